@@ -1,0 +1,279 @@
+"""A result on the terminal: a few tables that fit 100 columns, and sentences that say what they mean.
+
+Colour only repeats what the text says, so that a pipe, a log file or a colour-blind reader loses nothing.
+Output that is not a terminal gets 100 columns and no escape codes. All names and descriptions come from files
+that users write: they are printed as plain text, never as markup.
+
+A void comparison is said first, loudly, and its ratios are not shown at all.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from exchange.bench.compare import Comparison, MetricChange
+from exchange.bench.results import BenchResult, ProfileResult
+from exchange.bench.statistics import RatioInterval, Spread
+from exchange.bench.summary import (
+    CommonLoad,
+    DigestState,
+    LatencySummary,
+    MicroGroup,
+    MicroRow,
+    ProfileSummary,
+    common_load,
+    digest_states,
+    latency_at,
+    median_back_pressure,
+    micro_groups,
+    summarize_profiles,
+    summarize_threads,
+    total_switches,
+)
+from exchange.bench.wording import (
+    common_load_note,
+    duration,
+    interval,
+    interval_note,
+    micro_range,
+    micro_title,
+    micro_value,
+    not_measured,
+    quantity,
+    short_digest,
+    technique,
+    three_digits,
+    value_range,
+    verdict,
+)
+
+PIPED_WIDTH: Final = 100
+SHOWN_PERCENTILES: Final = ("p50", "p99", "p99.9", "p99.99", "max")
+
+
+def print_result(result: BenchResult, console: Console | None = None) -> None:
+    """Print the tables and the verdict of a run."""
+    out = console or _console()
+    if result.comparison_void is not None:
+        out.print(_void_panel(result.comparison_void))
+    if result.flow is not None:
+        out.print(Text(f"Flow: {result.flow.name}, {quantity(result.flow.commands)} commands", style="dim"))
+    for part in _profile_tables(result) if result.profiles else _micro_tables(result):
+        out.print(part)
+    for warning in result.warnings:
+        out.print(Text(f"Warning: {warning}", style="yellow"))
+    for index, sentence in enumerate(verdict(result)):
+        out.print(Text(sentence, style="bold" if index == 0 else ""))
+
+
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+    """Print what changed between two result files."""
+    out = console or _console()
+    if comparison.void is not None:
+        out.print(_void_panel(comparison.void))
+    table = _table(f"{comparison.before} (before) against {comparison.after} (after)")
+    table.add_column("profile", no_wrap=True)
+    table.add_column("figure")
+    for heading in ("before", "after", "after / before"):
+        table.add_column(heading, justify="right")
+    table.add_column("finding", no_wrap=True)
+    previous = ""
+    for change in comparison.changes:
+        if previous not in ("", change.subject):
+            table.add_section()
+        table.add_row(*_change_cells(change, void=comparison.void is not None))
+        previous = change.subject
+    out.print(table)
+    if comparison.void is None:
+        out.print(Text(interval_note([change.ratio for change in comparison.changes], interleaved=False)))
+    for warning in comparison.warnings:
+        out.print(Text(f"Warning: {warning}", style="yellow"))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH, no_color=True)
+
+
+def _void_panel(reason: str) -> Panel:
+    text = Text(f"{reason}.\nNo ratios are shown. Find the cause first.", style="bold red")
+    return Panel(text, title="THE COMPARISON IS VOID", border_style="bold red", box=box.DOUBLE)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+
+
+def _profile_tables(result: BenchResult) -> list[RenderableType]:
+    summaries = summarize_profiles(result)
+    void = result.comparison_void is not None
+    parts: list[RenderableType] = [_saturation_table(summaries, digest_states(result), void)]
+    if not void:
+        parts.append(Text(interval_note([one.to_first for one in summaries]), style="dim"))
+    load = common_load(result)
+    if load is not None:
+        parts += ["", _latency_table(result, load), Text(common_load_note(load), style="dim")]
+    parts += ["", _cost_table(result), _missing_counters(result)]
+    return parts
+
+
+def _saturation_table(
+    summaries: Sequence[ProfileSummary], states: dict[str, DigestState], void: bool
+) -> Table:
+    table = _table(
+        "Saturation throughput: the most that each profile can do (median, smallest – largest round)"
+    )
+    table.add_column("profile", no_wrap=True)
+    table.add_column("what it changes", ratio=1)
+    for heading in ("M commands/s", "× first", "× before it"):
+        table.add_column(heading, justify="right")
+    table.add_column("digest", no_wrap=True)
+    for one in summaries:
+        table.add_row(
+            Text(one.profile.name, style="bold"),
+            Text(technique(one)) if one.throughput is not None else _skipped(one.profile),
+            Text("–", style="dim") if one.throughput is None else _stacked(one.throughput, 1e6),
+            _ratio_cell(None if void else one.to_first),
+            _ratio_cell(None if void else one.to_previous, with_interval=False),
+            _digest_cell(one.profile, states[one.profile.name]),
+        )
+    return table
+
+
+def _latency_table(result: BenchResult, load: CommonLoad) -> Table:
+    table = _table(f"Latency at {quantity(load.offered_per_second)} commands/s offered (median of rounds)")
+    table.add_column("profile", no_wrap=True)
+    for heading in (*SHOWN_PERCENTILES, "answered/s"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept up", no_wrap=True)
+    for profile in result.profiles:
+        summary = latency_at(profile, load.offered_per_second)
+        if summary is not None:
+            cells = [_latency_cell(summary, name) for name in SHOWN_PERCENTILES]
+            answered = Text(quantity(summary.achieved_per_second.median))
+            table.add_row(Text(profile.name, style="bold"), *cells, answered, _kept_up(summary))
+    return table
+
+
+def _cost_table(result: BenchResult) -> Table:
+    table = _table("At saturation, in one round (medians): what the queues and the kernel had to do")
+    table.add_column("profile", no_wrap=True)
+    table.add_column("pushes that found a queue full", ratio=1)
+    for heading in ("switches: gave up core", "lost core", "migrations"):
+        table.add_column(heading, justify="right")
+    for profile in result.profiles:
+        if not profile.saturation_rounds:
+            continue
+        threads = summarize_threads(profile.saturation_rounds)
+        voluntary, involuntary = total_switches(threads)
+        moves = [thread.migrations for thread in threads]
+        migrations = None if None in moves else sum(move for move in moves if move is not None)
+        pressure = median_back_pressure(profile.saturation_rounds)
+        full = ", ".join(f"{name} {quantity(count)}" for name, count in pressure.items() if count)
+        table.add_row(
+            Text(profile.name, style="bold"),
+            Text(full or "none"),
+            *(
+                Text("–" if count is None else quantity(count))
+                for count in (voluntary, involuntary, migrations)
+            ),
+        )
+    return table
+
+
+def _missing_counters(result: BenchResult) -> RenderableType:
+    fields = [field for field in ("voluntary_switches", "migrations") if field in result.not_measured]
+    lines = [f"– {field.replace('_', ' ')}: {not_measured(result, field)}" for field in fields]
+    return Text("\n".join(lines), style="dim")
+
+
+def _micro_tables(result: BenchResult) -> list[RenderableType]:
+    groups = micro_groups(result)
+    parts: list[RenderableType] = [_micro_table(group) for group in groups]
+    parts.append(Text(interval_note([row.to_first for group in groups for row in group.rows]), style="dim"))
+    return parts
+
+
+def _micro_table(group: MicroGroup) -> Table:
+    table = _table(f"{micro_title(group)}: {group.rows[0].result.better} is better")
+    table.add_column("variant", no_wrap=True, min_width=16)
+    for heading in ("median of rounds", "speed-up over first", "over the one before"):
+        table.add_column(heading, justify="right", min_width=20)
+    for row in group.rows:
+        table.add_row(*_micro_cells(row))
+    return table
+
+
+def _micro_cells(row: MicroRow) -> tuple[Text, ...]:
+    name = Text(row.result.variant, style="bold")
+    if row.values is None:
+        return name, Text(f"not run: {row.result.skipped or 'no reason given'}", style="dim")
+    median = micro_value(row, row.values.median)
+    return (
+        name,
+        Text.assemble(median, "\n", (micro_range(row, row.values), "dim")),
+        _ratio_cell(row.to_first),
+        _ratio_cell(row.to_previous),
+    )
+
+
+def _change_cells(change: MetricChange, *, void: bool) -> tuple[Text, ...]:
+    colour = {"better": "green", "worse": "red", "no clear change": "dim"}[change.finding]
+    return (
+        Text(change.subject, style="bold"),
+        Text(change.metric),
+        Text(_value(change, change.before.median)),
+        Text(_value(change, change.after.median)),
+        Text("–") if void else _ratio_cell(change.ratio),
+        Text("void", style="red") if void else Text(change.finding, style=colour),
+    )
+
+
+def _value(change: MetricChange, value: float) -> str:
+    if change.unit == "ns":
+        return duration(value)
+    return f"{quantity(value)}{'/s' if change.unit.endswith('/s') else ' ' + change.unit}"
+
+
+def _stacked(values: Spread, scale: float) -> Text:
+    ends = value_range(values, scale) if values.rounds > 1 else "one round"
+    return Text.assemble(three_digits(values.median / scale), "\n", (ends, "dim"))
+
+
+def _ratio_cell(value: RatioInterval | None, *, with_interval: bool = True) -> Text:
+    if value is None:
+        return Text("–", style="dim")
+    if not with_interval:
+        return Text(three_digits(value.ratio))
+    shown = f"[{interval(value)}]" if value.low is not None else "one round"
+    return Text.assemble(three_digits(value.ratio), "\n", (shown, "dim"))
+
+
+def _latency_cell(summary: LatencySummary, name: str) -> Text:
+    value = summary.percentiles_ns[name]
+    return Text("too few", style="dim") if value is None else Text(duration(value.median))
+
+
+def _kept_up(summary: LatencySummary) -> Text:
+    if summary.rounds_behind == 0:
+        return Text("yes", style="green")
+    return Text(f"NO, {summary.rounds_behind} of {summary.rounds}", style="bold red")
+
+
+def _digest_cell(profile: ProfileResult, state: DigestState) -> Text:
+    if state == "none":
+        return Text("–", style="dim")
+    if state == "equal":
+        return Text(f"✓ {short_digest(profile.digest)}", style="green")
+    return Text(f"✗ MISMATCH\n{short_digest(profile.digest)}", style="bold red")
+
+
+def _skipped(profile: ProfileResult) -> Text:
+    return Text(f"not run: {profile.skipped or 'no saturation round'}", style="dim")

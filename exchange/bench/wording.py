@@ -1,0 +1,270 @@
+"""How figures and findings are put into words, the same on the terminal and in the HTML report.
+
+Figures keep three significant digits: more would be noise, and fewer would hide a 5 % difference. A missing
+figure is never a blank or a zero, but the reason for its absence.
+
+A verdict claims only what the rounds carry: a ratio whose interval includes 1 is called no difference that
+these rounds can show, and ratios of a void comparison are not told at all.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from exchange.bench.results import BenchResult
+from exchange.bench.statistics import RatioInterval, Spread
+from exchange.bench.summary import (
+    CommonLoad,
+    LatencySummary,
+    MicroGroup,
+    MicroRow,
+    ProfileSummary,
+    common_load,
+    latency_at,
+    micro_groups,
+    summarize_profiles,
+)
+
+_TIME_UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
+_RATE_UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def three_digits(value: float) -> str:
+    """Return a number with three significant digits and no exponent: 0.0123, 1.23, 12.3, 123, 12,300."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    rounded = round(value, digits)
+    digits = 2 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(digits, 0)}f}"
+
+
+def duration(nanoseconds: float) -> str:
+    """Return a time in the unit that suits it: 850 ns, 1.23 µs, 12.3 ms."""
+    for scale, unit in _TIME_UNITS:
+        if nanoseconds >= 0.9995 * scale:
+            return f"{three_digits(nanoseconds / scale)} {unit}"
+    return f"{three_digits(nanoseconds)} ns"
+
+
+def quantity(number: float) -> str:
+    """Return a rate or a count with a decimal prefix: 850, 50 k, 12.3 M."""
+    for scale, prefix in _RATE_UNITS:
+        if number >= 0.9995 * scale:
+            return f"{_trimmed(three_digits(number / scale))} {prefix}"
+    return _trimmed(three_digits(number))
+
+
+def rate(per_second: float, noun: str = "commands") -> str:
+    """Return "12.3 M commands/s"."""
+    return f"{quantity(per_second)} {noun}/s"
+
+
+def ratio(value: RatioInterval) -> str:
+    """Return the ratio alone: "× 12.3"."""
+    return f"× {three_digits(value.ratio)}"
+
+
+def interval(value: RatioInterval) -> str:
+    """Return the interval alone, "11.9 – 12.8", or that one round has none."""
+    if value.low is None or value.high is None:
+        return "one round: no interval"
+    return f"{three_digits(value.low)} – {three_digits(value.high)}"
+
+
+def value_range(value: Spread, scale: float = 1.0) -> str:
+    """Return smallest and largest round, "11.9 – 12.8", in units of ``scale``."""
+    return f"{three_digits(value.minimum / scale)} – {three_digits(value.maximum / scale)}"
+
+
+def interval_note(ratios: Sequence[RatioInterval | None], *, interleaved: bool = True) -> str:
+    """Return the sentence that says what the brackets mean, for the rounds there were."""
+    known = [one for one in ratios if one is not None]
+    if not known:
+        return ""
+    if all(one.low is None for one in known):
+        return "One round: there is no interval, and a ratio may be chance. Use --rounds 5 or more."
+    percents = sorted({round(100 * one.confidence) for one in known if one.low is not None})
+    rounds = sorted({one.rounds for one in known if one.low is not None})
+    return (
+        f"Intervals hold the true ratio with a probability of {_either(percents)} % "
+        f"({_either(rounds)} {'interleaved ' if interleaved else ''}rounds)."
+    )
+
+
+def technique(summary: ProfileSummary) -> str:
+    """Return what a profile changes: the first sentence of its description, else its changed settings."""
+    first, _, _ = summary.profile.description.partition(". ")
+    if first:
+        return first.rstrip(".")
+    if summary.changes:
+        return "; ".join(
+            f"{one.key}: {setting(one.before)} → {setting(one.after)}" for one in summary.changes
+        )
+    return "the baseline" if summary.previous is None else f"the same settings as {summary.previous}"
+
+
+def setting(value: Any) -> str:
+    """Return a resolved setting as TOML would show it."""
+    if value is None:
+        return "(none)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(f'"{one}"' if isinstance(one, str) else setting(one) for one in value) + "]"
+    return str(value)
+
+
+def short_digest(digest: str | None) -> str:
+    """Return the first eight digits of a digest: enough to see that two are equal."""
+    return "none" if digest is None else digest[:8]
+
+
+def not_measured(result: BenchResult, *fields: str) -> str:
+    """Return why a figure is missing, as far as the result says."""
+    for field in fields:
+        if field in result.not_measured:
+            return f"not measured on this machine: {result.not_measured[field]}"
+    return "not measured on this machine"
+
+
+def common_load_note(load: CommonLoad) -> str:
+    """Return the sentence that says at which load profiles are set side by side, and what to mind there."""
+    sharing = f"{len(load.measured)} profiles share" if len(load.measured) > 1 else "the profile has"
+    note = f"Side by side at {rate(load.offered_per_second)} offered, the highest load that {sharing}"
+    if not load.behind:
+        return note + ", all of them keeping up."
+    return (
+        f"{note}. {_listed(load.behind)} fell behind there: that latency grows for as long as the run lasts."
+    )
+
+
+def verdict(result: BenchResult) -> list[str]:
+    """Return the findings of a run as sentences, the most important first."""
+    if result.comparison_void is not None:
+        return [
+            f"The comparison is void: {result.comparison_void}.",
+            "The figures below are there to find the fault with, not to compare.",
+        ]
+    return _profile_verdict(result) if result.profiles else _micro_verdict(micro_groups(result))
+
+
+def _profile_verdict(result: BenchResult) -> list[str]:
+    summaries = summarize_profiles(result)
+    ran = [one for one in summaries if one.throughput is not None]
+    skipped = [one.profile for one in summaries if one.profile.skipped is not None]
+    findings = [f"{one.name} was not run: {one.skipped}." for one in skipped]
+    if not ran:
+        return ["No profile was run to saturation.", *findings]
+    best = max(ran, key=_median_rate)
+    sentence = f"{best.profile.name} is the fastest: {rate(_median_rate(best))} at saturation"
+    if best.to_first is not None:
+        sentence += f", {three_digits(best.to_first.ratio)} times {ran[0].profile.name}"
+        sentence += f" (interval {interval(best.to_first)})" if best.to_first.low is not None else ""
+    return [sentence + ".", *_step_findings(ran), *_latency_findings(result, ran, best), *findings]
+
+
+def _median_rate(summary: ProfileSummary) -> float:
+    return summary.throughput.median if summary.throughput is not None else 0.0
+
+
+def _step_findings(ran: Sequence[ProfileSummary]) -> list[str]:
+    steps = [(one, one.to_previous) for one in ran if one.to_previous is not None]
+    findings = []
+    gains = [(one, step) for one, step in steps if step.differs and step.ratio > 1]
+    if gains and len(steps) > 1:
+        one, step = max(gains, key=lambda gain: gain[1].ratio)
+        name = f"{one.previous} → {one.profile.name}"
+        findings.append(f"The largest single step is {name}: {ratio(step)} ({interval(step)}).")
+    losses = [
+        f"{one.previous} → {one.profile.name} ({ratio(step)})"
+        for one, step in steps
+        if step.differs and step.ratio < 1
+    ]
+    if losses:
+        findings.append(f"Slower than the profile before it: {_listed(losses)}.")
+    level = [
+        f"{one.previous} → {one.profile.name} ({interval(step)})"
+        for one, step in steps
+        if step.low is not None and not step.differs
+    ]
+    if level:
+        findings.append(
+            f"No difference that these rounds can show: {_listed(level)}; the interval includes 1."
+        )
+    return findings
+
+
+def _latency_findings(result: BenchResult, ran: Sequence[ProfileSummary], best: ProfileSummary) -> list[str]:
+    load = common_load(result)
+    if load is None or best.profile.name not in load.measured:
+        return []
+    fastest = latency_at(best.profile, load.offered_per_second)
+    first = latency_at(ran[0].profile, load.offered_per_second)
+    if fastest is None:
+        return []
+    sentence = (
+        f"At {rate(load.offered_per_second)} offered, {best.profile.name} answers {_median_and_tail(fastest)}"
+    )
+    if first is not None and best is not ran[0]:
+        sentence += f"; {ran[0].profile.name} {_median_and_tail(first)}"
+    return [sentence + "."]
+
+
+def _median_and_tail(summary: LatencySummary) -> str:
+    if summary.rounds_behind:
+        return f"fell behind in {summary.rounds_behind} of {summary.rounds} rounds"
+    half, tail = summary.percentiles_ns["p50"], summary.percentiles_ns["p99"]
+    if half is None:
+        return "answered too few commands to say how fast"
+    words = f"answers half of the commands within {duration(half.median)}"
+    return words if tail is None else f"{words} and 99 % within {duration(tail.median)}"
+
+
+def _micro_verdict(groups: Sequence[MicroGroup]) -> list[str]:
+    findings = []
+    for group in groups:
+        measured = [row for row in group.rows if row.to_first is not None]
+        baseline = next((row for row in group.rows if row.values is not None), None)
+        if not measured or baseline is None:
+            continue
+        best = max(measured, key=lambda row: row.to_first.ratio if row.to_first else 0.0)
+        if best.to_first is None or best.values is None:
+            continue
+        findings.append(
+            f"{micro_title(group)}: {best.result.variant} reaches {micro_value(best, best.values.median)}, a "
+            f"speed-up of {three_digits(best.to_first.ratio)} over {baseline.result.variant} "
+            f"({interval(best.to_first)})."
+        )
+    return findings or ["Nothing to compare: no group has two variants that ran."]
+
+
+def micro_value(row: MicroRow, value: float) -> str:
+    """Return one value of a micro-benchmark with its unit: "61.2 M records/s", "1.23 µs"."""
+    return duration(value) if row.result.unit == "ns" else f"{quantity(value)} {row.result.unit}"
+
+
+def micro_range(row: MicroRow, values: Spread) -> str:
+    """Return smallest and largest round in the prefix of the median, which stands beside it with its unit."""
+    units = _TIME_UNITS if row.result.unit == "ns" else _RATE_UNITS
+    scale = next((scale for scale, _ in units if values.median >= 0.9995 * scale), 1.0)
+    return value_range(values, scale)
+
+
+def micro_title(group: MicroGroup) -> str:
+    """Return the name of a group with what its variants have in common."""
+    if not group.parameters:
+        return group.name
+    return f"{group.name} ({', '.join(f'{key} {setting(value)}' for key, value in group.parameters.items())})"
+
+
+def _trimmed(number: str) -> str:
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def _either(values: Sequence[int]) -> str:
+    return " or ".join(str(value) for value in values)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,110 @@
+"""Every bound of the system, each with its reason.
+
+Nothing in the exchange grows without end: memory is laid out before the first command and running out is an
+answer (a reject, back-pressure), never a crash. The bounds stand here, in one place, because a bound that is
+only implied by a constant somewhere in a loop cannot be questioned.
+
+Rules: a layer that checks a bound imports it from here; the settings (:mod:`exchange.settings`) refuse values
+outside; a bound is changed together with its reason. Those that follow from the records of
+:mod:`exchange.messages` are held against them by ``tests/unit/test_settings.py``.
+"""
+
+from typing import Final
+
+# What the 64-byte records can carry.
+
+SYMBOLS_MAX: Final = 0xFFFF
+"""``symbol_id`` has 16 bits and its last value, 0xFFFF, means "every symbol" in a mass cancel."""
+
+SESSIONS_MAX: Final = 1 << 16
+"""``session_id`` has 16 bits."""
+
+QUANTITY_LOTS_MAX: Final = (1 << 32) - 1
+"""``quantity_lots`` has 32 bits; zero is refused, so every order has from 1 to this many lots."""
+
+PRICE_TICKS_MIN: Final = 1
+"""Zero is what a market order carries in the price field, and a forgotten field; no order rests there."""
+
+PRICE_TICKS_MAX: Final = (1 << 36) - 1
+"""Six levels of a 64-way bitmap cover 36 bits. At NASDAQ's tick of 1/10,000 dollar that is over 6.8 million
+dollars, more than any share has cost; a sum of 2**27 such prices still fits 64 bits."""
+
+# Queues.
+
+QUEUE_CAPACITY_SLOTS_MIN: Final = 2
+"""One slot could not tell full from empty. Two are of use to tests: every second push wraps."""
+
+QUEUE_CAPACITY_SLOTS_MAX: Final = 1 << 24
+"""One GiB of 64-byte records in one ring. A queue that deep hides an overload for seconds instead of
+reporting it."""
+
+QUEUE_MEMORY_BYTES_MAX: Final = 1 << 36
+"""64 GiB for all queues together: beyond it the numbers of shards, lanes and slots were hardly meant as they
+stand, and a clear refusal is better than the kernel's out-of-memory killer."""
+
+INGRESS_LANES_MAX: Final = 16
+"""A lane is a producer of commands with a ring of its own into every shard, and each poll of a shard looks at
+every lane: cost grows with lanes times shards, and 16 producers outrun any number of shards that they could
+feed."""
+
+# Shards.
+
+SHARDS_MAX: Final = 64
+"""A shard wants a core. 64 is a large socket, and a set of shards fits the bits of one word."""
+
+BATCH_COMMANDS_MAX: Final = 4096
+"""256 KiB of commands: a batch is to stay in the core's second-level cache, and the longest batch is the
+longest time that a stop request waits."""
+
+# Books.
+
+BOOK_CAPACITY_ORDERS_MAX: Final = 1 << 26
+"""Links between orders and levels have 32 bits and share one space. 67 million resting orders per shard are
+several times what the whole of NASDAQ holds at one moment."""
+
+# Idle strategies.
+
+IDLE_SPINS_MAX: Final = 1_000_000
+"""At some nanoseconds a spin that is milliseconds: who wants to spin longer wants ``busy-spin``."""
+
+PARK_NS_MIN: Final = 1_000
+"""A system call costs about this much. Linux adds its timer slack (50 microseconds by default) to every
+sleep, so that asking for less than that gets little less."""
+
+PARK_NS_MAX: Final = 100_000_000
+"""0.1 s: every thread must see the stop flag within a second of Ctrl-C, with room for a loaded machine."""
+
+# Benchmarks.
+
+BENCH_ROUNDS_MAX: Final = 1_000
+"""The interval of a ratio narrows with the square root of the rounds: beyond this only the patience goes."""
+
+BENCH_COMMANDS_MAX: Final = 1 << 27
+"""A flow is held in memory while it is measured, 64 bytes a command: 8 GiB."""
+
+BENCH_SATURATION_COMMANDS_MIN: Final = 1_000
+"""Fewer commands measure how threads start, not how they match."""
+
+BENCH_POINTS_MAX: Final = 64
+"""Points of offered load in one curve: more than a plot can tell apart."""
+
+BENCH_LOAD_FRACTION_MIN: Final = 0.001
+"""A thousandth of saturation is an idle exchange already."""
+
+BENCH_LOAD_FRACTION_MAX: Final = 2.0
+"""Above 1 the queues only fill and latency is the time since the overload began; twice saturation shows
+that."""
+
+BENCH_POINT_NS_MIN: Final = 10_000_000
+"""10 ms: the machine's own hiccups last milliseconds, and a shorter point measures one of them or none."""
+
+BENCH_POINT_NS_MAX: Final = 600_000_000_000
+"""Ten minutes at one load."""
+
+# Profiles.
+
+PROFILE_BYTES_MAX: Final = 1 << 16
+"""A profile is a page of text. 64 KiB keep a wrong file (a capture, a log) from being parsed for minutes."""
+
+PROFILE_CHAIN_MAX: Final = 32
+"""How many files one profile may build on. A reader must be able to follow the chain."""

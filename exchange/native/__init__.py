@@ -1,0 +1,129 @@
+"""What numba lacks: atomics, hints, raw memory, the C library, and generic functions.
+
+Importing this package imports numba (a quarter of a second), so modules that a plain ``exchange --help`` needs do
+not import it at their top.
+
+* :mod:`~exchange.native.cache` - ``kernel`` and ``inlined``, and where compiled code is kept
+* :mod:`~exchange.native.generic` - one operation, an implementation for each variant
+* :mod:`~exchange.native.atomics` - words that several threads share
+* :mod:`~exchange.native.raw_memory` - words that one thread owns
+* :mod:`~exchange.native.processor` - pause, prefetch, bit counts, the cycle counter
+* :mod:`~exchange.native.system_calls` - the C library and the kernel
+* :mod:`~exchange.native.arena` - where the memory comes from
+"""
+
+from exchange.native.cache import inlined, kernel, use_cache_directory
+
+use_cache_directory()  # before any kernel is declared
+
+from exchange.native.arena import (  # noqa: E402
+    CACHE_LINE_BYTES,
+    FALSE_SHARING_BYTES,
+    Arena,
+    HugePages,
+    view_bytes,
+)
+from exchange.native.atomics import (  # noqa: E402
+    compare_exchange,
+    exchange_word,
+    fence_acquire,
+    fence_release,
+    fence_sequential,
+    fetch_add,
+    load_acquire,
+    load_relaxed,
+    store_relaxed,
+    store_release,
+)
+from exchange.native.generic import generic, implements, is_compiled, is_implemented  # noqa: E402
+from exchange.native.processor import (  # noqa: E402
+    add_wrapping,
+    count_leading_zeros,
+    count_trailing_zeros,
+    cycle_counter,
+    likely,
+    multiply_wrapping,
+    pause,
+    prefetch_for_read,
+    prefetch_for_write,
+    shift_left_wrapping,
+    shift_right_logical,
+    unlikely,
+)
+from exchange.native.raw_memory import (  # noqa: E402
+    address_of,
+    copy_record,
+    load_int64,
+    load_uint8,
+    load_uint16,
+    load_uint32,
+    store_int64,
+    store_uint8,
+    store_uint16,
+    store_uint32,
+)
+from exchange.native.system_calls import (  # noqa: E402
+    MUTEX_BYTES,
+    initialise_mutex,
+    monotonic_ns,
+    mutex_lock,
+    mutex_unlock,
+    sleep_ns,
+    system_call,
+    yield_core,
+)
+
+__all__ = [
+    "CACHE_LINE_BYTES",
+    "FALSE_SHARING_BYTES",
+    "MUTEX_BYTES",
+    "Arena",
+    "HugePages",
+    "add_wrapping",
+    "address_of",
+    "compare_exchange",
+    "copy_record",
+    "count_leading_zeros",
+    "count_trailing_zeros",
+    "cycle_counter",
+    "exchange_word",
+    "fence_acquire",
+    "fence_release",
+    "fence_sequential",
+    "fetch_add",
+    "generic",
+    "implements",
+    "initialise_mutex",
+    "inlined",
+    "is_compiled",
+    "is_implemented",
+    "kernel",
+    "likely",
+    "load_acquire",
+    "load_int64",
+    "load_relaxed",
+    "load_uint8",
+    "load_uint16",
+    "load_uint32",
+    "monotonic_ns",
+    "multiply_wrapping",
+    "mutex_lock",
+    "mutex_unlock",
+    "pause",
+    "prefetch_for_read",
+    "prefetch_for_write",
+    "shift_left_wrapping",
+    "shift_right_logical",
+    "sleep_ns",
+    "store_int64",
+    "store_relaxed",
+    "store_release",
+    "store_uint8",
+    "store_uint16",
+    "store_uint32",
+    "system_call",
+    "unlikely",
+    "use_cache_directory",
+    "view_bytes",
+    "yield_core",
+]

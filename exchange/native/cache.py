@@ -1,0 +1,92 @@
+"""Where compiled code is kept between runs, and the two decorators that compile.
+
+numba can keep machine code on disk, but it decides whether a stored function is stale by looking at the one file
+that defines it. A kernel here is inlined into loops of other files, so an edit of ``queues/spsc.py`` would leave the
+old ring inside the cached shard loop. Therefore the cache *directory* is named by a digest of every source file of
+the package: edit anything, and the next run compiles into a fresh directory. A user's own layer file is added to
+the digest by :func:`include_source` before it is compiled.
+
+Rules: this module is imported before numba anywhere (``exchange.native`` does it); kernels are written with
+:func:`kernel` or :func:`inlined` and with nothing else, so that :func:`include_source` can find them all.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+PACKAGE: Final = Path(__file__).resolve().parent.parent
+KEPT_DIRECTORIES: Final = 8
+"""How many digests' worth of machine code stay on disk; the least recently used ones are deleted."""
+
+_included: dict[Path, bytes] = {}
+_dispatchers: list[Any] = []
+
+
+def cache_root() -> Path:
+    """The folder under which all compiled code lives: ``$EXCHANGE_CACHE``, else the user's cache folder."""
+    if "EXCHANGE_CACHE" in os.environ:
+        return Path(os.environ["EXCHANGE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hpc-exchange"
+
+
+@cache
+def _package_sources() -> bytes:
+    hasher = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        hasher.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    hasher.update(str(PACKAGE).encode())
+    return hasher.digest()
+
+
+def source_digest() -> str:
+    """Hexadecimal digest of every source of the package and of each included user file."""
+    hasher = hashlib.sha256(_package_sources())
+    for path in sorted(_included):
+        hasher.update(str(path).encode() + b"\0" + _included[path])
+    return hasher.hexdigest()[:16]
+
+
+def use_cache_directory() -> Path:
+    """Point numba at the directory of the present digest, and forget the oldest directories."""
+    directory = cache_root() / "kernels" / source_digest()
+    directory.mkdir(parents=True, exist_ok=True)
+    os.utime(directory)
+    os.environ["NUMBA_CACHE_DIR"] = str(directory)
+    from numba import config
+
+    config.CACHE_DIR = str(directory)
+    by_age = sorted(directory.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for stale in by_age[KEPT_DIRECTORIES:]:
+        shutil.rmtree(stale, ignore_errors=True)
+    return directory
+
+
+def include_source(path: Path, content: bytes) -> None:
+    """Let a user's layer file take part in the digest, and move every kernel's cache to the new directory."""
+    _included[path.resolve()] = hashlib.sha256(content).digest()
+    use_cache_directory()
+    for dispatcher in _dispatchers:
+        dispatcher.enable_caching()
+
+
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compile ``function`` to run without the interpreter lock, kept on disk. Divisions never raise."""
+    return _compile(function, forceinline=False)
+
+
+def inlined[F: Callable[..., Any]](function: F) -> F:
+    """As :func:`kernel`, and always merged into its caller by LLVM: for the small steps of a hot path."""
+    return _compile(function, forceinline=True)
+
+
+def _compile[F: Callable[..., Any]](function: F, *, forceinline: bool) -> F:
+    from numba import njit
+
+    dispatcher: Any = njit(nogil=True, cache=True, error_model="numpy", forceinline=forceinline)(function)
+    if hasattr(dispatcher, "enable_caching"):  # under NUMBA_DISABLE_JIT=1 it is the plain function
+        _dispatchers.append(dispatcher)
+    return dispatcher  # type: ignore[no-any-return]

@@ -1,0 +1,102 @@
+"""Generic functions: one name, one implementation for each type of state, chosen before anything runs.
+
+A layer declares its operations once, in its ``protocol.py``::
+
+    @generic
+    def try_push(producer, record_address): '''the contract'''
+
+and each variant supplies them for its own state, a ``NamedTuple`` of int64 addresses and constants::
+
+    @implements(try_push, SpscProducer)
+    def _try_push(producer, record_address): ...
+
+A kernel that calls ``try_push(queue, record)`` is compiled once for each type of ``queue``, with the right body merged
+in: it costs nothing, as a C++ template costs nothing. Called from plain Python, the same name finds the same
+implementation by the type of its first argument (``functools.singledispatch``). So a loop that is written once runs
+compiled over compiled variants, and interpreted over any mixture with plain-Python ones.
+
+A state whose class is a ``NamedTuple`` is compiled; any other class is plain Python.
+"""
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+from numba.extending import overload
+
+from exchange.native.cache import inlined, kernel
+
+_implementations: dict[Any, dict[type, Callable[..., Any]]] = {}
+
+
+def generic[F: Callable[..., Any]](declaration: F) -> F:
+    """Make ``declaration`` (a signature and its contract; the body is never run) an operation of a layer."""
+
+    def missing(state: Any, *_arguments: Any) -> Any:
+        raise TypeError(f"{type(state).__name__} does not implement {declaration.__name__}()")
+
+    missing.__name__ = declaration.__name__
+    missing.__doc__ = declaration.__doc__
+    missing.__module__ = declaration.__module__
+    operation: Any = singledispatch(missing)
+    table: dict[type, Callable[..., Any]] = {}
+    _implementations[operation] = table
+
+    @overload(operation, strict=False, jit_options={"forceinline": True, "nogil": True})
+    def _choose(state: Any, *arguments: Any) -> Any:
+        target = table.get(getattr(state, "instance_class", type(None)))
+        return None if target is None else _forward(target, 1 + len(arguments))
+
+    return operation  # type: ignore[no-any-return]
+
+
+def implements[F: Callable[..., Any]](
+    operation: Any, state_type: type, *, inline: bool = True
+) -> Callable[[F], F]:
+    """Decorate the body of ``operation`` for states of ``state_type``.
+
+    Args:
+        operation: a function made by :func:`generic`.
+        state_type: a ``NamedTuple`` class (the body is compiled) or any other class (it stays Python).
+        inline: merge the body into its callers; False keeps it a function of its own, compiled and cached once,
+            which is right for large bodies that are called once for a batch.
+    """
+
+    def register(function: F) -> F:
+        if issubclass(state_type, tuple):
+            compiled = inlined(function) if inline else kernel(function)
+            _implementations[operation][state_type] = compiled
+            operation.register(state_type, compiled)
+        else:
+            operation.register(state_type, function)
+        return function
+
+    return register
+
+
+def is_implemented(operation: Any, state_type: type) -> bool:
+    """Whether a variant supplies ``operation`` for ``state_type``: used to name what a user's layer lacks."""
+    return state_type in operation.registry
+
+
+def is_compiled(state: Any) -> bool:
+    """Whether every part of a state can be passed to a kernel (nested tuples of integers), down to the leaves."""
+    if isinstance(state, tuple):
+        return all(is_compiled(part) for part in state)
+    return isinstance(state, int)
+
+
+def _forward(target: Any, arity: int) -> Callable[..., Any]:
+    """A function of exactly ``arity`` parameters, as numba wants it, that calls ``target``."""
+    match arity:
+        case 1:
+            return lambda a: target(a)
+        case 2:
+            return lambda a, b: target(a, b)
+        case 3:
+            return lambda a, b, c: target(a, b, c)
+        case 4:
+            return lambda a, b, c, d: target(a, b, c, d)
+        case 5:
+            return lambda a, b, c, d, e: target(a, b, c, d, e)
+    raise TypeError(f"a generic function takes one to five arguments, not {arity}")

@@ -1,0 +1,124 @@
+"""Where threads run and memory lives.
+
+A plan is made first and bound second. Making it is pure (``plan(topology, threads, config)``: a machine
+and a list of threads in, a processing unit and a reason for each thread out), so that plans are tested,
+printed and drawn for machines that are not here. Binding is one call that each thread makes for itself
+when it starts.
+
+The variants: ``none`` leaves everything to the operating system, ``pinned`` gives every thread a
+processing unit. A later ``numa`` will bind memory as well; an assignment already names the node where a
+thread's memory belongs.
+
+Importing this package is cheap: hwloc is loaded when a topology is first read.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import assert_never
+
+import msgspec
+
+from exchange.errors import UserError
+from exchange.placement.protocol import Assignment, Placement, Plan, ThreadDescription
+from exchange.placement.topology import Topology, format_cpu_list, load_topology
+
+__all__ = [
+    "Assignment",
+    "NonePlacement",
+    "PinnedPlacement",
+    "Placement",
+    "PlacementConfig",
+    "Plan",
+    "ThreadDescription",
+    "Topology",
+    "apply_to_current_thread",
+    "build_placement",
+    "load_topology",
+    "plan",
+    "restore",
+]
+
+
+class NonePlacement(msgspec.Struct, frozen=True, tag_field="kind", tag="none", forbid_unknown_fields=True):
+    """``kind = "none"``: the operating system decides."""
+
+
+class PinnedPlacement(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="pinned", forbid_unknown_fields=True
+):
+    """``kind = "pinned"``: one processing unit for each thread.
+
+    ``reserve_os_core`` keeps a core free of busy-spinning threads where there is one to spare;
+    ``avoid_smt_siblings`` false lets two threads share a core's two halves even where whole cores are free.
+    """
+
+    reserve_os_core: bool = True
+    avoid_smt_siblings: bool = True
+
+
+type PlacementConfig = NonePlacement | PinnedPlacement
+
+
+def build_placement(config: PlacementConfig) -> Placement:
+    """The planner of the chosen variant."""
+    match config:
+        case NonePlacement():
+            from exchange.placement.none import plan_none
+
+            return plan_none
+        case PinnedPlacement():
+            from exchange.placement.pinned import plan_pinned
+
+            def planner(topology: Topology, threads: Sequence[ThreadDescription]) -> Plan:
+                return plan_pinned(
+                    topology,
+                    threads,
+                    reserve_os_core=config.reserve_os_core,
+                    avoid_smt_siblings=config.avoid_smt_siblings,
+                )
+
+            return planner
+        case _:
+            assert_never(config)
+
+
+def plan(topology: Topology, threads: Sequence[ThreadDescription], config: PlacementConfig) -> Plan:
+    """Decide where each thread runs; nothing is bound. Raises ValueError where two threads have one name."""
+    return build_placement(config)(topology, threads)
+
+
+def apply_to_current_thread(assignment: Assignment) -> frozenset[int] | None:
+    """Bind the calling thread as its assignment says; a thread calls this itself, first thing.
+
+    Returns the processing units that the thread could use before, for :func:`restore`, or None where
+    nothing was bound because the assignment leaves the thread to the OS. Threads started by a bound
+    thread inherit its binding: start them from one that is not bound.
+
+    Raises UserError where the plan was made for another machine, or where the kernel refuses.
+    """
+    unit = assignment.processing_unit
+    if unit is None:
+        return None
+    if not assignment.is_this_machine:
+        raise UserError(
+            f"placement: thread {assignment.thread!r} was planned for another machine; only a plan made from "
+            "this machine's topology can be bound"
+        )
+    native_id = threading.get_native_id()
+    before = frozenset(os.sched_getaffinity(native_id))
+    try:
+        os.sched_setaffinity(native_id, {unit})
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"placement: the kernel refused to bind thread {assignment.thread!r} to processing unit {unit} "
+            f"({error}); this thread may use {format_cpu_list(before)}: widen the container's cpuset, or set "
+            '[placement] kind = "none"'
+        ) from error
+    return before
+
+
+def restore(before: frozenset[int] | None) -> None:
+    """Give the calling thread back what :func:`apply_to_current_thread` returned; None does nothing."""
+    if before is not None:
+        os.sched_setaffinity(threading.get_native_id(), before)

@@ -1,0 +1,132 @@
+"""Lanes: one single-producer single-consumer ring for each producer, and one consumer that goes round them.
+
+No instruction here is dearer than a plain store: with one writer for each counter there is nothing to compare and
+nothing to lock. A producer writes the record, then *releases* its tail; the consumer *acquires* the tail, then reads
+the record. That pair is the whole algorithm. Several producers each get a ring of their own, so they never meet;
+the price is that the consumer looks at every lane, and that there is no order between lanes.
+
+Sources: Lamport 1983; Giacomoni, Moseley and Vachharajani 2008 ("FastForward") for the cached counters.
+"""
+
+from typing import NamedTuple
+
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    copy_record,
+    implements,
+    load_acquire,
+    load_int64,
+    store_int64,
+    store_release,
+    unlikely,
+)
+from exchange.queues.protocol import poll_batch, try_push, try_push_batch
+from exchange.queues.ring_memory import (
+    HEAD,
+    HEAD_SEEN,
+    RECORD_SHIFT,
+    REFUSED,
+    SLOTS,
+    TAIL,
+    TAIL_SEEN,
+    RingOwner,
+)
+
+
+class SpscProducer(NamedTuple):
+    """One lane as its producer sees it."""
+
+    lane: int
+    capacity: int
+
+
+class SpscConsumer(NamedTuple):
+    """All lanes; ``lane_bytes`` lies between the control blocks of neighbours."""
+
+    first_lane: int
+    lane_bytes: int
+    lane_count: int
+    capacity: int
+
+
+class SpscQueue(RingOwner):
+    """Owner of the lanes."""
+
+    VARIANT = "spsc"
+
+    @classmethod
+    def size_bytes(cls, capacity_slots: int, producers: int, consumers: int) -> int:
+        """A control block and slots for each lane."""
+        return producers * super().size_bytes(capacity_slots, 1, 1)
+
+    def producer(self, index: int) -> SpscProducer:
+        """Lane ``index``."""
+        return SpscProducer(self._lane(index), self.capacity)
+
+    def consumer(self, index: int) -> SpscConsumer:
+        """The one consumer, of all lanes."""
+        return SpscConsumer(self.base, self._lane(1) - self._lane(0), self.producers, self.capacity)
+
+    def back_pressure_count(self) -> int:
+        """How many pushes were refused, over all lanes."""
+        return sum(load_int64(self._lane(index) + REFUSED) for index in range(self.producers))
+
+    def _lane(self, index: int) -> int:
+        return self.base + index * super().size_bytes(self.capacity, 1, 1)
+
+
+@implements(try_push, SpscProducer)
+def _try_push(producer: SpscProducer, record_address: int) -> bool:
+    lane = producer.lane
+    tail = load_int64(lane + TAIL)
+    if unlikely(tail - load_int64(lane + HEAD_SEEN) >= producer.capacity):
+        head = load_acquire(lane + HEAD)
+        store_int64(lane + HEAD_SEEN, head)
+        if tail - head >= producer.capacity:
+            store_int64(lane + REFUSED, load_int64(lane + REFUSED) + 1)
+            return False
+    copy_record(lane + SLOTS + ((tail & (producer.capacity - 1)) << RECORD_SHIFT), record_address)
+    store_release(lane + TAIL, tail + 1)
+    return True
+
+
+@implements(try_push_batch, SpscProducer)
+def _try_push_batch(producer: SpscProducer, records_address: int, count: int) -> int:
+    lane = producer.lane
+    tail = load_int64(lane + TAIL)
+    room = producer.capacity - (tail - load_int64(lane + HEAD_SEEN))
+    if unlikely(room < count):
+        head = load_acquire(lane + HEAD)
+        store_int64(lane + HEAD_SEEN, head)
+        room = producer.capacity - (tail - head)
+        if room < count:
+            store_int64(lane + REFUSED, load_int64(lane + REFUSED) + 1)
+    pushed = min(room, count)
+    for index in range(pushed):
+        slot = lane + SLOTS + (((tail + index) & (producer.capacity - 1)) << RECORD_SHIFT)
+        copy_record(slot, records_address + (index << RECORD_SHIFT))
+    store_release(lane + TAIL, tail + pushed)
+    return pushed
+
+
+@implements(poll_batch, SpscConsumer)
+def _poll_batch(consumer: SpscConsumer, out_address: int, limit: int) -> int:
+    polled = 0
+    for index in range(consumer.lane_count):
+        # Each lane may fill its even share of what is left, so that a busy lane starves no other.
+        lane = consumer.first_lane + index * consumer.lane_bytes
+        share = (limit - polled + consumer.lane_count - index - 1) // (consumer.lane_count - index)
+        head = load_int64(lane + HEAD)
+        available = load_int64(lane + TAIL_SEEN) - head
+        if available < share:
+            tail = load_acquire(lane + TAIL)
+            store_int64(lane + TAIL_SEEN, tail)
+            available = tail - head
+        taken = min(available, share)
+        for step in range(taken):
+            slot = lane + SLOTS + (((head + step) & (consumer.capacity - 1)) << RECORD_SHIFT)
+            copy_record(out_address + ((polled + step) << RECORD_SHIFT), slot)
+        if taken > 0:
+            store_release(lane + HEAD, head + taken)
+        polled += taken
+    return polled

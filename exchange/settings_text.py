@@ -1,0 +1,66 @@
+"""Settings as text: a resolved profile as TOML, and the reference of all keys as Markdown.
+
+Both are made from the structs, so neither can say what the code does not do. :func:`settings_toml` is itself
+a valid profile that resolves to the same values, which makes "show, save, edit" a way to start one. The page
+``docs/profiles.md`` holds :func:`settings_reference` between two markers, and a test compares them.
+"""
+
+from exchange.profile_files import toml_value
+from exchange.settings import Resolved, tables, to_dict
+from exchange.settings_schema import FILE_KIND, Key, Table, allowed_values
+
+_COMMENT_COLUMN = 40
+
+
+def settings_toml(resolved: Resolved) -> str:
+    """The resolved profile as TOML, each line with a comment that says where its value came from."""
+    document = to_dict(resolved.settings)
+    lines = [
+        f"# {' → '.join(resolved.chain)}",
+        f"description = {toml_value(resolved.settings.description)}",
+    ]
+    for table, content in document.items():
+        if isinstance(content, dict):
+            lines += ["", f"[{table}]"]
+            for key, value in content.items():
+                statement = f"{key} = {toml_value(value)}"
+                lines.append(f"{statement:<{_COMMENT_COLUMN}} # {resolved.origins[f'{table}.{key}']}")
+    return "\n".join(lines) + "\n"
+
+
+def settings_reference() -> str:
+    """Every table, kind and key of a profile as Markdown: type, unit, default, what is allowed."""
+    return "\n".join(line for table in tables().values() for line in _table_reference(table))
+
+
+def _table_reference(table: Table) -> list[str]:
+    lines = [f"### [{table.name}]", ""]
+    if table.kinds:
+        lines += ["| `kind` | what it chooses |", "|---|---|"]
+        for written, variant in zip(table.kinds, table.variants.values(), strict=True):
+            default = " (default)" if variant.kind == table.default_kind else ""
+            lines.append(f"| `{written}`{default} | {_cell(variant.summary)} |")
+    else:
+        lines.append(table.variants[None].summary)
+    keys: dict[str, Key] = {}
+    for variant in table.variants.values():
+        keys |= variant.keys
+    if keys:
+        of_kind, rule = ("of kind | ", "---|") if len(table.variants) > 1 else ("", "")
+        lines += ["", f"| key | {of_kind}takes | unit | default | meaning |", f"|---|{rule}---|---|---|---|"]
+        lines += [_key_row(table, key) for key in keys.values()]
+    return [*lines, ""]
+
+
+def _key_row(table: Table, key: Key) -> str:
+    cells = [f"`{key.name}`"]
+    if len(table.variants) > 1:
+        having = [kind for kind, variant in table.variants.items() if key.name in variant.keys]
+        named = ", ".join("`file:…`" if kind == FILE_KIND else f"`{kind}`" for kind in having)
+        cells.append("all" if len(having) == len(table.variants) else named)
+    cells += [allowed_values(key), key.unit, f"`{toml_value(key.default)}`", key.description]
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
