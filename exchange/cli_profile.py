@@ -86,12 +86,14 @@ def diff_command(first: str, second: str, overrides: tuple[str, ...]) -> None:
     from exchange.profile_files import toml_value
     from exchange.settings import diff, load_profile
 
-    left, right = load_profile(first), load_profile(second, overrides)
-    rows = [("key", first, second + " --set" * bool(overrides))]
-    for key, *values in diff(left, right):
-        rows.append((key, *("-" if value is None else toml_value(value) for value in values)))
+    changed = second + (" --set" if overrides else "")
+    rows = [("key", first, changed)]
+    for key, left, right in diff(load_profile(first), load_profile(second, overrides)):
+        rows.append(
+            (key, "-" if left is None else toml_value(left), "-" if right is None else toml_value(right))
+        )
     if len(rows) == 1:
-        click.echo(f"{first} and {second} do not differ")
+        click.echo(f"{first} and {changed} do not differ")
         return
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
@@ -128,6 +130,7 @@ def _summary(resolved: "Resolved") -> list[str]:
     return [
         f"extends: {' → '.join(resolved.chain[1:]) or 'nothing'}",
         f"layers: {', '.join(kinds)}",
+        f"shards: {settings.shards.count}",
         f"threads with {cores} {'core' if cores == 1 else 'cores'}: {threads}",
     ]
 

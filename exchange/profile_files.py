@@ -41,13 +41,12 @@ class Layer(NamedTuple):
     """One profile file, or the ``--set`` options together.
 
     ``document`` is the parsed TOML, ``folder`` what relative paths in its values are relative to. ``places``
-    maps a key path to where it was written as errors name it (``lockfree.toml:7``, ``--set
-    queue.kind=spsc``), ``origins`` to the short form that ``profile show`` prints. The empty path stands for
+    maps a key path to where it was written as errors name it (``lockfree.toml:7``,
+    ``--set``), ``origins`` to the short form that ``profile show`` prints. The empty path stands for
     the layer as a whole.
     """
 
     name: str
-    path: Path | None
     folder: Path
     document: dict[str, object]
     places: dict[KeyPath, str]
@@ -68,14 +67,13 @@ def show_value(value: object) -> str:
 
 
 def toml_value(value: object, depth: int = 0) -> str:
-    """``value`` (anything that TOML can hold) as a TOML value on one line; what is nested too deeply becomes
-    ``…``."""
+    """``value`` (anything TOML can hold) as TOML on one line; what is nested too deeply becomes ``…``."""
     if depth > _SHOWN_DEPTH_MAX:
         return "…"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are TOML's; DEL and the C1 controls TOML alone wants escaped, or a terminal would obey.
+        # JSON's escapes are TOML's; DEL and the C1 controls are escaped as well, or a terminal would obey.
         text = json.dumps(value, ensure_ascii=False)
         return re.sub(r"[\x7f-\x9f\u2028\u2029]", lambda match: f"\\u{ord(match.group()):04x}", text)
     if isinstance(value, list | tuple):
@@ -158,21 +156,18 @@ def override_layer(overrides: Sequence[str]) -> Layer:
     places: dict[KeyPath, str] = {(): "--set"}
     for option in overrides:
         match = _OPTION.fullmatch(option.strip())
-        if match is None:
-            raise UserError(
-                f"--set {show_value(option)}: must be TABLE.KEY=VALUE, as in queue.capacity_slots=4096"
-            )
+        if match is None or match[1] in ("extends", "description"):
+            raise UserError(f"--set {show_value(option)}: must be TABLE.KEY=VALUE, as in queue.kind=spsc")
         table, key, text = match.groups()
         entries = document.setdefault(table, {})
         assert isinstance(entries, dict)
         entries[key] = _option_value(option, text)
         places[(table, key)] = "--set"
-    return Layer("--set", None, Path(), document, places, dict.fromkeys(places, "--set"))
+    return Layer("--set", Path.cwd(), document, places, dict.fromkeys(places, "--set"))
 
 
 def line_numbers(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, on which each key and table of a valid TOML ``text`` is first written, to a depth of
-    three.
+    """The line, from 1, on which a valid TOML ``text`` first writes each key and table, to a depth of three.
 
     ``tomllib`` keeps no positions. But a document is a row of statements, and the shortest run of lines that
     parses alone is one statement; so the parser itself tells where each one ends.
@@ -270,7 +265,6 @@ def _read(path: Path) -> Layer:
     label = path.name if folder == builtin_folder().absolute() else shown
     return Layer(
         name=path.stem,
-        path=path,
         folder=folder,
         document=document,
         places={(): shown} | {key: f"{shown}:{line}" for key, line in lines.items()},
@@ -291,14 +285,15 @@ def _parse(text: str, shown: str) -> dict[str, object]:
         return tomllib.loads(text)
     except RecursionError as error:
         raise UserError(f"{shown}: not a profile: its values are nested too deeply") from error
-    except ValueError as error:  # TOMLDecodeError, or an integer of more digits than Python converts
+    except tomllib.TOMLDecodeError as error:
         message = str(error).replace("\n", "\\n")
-        position = _POSITION.search(message)
-        message = _POSITION.sub("", message)
-        if position is None or position.group(1) is None:
-            raise UserError(f"{shown}: not valid TOML: {message}") from error
-        line, column = position.groups()
-        raise UserError(f"{shown}:{line}: not valid TOML: {message} (column {column})") from error
+        match = _POSITION.search(message)
+        line, column = str(text.rstrip().count("\n") + 1), "the end of the file"
+        if match is not None and match[1] is not None:
+            line, column = match[1], f"column {match[2]}"
+        raise UserError(f"{shown}:{line}: not valid TOML: {_POSITION.sub('', message)} ({column})") from error
+    except ValueError as error:
+        raise UserError(f"{shown}: not a profile: an integer has too many digits") from error
 
 
 def _option_value(option: str, text: str) -> object:

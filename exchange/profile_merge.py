@@ -96,13 +96,16 @@ def _lay_over(
 
 
 def _unknown_name(name: str, content: object, tables: dict[str, Table]) -> str:
-    written = f"[{'], ['.join(tables)}]"
+    written = [f"[{table}]" for table in tables]
     if name == "name":
         return "unknown key; a profile is called what its file is called"
     if isinstance(content, dict):
-        return f"unknown table{did_you_mean(name, [*tables])}; allowed: {written}"
+        return f"unknown table{did_you_mean(name, written)}; allowed: {', '.join(written)}"
     hint = did_you_mean(name, ["extends", "description"])
-    return f"unknown key{hint}; allowed: extends, description, {written}"
+    for table in tables.values():
+        if any(name in variant.keys for variant in table.variants.values()):
+            hint = f" outside of a table (did you mean {table.name}.{name}?)"
+    return f"unknown key{hint}; allowed: extends, description, {', '.join(written)}"
 
 
 def _refuse(layer: Layer, key_path: tuple[str, ...], value: object, problem: str) -> NoReturn:

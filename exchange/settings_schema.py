@@ -162,7 +162,7 @@ def _user_file(value: str, folder: str) -> dict[str, object]:
     path, _, name = value.removeprefix("file:").rpartition(":")
     if not path or not name.isidentifier():
         raise Problem("must be file:PATH:NAME, a Python file and its class, as in file:./my_queue.py:MyQueue")
-    absolute = os.path.normpath(os.path.join(folder, path))
+    absolute = os.path.abspath(os.path.join(folder, path))
     if not absolute.endswith(".py"):
         raise Problem(f"PATH must end in .py, not {show_value(os.path.basename(absolute))}")
     if not os.path.isfile(absolute):

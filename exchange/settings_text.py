@@ -34,7 +34,7 @@ def settings_reference() -> str:
 
 
 def _table_reference(table: Table) -> list[str]:
-    lines = [f"### [{table.name}]", ""]
+    lines = [f"### `[{table.name}]`", ""]
     if table.kinds:
         lines += ["| `kind` | what it chooses |", "|---|---|"]
         for written, variant in zip(table.kinds, table.variants.values(), strict=True):
@@ -64,3 +64,7 @@ def _key_row(table: Table, key: Key) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(settings_reference())

@@ -47,6 +47,12 @@ def duration(nanoseconds: float) -> str:
     return f"{three_digits(nanoseconds)} ns"
 
 
+def round_duration(nanoseconds: float) -> str:
+    """Return a time for an axis, without the zeros that say how exact it is: 10 µs."""
+    number, unit = duration(nanoseconds).split()
+    return f"{_trimmed(number)} {unit}"
+
+
 def quantity(number: float) -> str:
     """Return a rate or a count with a decimal prefix: 850, 50 k, 12.3 M."""
     for scale, prefix in _RATE_UNITS:
@@ -203,9 +209,7 @@ def _latency_findings(result: BenchResult, ran: Sequence[ProfileSummary], best: 
     first = latency_at(ran[0].profile, load.offered_per_second)
     if fastest is None:
         return []
-    sentence = (
-        f"At {rate(load.offered_per_second)} offered, {best.profile.name} answers {_median_and_tail(fastest)}"
-    )
+    sentence = f"At {rate(load.offered_per_second)} offered, {best.profile.name} {_median_and_tail(fastest)}"
     if first is not None and best is not ran[0]:
         sentence += f"; {ran[0].profile.name} {_median_and_tail(first)}"
     return [sentence + "."]

@@ -27,7 +27,7 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     commands: Annotated[
         int, Meta(ge=0, le=limits.BENCH_COMMANDS_MAX, description="how many commands the flow has")
     ] = 1_000_000
-    seed: Annotated[int, Meta(ge=0, lt=2**63, description="the same seed gives the same flow, byte for byte")] = 1
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same flow, byte for byte")] = 1
     symbols: Annotated[int, Meta(ge=1, le=1024, description="how many symbols trade")] = 8
     sessions: Annotated[int, Meta(ge=1, le=limits.SESSIONS_MAX, description="how many sessions send")] = 16
     zipf_exponent: Annotated[

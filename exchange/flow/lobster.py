@@ -8,7 +8,8 @@ direction and price are those of the resting order. (LOBSTER, "Sample files read
 Rules:
 
 * Times are parsed as integers, digit by digit: 34200.000000001 has no exact float. Trailing zeros of the nanoseconds
-  are missing in the files, so ``.00426064`` is 4,260,640 ns.
+  are missing in the files, so ``.00426064`` is 4,260,640 ns; digits after the ninth (a line of the AAPL sample has
+  twelve, the trace of a float in its making) are checked and cut off.
 * Every field of every line is checked. Anything else than the above is a :class:`~exchange.errors.UserError` with
   line number and byte offset. A last line without a line end counts if its fields are complete.
 * Types 5, 6 and 7 do not touch the displayed book: they are left out and counted.
@@ -31,7 +32,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.errors import UserError
 from exchange.flow.recorded import RECORD_DTYPE, Recording, RecordKind, Source
 from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import BUY, SELL
@@ -85,7 +85,7 @@ def read_lobster(source: Source, *, symbol: str | None = None, allow_truncated: 
     records["price_ticks"][on_display] = rows[on_display, PRICE]
     records["side"] = np.where(rows[:, DIRECTION] < 0, SELL, BUY)
     records = records[on_display]
-    missing, places = _missing_submissions(source.name, records)
+    missing, places = _missing_submissions(source, records, offsets[on_display])
     hidden = rows[:, TYPE] == HIDDEN_EXECUTION
     by_type = np.bincount(rows[:, TYPE], minlength=HALT + 1)
     notes = {
@@ -103,7 +103,7 @@ def read_lobster(source: Source, *, symbol: str | None = None, allow_truncated: 
         "first_record_ns": int(rows[0, TIME]) if len(rows) else 0,
         "last_record_ns": int(rows[-1, TIME]) if len(rows) else 0,
     }
-    ticker = symbol or Path(source.name).name.split("_")[0].split(".")[0]
+    ticker = symbol or Path(source.name).name.split("_")[0].split(".")[0] or "UNNAMED"
     return Recording("LOBSTER", np.insert(records, places, missing), (ticker,), notes)
 
 
@@ -127,7 +127,7 @@ def parse_rows(
         name = FIELDS[min(field, len(FIELDS) - 1)]
         reason = {
             _NOT_A_NUMBER: f"the {name} is not a number",
-            _TOO_LONG: f"the {name} has more digits than a {name} can have",
+            _TOO_LONG: f"the {name} is larger than any {name}" + ("" if field else " (an order book file?)"),
             _TOO_FEW: f"the line ends after {field + 1} of {len(FIELDS)} fields (an order book file?)",
             _TOO_MANY: f"the line goes on after the {len(FIELDS)} fields of a message",
             _TIME_BACK: "the time is before that of the line above",
@@ -156,7 +156,9 @@ def _check_ranges(source: Source, rows: NDArray[np.int64], offsets: NDArray[np.i
             raise source.error(int(offsets[line]), text)
 
 
-def _missing_submissions(name: str, records: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _missing_submissions(
+    source: Source, records: NDArray[Any], offsets: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The submissions that the file lacks, and the index of the record before which each belongs."""
     is_submission = records["kind"] == RecordKind.ADD
     submitted = records["order_id"][is_submission]
@@ -166,10 +168,11 @@ def _missing_submissions(name: str, records: NDArray[Any]) -> tuple[NDArray[Any]
     )  # ids ascending: the order in which several at one place are inserted
     lots = np.zeros(len(ids), np.int64)
     np.add.at(lots, of_orphan, records["quantity_lots"][orphans].astype(np.int64))
-    if (lots > QUANTITY_LOTS_MAX).any():
-        order_id = ids[np.argmax(lots > QUANTITY_LOTS_MAX)]
-        raise UserError(f"{name}: order {order_id} loses more lots than an order can have ({QUANTITY_LOTS_MAX})")
     first_record = orphans[first]
+    if (lots > QUANTITY_LOTS_MAX).any():
+        which = int(np.argmax(lots > QUANTITY_LOTS_MAX))
+        text = f"order {ids[which]} loses {lots[which]} lots in all, an order has at most {QUANTITY_LOTS_MAX}"
+        raise source.error(int(offsets[first_record[which]]), text)
     largest_so_far = np.maximum.accumulate(submitted) if len(submitted) else submitted
     following = np.searchsorted(largest_so_far, ids, side="right")
     places = np.append(np.flatnonzero(is_submission), len(records))[following]
@@ -250,7 +253,7 @@ def _parse_integer(data: Any, position: int) -> tuple[int, int, int]:
 
 @kernel
 def _parse_time(data: Any, position: int) -> tuple[int, int, int]:
-    """Seconds with up to nine decimals, as nanoseconds."""
+    """Seconds with decimals, as nanoseconds."""
     position, seconds, digits = _parse_digits(data, position)
     if digits == 0:
         return position, 0, _NOT_A_NUMBER
@@ -260,8 +263,10 @@ def _parse_time(data: Any, position: int) -> tuple[int, int, int]:
     fraction = 0
     if position < len(data) and data[position] == _POINT:
         position, fraction, decimals = _parse_digits(data, position + 1)
-    if decimals > _DECIMALS:
+    if decimals > _DIGITS_MAX:
         return position, 0, _TOO_LONG
     for _ in range(_DECIMALS - decimals):
         fraction *= 10
+    for _ in range(decimals - _DECIMALS):
+        fraction //= 10
     return position, seconds * _SECOND_NS + fraction, _FINE

@@ -35,7 +35,7 @@ from exchange.native.atomics import (  # noqa: E402
     store_relaxed,
     store_release,
 )
-from exchange.native.generic import generic, implements, is_compiled, is_implemented  # noqa: E402
+from exchange.native.generic import body_for, generic, implements, is_compiled, is_implemented  # noqa: E402
 from exchange.native.processor import (  # noqa: E402
     add_wrapping,
     count_leading_zeros,
@@ -81,6 +81,7 @@ __all__ = [
     "HugePages",
     "add_wrapping",
     "address_of",
+    "body_for",
     "compare_exchange",
     "copy_record",
     "count_leading_zeros",

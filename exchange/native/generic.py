@@ -27,6 +27,7 @@ from numba.extending import overload
 from exchange.native.cache import inlined, kernel
 
 _implementations: dict[Any, dict[type, Callable[..., Any]]] = {}
+_python_bodies: dict[tuple[Any, type], Callable[..., Any]] = {}
 
 
 def generic[F: Callable[..., Any]](declaration: F) -> F:
@@ -63,6 +64,7 @@ def implements[F: Callable[..., Any]](
     """
 
     def register(function: F) -> F:
+        _python_bodies[operation, state_type] = function
         if issubclass(state_type, tuple):
             compiled = inlined(function) if inline else kernel(function)
             _implementations[operation][state_type] = compiled
@@ -77,6 +79,17 @@ def implements[F: Callable[..., Any]](
 def is_implemented(operation: Any, state_type: type) -> bool:
     """Whether a variant supplies ``operation`` for ``state_type``: used to name what a user's layer lacks."""
     return state_type in operation.registry
+
+
+def body_for(operation: Any, state: Any) -> Callable[..., Any]:
+    """What to call from Python for this very state: compiled code if all its parts are compiled, else the source.
+
+    A state may be a ``NamedTuple`` that holds a plain-Python part (a shard with a textbook book): its body then runs
+    interpreted, and the operations that it calls on compiled parts still run compiled.
+    """
+    if is_compiled(state):
+        return operation.dispatch(type(state))  # type: ignore[no-any-return]
+    return _python_bodies[operation, type(state)]
 
 
 def is_compiled(state: Any) -> bool:

@@ -231,7 +231,9 @@ def _explain_neighbours(
     seating: Seating, thread: ThreadDescription, core: Core, os_index: int
 ) -> Iterable[str]:
     """How far it is to the threads that this one exchanges records with, nearest first."""
-    near: dict[str, list[str]] = {"same last-level cache as": [], "same NUMA node as": [], "far from": []}
+    cache = seating.cache_of.get(os_index)
+    same_cache = f"shares L{cache.level} with" if cache else ""
+    near: dict[str, list[str]] = {same_cache: [], "same NUMA node as": [], "far from": []}
     for other in seating.threads:
         talks = other.runs_gateway if not thread.runs_gateway else not other.runs_gateway
         if other is thread or not talks:
@@ -241,10 +243,8 @@ def _explain_neighbours(
             continue  # said already
         if other_core.numa_node != core.numa_node:
             near["far from"].append(f"{other.name} (NUMA node {other_core.numa_node})")
-        elif os_index in seating.cache_of and (
-            seating.cache_domain(os_index) == seating.cache_domain(seating.unit_of[other.name])
-        ):
-            near["same last-level cache as"].append(other.name)
+        elif cache and seating.unit_of[other.name] in cache.processing_units:
+            near[same_cache].append(other.name)
         else:
             near["same NUMA node as"].append(other.name)
     return [f"{words} {_names(names)}" for words, names in near.items() if names]

@@ -25,7 +25,7 @@ class ThreadDescription(msgspec.Struct, frozen=True):
 
     ``agents`` are the names of the agents that it runs (``"ingress"``, ``"shard.0"``, ``"egress"``),
     empty for helpers such as a load generator. ``busy_spins``: it never sleeps, so that it uses all of a
-    core whether or not there is work.
+    core whether or not there is work (idle kinds ``busy-spin`` and ``spin-then-yield``).
     """
 
     name: str

@@ -1,0 +1,254 @@
+"""An agent's life: small pieces of work, and threads that do them round and round.
+
+An *agent* (an ingress, a shard, an egress) is a state with one operation, :func:`do_work`: do what there is to do now,
+never wait, and say how much it was. A *thread* runs a tuple of agents in a loop. Which agents share a thread is the
+profile's choice, and it is a technique of its own: a core for each stage is a pipeline; all stages on one core is
+run-to-completion.
+
+When a turn of the loop found nothing to do, the *idle strategy* decides how to wait, so that no agent ever sleeps:
+
+* ``busy-spin``: look again at once. The least latency, and a whole core for each thread.
+* ``spin-then-yield``: spin for a while, then let other threads have the core between looks. For shared machines.
+* ``park``: spin for a while, then sleep. Friendly, and some 50 microseconds late.
+
+If all agents of a thread are compiled, its loop is one compiled function without the interpreter lock; otherwise the same source
+runs interpreted. Either way it ends within one turn after its stop word is set. A thread that fails stops the whole
+group, so that nothing is left running behind an error.
+
+Sources: the agents of Agrona (Thompson, Montgomery) and their idle strategies.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Self
+
+from numba.extending import overload
+
+from exchange.native import (
+    Arena,
+    body_for,
+    generic,
+    implements,
+    is_compiled,
+    kernel,
+    load_acquire,
+    pause,
+    sleep_ns,
+    store_release,
+    yield_core,
+)
+from exchange.placement import Assignment, apply_to_current_thread
+from exchange.settings import BusySpinIdle, IdleConfig, ParkIdle, SpinThenYieldIdle
+
+STOP_SECONDS: Final = 1.0
+"""How long a stopped thread may take for its last turn before it is reported as stuck."""
+
+
+@generic
+def do_work(agent: Any) -> int:
+    """Do what can be done now without waiting; returns how many records were handled, 0 if there was nothing."""
+    raise NotImplementedError
+
+
+@generic
+def wait(idle: Any, turns: int) -> None:
+    """Pass the time after ``turns`` turns in a row without work."""
+    raise NotImplementedError
+
+
+class BusySpin(NamedTuple):
+    """Look again at once."""
+
+    pauses: int = 1
+
+
+class SpinThenYield(NamedTuple):
+    """Spin for ``spins`` turns, then offer the core to others at each turn."""
+
+    spins: int
+
+
+class Park(NamedTuple):
+    """Spin for ``spins`` turns, then sleep ``park_ns`` at each turn."""
+
+    spins: int
+    park_ns: int
+
+
+@implements(wait, BusySpin)
+def _wait_busy_spin(idle: BusySpin, turns: int) -> None:
+    pause()
+
+
+@implements(wait, SpinThenYield)
+def _wait_spin_then_yield(idle: SpinThenYield, turns: int) -> None:
+    if turns < idle.spins:
+        pause()
+    else:
+        yield_core()
+
+
+@implements(wait, Park)
+def _wait_park(idle: Park, turns: int) -> None:
+    if turns < idle.spins:
+        pause()
+    else:
+        sleep_ns(idle.park_ns)
+
+
+def build_idle(config: IdleConfig) -> BusySpin | SpinThenYield | Park:
+    """The idle strategy of a profile."""
+    match config:
+        case BusySpinIdle():
+            return BusySpin()
+        case SpinThenYieldIdle():
+            return SpinThenYield(config.spins)
+        case ParkIdle():
+            return Park(config.spins, config.park_ns)
+
+
+def do_all_work(agents: tuple[Any, ...]) -> int:
+    """One turn: every agent of the thread once, in order."""
+    return sum(do_work(agent) for agent in agents)
+
+
+@overload(do_all_work, strict=False)
+def _do_all_work(agents: Any) -> Any:
+    # A tuple of different types: one call for the first, and this same function for the rest.
+    if len(agents) == 1:
+        return lambda agents: do_work(agents[0])
+    return lambda agents: do_work(agents[0]) + do_all_work(agents[1:])
+
+
+@kernel
+def run_agents(agents: tuple[Any, ...], stop_address: int, idle: Any) -> None:
+    """A thread's loop, compiled: turn after turn until the word at ``stop_address`` is not 0."""
+    idle_turns = 0
+    while load_acquire(stop_address) == 0:
+        if do_all_work(agents) > 0:
+            idle_turns = 0
+        else:
+            wait(idle, idle_turns)
+            idle_turns += 1
+
+
+def run_agents_interpreted(agents: tuple[Any, ...], stop_address: int, idle: Any) -> None:
+    """The same loop for agents of which at least one has a plain-Python part."""
+    bodies = [(body_for(do_work, agent), agent) for agent in agents]
+    idle_turns = 0
+    while load_acquire(stop_address) == 0:
+        if sum(body(agent) for body, agent in bodies) > 0:
+            idle_turns = 0
+        else:
+            # An interpreted thread holds the lock that the others need: give it up, whatever the strategy.
+            time.sleep(0) if idle_turns < 1000 else wait(idle, idle_turns)
+            idle_turns += 1
+
+
+class AgentThread(threading.Thread):
+    """A thread that runs some agents where its assignment says.
+
+    Attributes:
+        error: the exception that ended it, or None.
+        counters: what :func:`exchange.bench.host.thread_counters` said at its end, less what it said at its start.
+    """
+
+    def __init__(self, name: str, agents: tuple[Any, ...], idle: Any, assignment: Assignment | None) -> None:
+        super().__init__(name=name, daemon=True)
+        self.agents: Final = agents
+        self.assignment: Final = assignment
+        self.error: BaseException | None = None
+        self.counters: dict[str, Any] = {}
+        self._idle = idle
+        self._arena = Arena.private(64, huge_pages="never")
+        self._stop_address = self._arena.allocate(8)
+        self._group: ThreadGroup | None = None
+
+    def compile(self) -> None:
+        """Compile the thread's loop (or load it from disk) by running it with its stop word set."""
+        if is_compiled(self.agents):
+            store_release(self._stop_address, 1)
+            run_agents(self.agents, self._stop_address, self._idle)
+            store_release(self._stop_address, 0)
+
+    def request_stop(self) -> None:
+        """End the loop at its next turn."""
+        store_release(self._stop_address, 1)
+
+    def join_group(self, group: "ThreadGroup") -> None:
+        """If this thread fails, ``group`` is to be stopped."""
+        self._group = group
+
+    def run(self) -> None:
+        """The thread's body; called by ``start()``."""
+        from exchange.bench.host import thread_counters
+
+        try:
+            if self.assignment is not None:
+                apply_to_current_thread(self.assignment)
+            before = thread_counters(threading.get_native_id())
+            loop = run_agents if is_compiled(self.agents) else run_agents_interpreted
+            loop(self.agents, self._stop_address, self._idle)
+            after = thread_counters(threading.get_native_id())
+            self.counters = _difference(before, after)
+        except BaseException as error:
+            self.error = error
+            if self._group is not None:
+                self._group.request_stop()
+
+
+class ThreadGroup:
+    """The threads of an exchange, which live and end together. Use it in a ``with`` statement.
+
+    Leaving the block stops and joins every thread, also after Ctrl-C or an error in the block.
+    """
+
+    def __init__(self, threads: Sequence[AgentThread]) -> None:
+        self.threads: Final = tuple(threads)
+        for thread in self.threads:
+            thread.join_group(self)
+
+    def __enter__(self) -> Self:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+        if exception[0] is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what a thread failed with, if one did."""
+        for thread in self.threads:
+            if thread.error is not None:
+                raise thread.error
+
+    def request_stop(self) -> None:
+        """Ask every thread to end; returns at once."""
+        for thread in self.threads:
+            thread.request_stop()
+
+    def stop(self) -> None:
+        """Ask every thread to end and wait for it.
+
+        Raises:
+            RuntimeError: one did not end in time. It is a daemon thread: it dies with the process.
+        """
+        self.request_stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        stuck = [thread.name for thread in self.threads if thread.is_alive()]
+        if stuck:
+            raise RuntimeError(f"threads did not stop within {STOP_SECONDS} s: {', '.join(stuck)}")
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Counters that grew during a thread's life; what the kernel does not count stays None, with its reason."""
+    return {
+        name: value - before[name] if isinstance(value, int) and isinstance(before.get(name), int) else value
+        for name, value in after.items()
+    }

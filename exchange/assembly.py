@@ -1,0 +1,160 @@
+"""The composition root: settings in, a running exchange out. Read this first.
+
+::
+
+    transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
+                 routes by symbol               sequence, books, events
+
+One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is built here, in the
+order in which commands meet them, and nowhere else does code ask which variant of a layer was chosen. Everything that
+owns memory is held by :class:`Exchange`, because agents hold plain addresses.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from exchange.agent import AgentThread, ThreadGroup, build_idle
+from exchange.book import build_book
+from exchange.matching.digest import state_digest
+from exchange.matching.egress import Egress, EgressMemory
+from exchange.matching.ingress import Ingress, IngressMemory
+from exchange.matching.shard import SEQUENCE, Shard, ShardMemory
+from exchange.native import load_acquire
+from exchange.placement import ThreadDescription, load_topology
+from exchange.placement import plan as plan_placement
+from exchange.queues import build_queue
+from exchange.settings import BusySpinIdle, Settings, agent_names, thread_layout
+
+Progress = Callable[[str], None]
+"""Told what is being done ("compiling thread shard.0"), for people who wait."""
+
+
+class Transport(Protocol):
+    """What an exchange needs of a transport: see :mod:`exchange.transport.protocol`."""
+
+    def source(self, lane: int) -> Any:
+        """What ingress lane ``lane`` receives from."""
+
+    def sink(self) -> Any:
+        """What the egress sends to."""
+
+
+class Exchange:
+    """An exchange in one process, built but not running; ``with exchange.threads:`` runs it.
+
+    Attributes:
+        settings: what it was built from.
+        threads: the group of its threads.
+        plan: where they run, and why.
+        shard_of_symbol: for each symbol the shard that owns it.
+    """
+
+    def __init__(self, settings: Settings, symbol_count: int, transport: Transport) -> None:
+        self.settings: Final = settings
+        shards, lanes = settings.shards.count, settings.transport.ingress_lanes
+        self.shard_of_symbol: Final = [symbol_id % shards for symbol_id in range(symbol_count)]
+        self._transport = transport
+        self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
+        self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
+        self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
+        self._shard_memory = [
+            ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders) for _ in range(shards)
+        ]
+        self._ingress_memory = [
+            IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
+        ]
+        self._egress_memory = EgressMemory(settings.shards.batch_commands)
+        agents = dict(zip(agent_names(settings), self._build_agents(), strict=True))
+        layout = thread_layout(settings, len(os.sched_getaffinity(0)))
+        spins = isinstance(settings.idle, BusySpinIdle)
+        described = [ThreadDescription("+".join(names), names, spins) for names in layout]
+        self.plan: Final = plan_placement(load_topology(None), described, settings.placement)
+        idle = build_idle(settings.idle)
+        self.threads: Final = ThreadGroup(
+            [
+                AgentThread(
+                    one.name,
+                    tuple(agents[name] for name in one.agents),
+                    idle,
+                    self.plan.assignment_of(one.name),
+                )
+                for one in described
+            ]
+        )
+
+    def _build_agents(self) -> list[Any]:
+        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress."""
+        batch = self.settings.shards.batch_commands
+        ingress = [
+            Ingress(
+                source=self._transport.source(lane),
+                inboxes=tuple(inbox.producer(lane) for inbox in self._inboxes),
+                shard_of_symbol=memory.shard_of_symbol,
+                stages=memory.stages,
+                stage_bytes=memory.stage_bytes,
+                left=memory.left,
+                batch_commands=batch,
+            )
+            for lane, memory in enumerate(self._ingress_memory)
+        ]
+        shards = [
+            Shard(
+                inbox=inbox.consumer(0),
+                book=book.state,
+                outbox=outbox.producer(0),
+                words=memory.words,
+                batch=memory.batch,
+                batch_commands=batch,
+                events=memory.events,
+            )
+            for inbox, book, outbox, memory in zip(
+                self._inboxes, self._books, self._outboxes, self._shard_memory, strict=True
+            )
+        ]
+        egress = Egress(
+            outboxes=tuple(outbox.consumer(0) for outbox in self._outboxes),
+            sink=self._transport.sink(),
+            batch=self._egress_memory.batch,
+            batch_events=batch,
+        )
+        return [*ingress, *shards, egress]
+
+    def compile(self, progress: Progress) -> None:
+        """Compile every thread's loop now, or load it from disk, so that no command waits for a compiler."""
+        for thread in self.threads.threads:
+            progress(f"compiling thread {thread.name}")
+            thread.compile()
+
+    def commands_sequenced(self) -> int:
+        """How many commands the shards have applied so far; readable while they run."""
+        return sum(load_acquire(memory.words + SEQUENCE) for memory in self._shard_memory)
+
+    def back_pressure(self) -> dict[str, int]:
+        """For each queue how many pushes it refused."""
+        inboxes = {f"inbox.{k}": queue.back_pressure_count() for k, queue in enumerate(self._inboxes)}
+        outboxes = {f"outbox.{k}": queue.back_pressure_count() for k, queue in enumerate(self._outboxes)}
+        return inboxes | outboxes
+
+    def digest(self) -> str:
+        """The state digest of all books; call it when the threads have stopped."""
+        return state_digest([book.state for book in self._books], self.shard_of_symbol)
+
+    def book_of(self, symbol_id: int) -> Any:
+        """The state of the book that holds a symbol."""
+        return self._books[self.shard_of_symbol[symbol_id]].state
+
+
+def lanes_of(commands: Any, lanes: int) -> list[Any]:
+    """Split commands over ingress lanes by symbol, so that one symbol's commands keep their order."""
+    return [commands] if lanes == 1 else [commands[commands["symbol_id"] % lanes == lane] for lane in range(lanes)]
+
+
+def expected_answers(commands: Any, shards: int) -> int:
+    """How many answers commands get: one each, and one from every shard for what concerns all symbols."""
+    from exchange.messages import ALL_SYMBOLS
+
+    broadcasts = int((commands["symbol_id"] == ALL_SYMBOLS).sum())
+    return len(commands) + broadcasts * (shards - 1)
+
+

@@ -1,0 +1,416 @@
+"""The HTML report: one file that can be mailed, opened without a network, and still be understood in ten
+years.
+
+:func:`render_report` turns a result into one page: verdict, tables, plots (inline SVG), the machine, the
+resolved profiles as differences, a glossary, and the result itself as a download. The page refers to nothing
+outside itself, and adapts to a dark theme and to a telephone. Page frame, style and glossary are in
+``report.html``.
+
+Rules: every string that came from outside (names, descriptions, host facts) passes :func:`html.escape` before
+it is put into the page; a figure that is ``None`` is written as the reason for its absence; a void comparison
+shows no ratios.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+from exchange.bench.markup import (
+    absent_cell,
+    card,
+    facts,
+    figure,
+    figure_cell,
+    name_cell,
+    ratio_cell,
+    swatch,
+    table,
+)
+from exchange.bench.plots import hockey_stick, micro_bars, percentile_plot, throughput_bars
+from exchange.bench.results import BenchResult, ProfileResult, to_json
+from exchange.bench.statistics import Spread
+from exchange.bench.summary import (
+    FEWEST_SAMPLES_BEYOND,
+    CommonLoad,
+    DigestState,
+    LatencySummary,
+    MicroGroup,
+    ProfileSummary,
+    SettingChange,
+    ThreadSummary,
+    common_load,
+    digest_states,
+    flatten,
+    latency_at,
+    median_back_pressure,
+    micro_groups,
+    summarize_profiles,
+    summarize_threads,
+)
+from exchange.bench.wording import (
+    common_load_note,
+    duration,
+    interval,
+    interval_note,
+    micro_range,
+    micro_title,
+    micro_value,
+    not_measured,
+    quantity,
+    rate,
+    ratio,
+    setting,
+    short_digest,
+    technique,
+    three_digits,
+    value_range,
+    verdict,
+)
+from exchange.errors import UserError
+
+_SHOWN_PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
+
+
+def write_report(result: BenchResult, path: Path) -> None:
+    """Write the report.
+
+    Raises:
+        UserError: the file cannot be written, or a histogram in the result is corrupt.
+    """
+    try:
+        path.write_text(render_report(result), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the report: {error.strerror}") from error
+
+
+def render_report(result: BenchResult) -> str:
+    """Return the report as one HTML document.
+
+    Raises:
+        UserError: a histogram in the result is corrupt.
+    """
+    sections = _profile_sections(result) if result.profiles else _micro_sections(result)
+    sections.append(("machine", "Machine and run", _machine(result)))
+    titles = [*((name, title) for name, title, _ in sections), ("words", "The words a student needs")]
+    template = Template(files("exchange.bench").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(_title(result)),
+        subtitle=escape(_subtitle(result)),
+        banner=_banner(result),
+        cards=_cards(result) if result.profiles and result.comparison_void is None else "",
+        navigation=" ".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in titles),
+        sections="\n".join(
+            f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' for name, title, body in sections
+        ),
+        download=base64.b64encode(to_json(result)).decode("ascii"),
+        download_name=escape(f"exchange-{result.kind}.json"),
+    )
+
+
+def _title(result: BenchResult) -> str:
+    if result.profiles:
+        return "What each technique is worth on this machine"
+    return f"{result.kind.replace('-', ' ').capitalize()} benchmark"
+
+
+def _subtitle(result: BenchResult) -> str:
+    parts = [result.created_utc.replace("T", " ")[:16] + " UTC"]
+    if result.flow is not None:
+        flow = result.flow
+        parts.append(f"flow {flow.name}: {quantity(flow.commands)} commands, {flow.symbols} symbols")
+    return " · ".join(parts)
+
+
+def _banner(result: BenchResult) -> str:
+    sentences = [escape(one) for one in verdict(result)]
+    if result.comparison_void is not None:
+        body = "".join(f"<div>{one}</div>" for one in sentences)
+        text = f'<div class="void" role="alert"><strong>The comparison is void</strong>{body}</div>'
+    else:
+        text = '<div class="verdict">' + "".join(f"<p>{one}</p>" for one in sentences) + "</div>"
+    if result.warnings:
+        text += (
+            '<ul class="warnings">' + "".join(f"<li>{escape(one)}</li>" for one in result.warnings) + "</ul>"
+        )
+    return text
+
+
+def _cards(result: BenchResult) -> str:
+    summaries = [one for one in summarize_profiles(result) if one.throughput is not None]
+    if not summaries:
+        return ""
+    best = max(summaries, key=lambda one: one.throughput.median if one.throughput is not None else 0.0)
+    cards = []
+    if best.throughput is not None:
+        cards.append((rate(best.throughput.median), f"{best.profile.name}, at saturation"))
+    if best.to_first is not None:
+        cards.append(
+            (ratio(best.to_first), f"{summaries[0].profile.name}, interval {interval(best.to_first)}")
+        )
+    load = common_load(result)
+    latency = latency_at(best.profile, load.offered_per_second) if load is not None else None
+    tail = latency.percentiles_ns["p99"] if latency is not None else None
+    if load is not None and tail is not None:
+        cards.append(
+            (duration(tail.median), f"p99 of {best.profile.name} at {rate(load.offered_per_second)}")
+        )
+    cards.append(("✓ equal", f"digest of the final books, all profiles: {short_digest(best.profile.digest)}"))
+    return '<div class="cards">' + "".join(card(*one) for one in cards) + "</div>"
+
+
+def _profile_sections(result: BenchResult) -> list[tuple[str, str, str]]:
+    summaries = summarize_profiles(result)
+    sections = [("throughput", "How much each profile can do", _throughput(result, summaries))]
+    load = common_load(result)
+    if load is not None:
+        sections.append(("load", "How latency grows with load", _load_curves(result)))
+        sections.append(("latency", "How long a command takes", _latency(result, load)))
+    sections.append(("why", "What the queues and the kernel had to do", _costs(result, load)))
+    sections.append(("profiles", "What the profiles are", _profiles(summaries)))
+    return sections
+
+
+def _throughput(result: BenchResult, summaries: Sequence[ProfileSummary]) -> str:
+    void = result.comparison_void is not None
+    states = digest_states(result)
+    rows = [
+        _throughput_row(one, series, states[one.profile.name], void) for series, one in enumerate(summaries)
+    ]
+    head = ["profile", "what it changes", "M commands/s", "× first", "× before it", "digest"]
+    text = table(head, rows, figures=(2, 3, 4))
+    notes = "Median of the rounds; below it the smallest and largest round, or the interval of a ratio. "
+    if not void:
+        notes += interval_note([one.to_first for one in summaries])
+    text += f'<p class="note">{escape(notes)}</p>'
+    if any(one.throughput is not None for one in summaries):
+        wide, narrow = (
+            throughput_bars(summaries, with_ratios=not void, narrow=shape) for shape in (False, True)
+        )
+        text += figure(
+            wide,
+            narrow,
+            "Bars: medians; dots: the rounds. The axis is logarithmic, each grid line ten times the one "
+            "before: compare where bars end, not how long they are.",
+        )
+    return text
+
+
+def _throughput_row(one: ProfileSummary, series: int, state: DigestState, void: bool) -> list[str]:
+    name = name_cell(one.profile.name, series)
+    if one.throughput is None:
+        reason = f"not run: {one.profile.skipped or 'no saturation round'}"
+        return [name, absent_cell(reason), *[figure_cell("–")] * 3, "<td>–</td>"]
+    middle, ends = three_digits(one.throughput.median / 1e6), value_range(one.throughput, 1e6)
+    digest = f'<span class="mono">{short_digest(one.profile.digest)}</span>'
+    mark = "✓" if state == "equal" else "✗ MISMATCH"
+    return [
+        name,
+        f"<td>{escape(technique(one))}</td>",
+        figure_cell(middle, ends if one.throughput.rounds > 1 else "one round"),
+        ratio_cell(None if void else one.to_first),
+        ratio_cell(None if void else one.to_previous),
+        f'<td class="{"good" if state == "equal" else "bad"}">{mark} {digest}</td>',
+    ]
+
+
+def _load_curves(result: BenchResult) -> str:
+    wide, narrow = (hockey_stick(result.profiles, narrow=shape) for shape in (False, True))
+    return figure(
+        wide,
+        narrow,
+        "Open loop: commands are sent at fixed times, and latency counts from the time a command should have "
+        "been sent. Lines are medians of the rounds, bands their range. Hollow points on dotted lines: the "
+        "profile fell behind, so its latency grows for as long as the run lasts; how far up the point is "
+        "says nothing. A line ends where the load was not offered, or where fewer than "
+        f"{FEWEST_SAMPLES_BEYOND} commands lie beyond the percentile.",
+    )
+
+
+def _latency(result: BenchResult, load: CommonLoad) -> str:
+    wide, narrow = (
+        percentile_plot(result.profiles, load.offered_per_second, narrow=shape) for shape in (False, True)
+    )
+    rows = []
+    for series, profile in enumerate(result.profiles):
+        summary = latency_at(profile, load.offered_per_second)
+        if summary is not None:
+            rows.append(_latency_row(profile.name, series, summary))
+    head = ["profile", *_SHOWN_PERCENTILES, "answered/s", "kept up"]
+    return (
+        f"<p>{escape(common_load_note(load))}</p>"
+        + figure(
+            wide,
+            narrow,
+            "Each grid line to the right is ten times rarer. A steady climb is a tail that keeps growing; a "
+            "step is something that happens to one command in so many, such as an interrupt or a full queue. "
+            "Lines: medians of the rounds; bands: their range.",
+        )
+        + table(head, rows, figures=range(1, 8))
+        + f'<p class="note">Medians of the rounds. “Too few”: fewer than {FEWEST_SAMPLES_BEYOND} commands of '
+        "a round lie beyond that percentile. The maximum is one command's story; on a shared machine it is "
+        "often the machine's, not the program's.</p>"
+    )
+
+
+def _latency_row(name: str, series: int, summary: LatencySummary) -> list[str]:
+    kept = '<td class="good">yes</td>'
+    if summary.rounds_behind:
+        kept = f'<td class="bad">no, {summary.rounds_behind} of {summary.rounds} rounds fell behind</td>'
+    return [
+        name_cell(name, series),
+        *(_latency_cell(summary.percentiles_ns[one]) for one in _SHOWN_PERCENTILES),
+        figure_cell(quantity(summary.achieved_per_second.median)),
+        kept,
+    ]
+
+
+def _latency_cell(value: Spread | None) -> str:
+    if value is None:
+        return '<td class="figure absent">too few</td>'
+    return figure_cell(duration(value.median))
+
+
+def _costs(result: BenchResult, load: CommonLoad | None) -> str:
+    pressure_rows, thread_rows, missing = [], [], dict[str, None]()
+    for series, profile in enumerate(result.profiles):
+        if not profile.saturation_rounds:
+            continue
+        pressure_rows.append(_pressure_row(profile, series, load))
+        for index, thread in enumerate(summarize_threads(profile.saturation_rounds)):
+            thread_rows.append(_thread_row(profile.name if index == 0 else "", series, thread))
+            missing |= dict.fromkeys(_missing_counters(result, thread))
+    head = ["profile", "at saturation"]
+    if load is not None:
+        head.append(f"at {rate(load.offered_per_second)}")
+    threads = ["profile", "thread", "core", "gave its core up", "lost its core", "moved to another core"]
+    return (
+        "<h3>Back-pressure</h3>"
+        '<p class="note">How often a push found a queue full, in the median round. The fullest queue stands '
+        "in front of the slowest stage.</p>" + table(head, pressure_rows) + "<h3>Context switches</h3>"
+        '<p class="note">Of each thread during one saturation round, medians. A busy-spinning thread never '
+        "gives its core up; a mutex or a sleep makes it do so.</p>"
+        + f'<div class="dense">{table(threads, thread_rows, figures=(3, 4, 5))}</div>'
+        + "".join(f'<p class="note">– {escape(one)}</p>' for one in missing)
+    )
+
+
+def _pressure_row(profile: ProfileResult, series: int, load: CommonLoad | None) -> list[str]:
+    cells = [_pressure_cell(median_back_pressure(profile.saturation_rounds))]
+    if load is not None:
+        summary = latency_at(profile, load.offered_per_second)
+        cells.append(_pressure_cell(summary.back_pressure) if summary else absent_cell("not offered"))
+    return [name_cell(profile.name, series), *cells]
+
+
+def _pressure_cell(pressure: dict[str, float]) -> str:
+    full = sorted(((count, name) for name, count in pressure.items() if count), reverse=True)
+    if not full:
+        return "<td>none</td>"
+    lines = (f'<span class="mono">{escape(name)}</span> {quantity(count)}' for count, name in full)
+    return f"<td>{'<br>'.join(lines)}</td>"
+
+
+def _thread_row(profile: str, series: int, thread: ThreadSummary) -> list[str]:
+    agents = ", ".join(thread.agents)
+    detail = f' <span class="absent">{escape(agents)}</span>' if agents != thread.name else ""
+    return [
+        name_cell(profile, series) if profile else "<th></th>",
+        f"<td>{escape(thread.name)}{detail}</td>",
+        f"<td>{'any' if thread.core is None else thread.core}</td>",
+        *(figure_cell("–" if count is None else quantity(count)) for _, count in _counters(thread)),
+    ]
+
+
+def _counters(thread: ThreadSummary) -> tuple[tuple[str, float | None], ...]:
+    return (
+        ("voluntary_switches", thread.voluntary_switches),
+        ("involuntary_switches", thread.involuntary_switches),
+        ("migrations", thread.migrations),
+    )
+
+
+def _missing_counters(result: BenchResult, thread: ThreadSummary) -> Iterable[str]:
+    for field, count in _counters(thread):
+        if count is None:
+            yield f"{field.replace('_', ' ')}: {not_measured(result, field)}"
+
+
+def _profiles(summaries: Sequence[ProfileSummary]) -> str:
+    parts = ['<p class="note">Each profile is shown as its difference from the one before it that ran.</p>']
+    for series, one in enumerate(summaries):
+        parts.append(f"<h3>{swatch(series)}{escape(one.profile.name)}</h3>")
+        if one.profile.description:
+            parts.append(f"<p>{escape(one.profile.description)}</p>")
+        if one.previous is not None:
+            lines = "".join(_change(change) for change in one.changes)
+            same = f'<p class="note">The same settings as {escape(one.previous)}.</p>'
+            parts.append(f'<ul class="changes">{lines}</ul>' if lines else same)
+        resolved = facts((key, escape(setting(value))) for key, value in flatten(one.profile.settings))
+        parts.append(f"<details><summary>all resolved settings</summary>{resolved}</details>")
+    return "".join(parts)
+
+
+def _change(change: SettingChange) -> str:
+    before, after = escape(setting(change.before)), escape(setting(change.after))
+    return f"<li><code>{escape(change.key)}</code> <del>{before}</del> → <ins>{after}</ins></li>"
+
+
+def _micro_sections(result: BenchResult) -> list[tuple[str, str, str]]:
+    groups = micro_groups(result)
+    return [
+        (f"group-{index}", micro_title(group), _micro_group(group, f"micro-{index}"))
+        for index, group in enumerate(groups)
+    ]
+
+
+def _micro_group(group: MicroGroup, name: str) -> str:
+    rows = []
+    for series, row in enumerate(group.rows):
+        if row.values is None:
+            reason = f"not run: {row.result.skipped or 'no reason given'}"
+            rows.append(
+                [name_cell(row.result.variant, series), absent_cell(reason), "<td></td>", "<td></td>"]
+            )
+            continue
+        rows.append(
+            [
+                name_cell(row.result.variant, series),
+                figure_cell(micro_value(row, row.values.median), micro_range(row, row.values)),
+                ratio_cell(row.to_first),
+                ratio_cell(row.to_previous),
+            ]
+        )
+    values = table(
+        ["variant", "median of rounds", "speed-up over the first", "over the one before"], rows, (1, 2, 3)
+    )
+    note = f"{group.rows[0].result.better.capitalize()} is better; a speed-up above 1 is an improvement. "
+    note += interval_note([row.to_first for row in group.rows])
+    if all(row.values is None for row in group.rows):
+        return values
+    wide, narrow = (micro_bars(group, name, narrow=shape) for shape in (False, True))
+    caption = "Bars: medians; dots: the rounds. Each grid line is ten times the one before."
+    return figure(wide, narrow, caption) + values + f'<p class="note">{escape(note)}</p>'
+
+
+def _machine(result: BenchResult) -> str:
+    text = facts((key.replace("_", " "), _fact(result, key, value)) for key, value in flatten(result.host))
+    if result.flow is not None:
+        flow = result.flow
+        text += "<h3>The flow</h3><p>" + escape(flow.description) + "</p>"
+        seed = "none" if flow.seed is None else str(flow.seed)
+        text += facts(
+            [("commands", f"{flow.commands:,}"), ("symbols", f"{flow.symbols:,}"), ("seed", escape(seed))]
+        )
+        text += "".join(f'<p class="note">{escape(note)}</p>' for note in flow.notes)
+    text += f"<h3>To repeat it</h3><p><code>{escape(result.command_line)}</code></p>"
+    return text
+
+
+def _fact(result: BenchResult, key: str, value: Any) -> str:
+    if value is None:
+        return f'<span class="absent">{escape(not_measured(result, key, key.rpartition(".")[2]))}</span>'
+    return escape(", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else setting(value))
