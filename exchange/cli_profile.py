@@ -9,6 +9,7 @@ The settings are imported inside the commands, so that ``exchange --help`` does 
 
 import importlib.util
 import os
+import platform
 import sys
 import textwrap
 from collections.abc import Callable
@@ -19,9 +20,10 @@ import click
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.settings import Resolved, Settings
+    from exchange.settings import Resolved
 
 _WIDTH = 100
+_PROCESSORS = ("x86_64", "aarch64")
 
 _set_option: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--set",
@@ -52,7 +54,7 @@ def list_command() -> None:
             continue
         _print_wrapped(resolved.settings.description)
         _print_wrapped("extends: " + (" → ".join(resolved.chain[1:]) or "nothing"))
-        lacking = missing(resolved.settings)
+        lacking = missing()
         _print_wrapped(
             "this machine: " + (f"cannot run it; {'; '.join(lacking)}" if lacking else "can run it")
         )
@@ -111,7 +113,7 @@ def check_command(file: str, overrides: tuple[str, ...]) -> None:
     click.echo(f"ok: {file}")
     for line in _summary(resolved):
         _print_wrapped(line)
-    for lack in missing(resolved.settings):
+    for lack in missing():
         _print_wrapped(f"this machine cannot run it: {lack}")
     for warning in warnings(resolved.settings, available_cores()):
         _print_wrapped(f"note: {warning}")
@@ -140,24 +142,21 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def missing(settings: "Settings") -> tuple[str, ...]:
-    """What this machine lacks to run ``settings``, each with its remedy; nothing is loaded or compiled to
-    find out.
+def missing() -> tuple[str, ...]:
+    """What this machine lacks to run a profile, each with its remedy; nothing is loaded or compiled to find
+    out.
 
-    ``exchange doctor`` looks closer: it tries the layers.
+    The variants of today need no more than each other. ``exchange doctor`` looks closer: it tries the layers.
     """
-    from exchange.book.config import NaiveBookConfig
-    from exchange.placement import PinnedPlacement
-    from exchange.queues.config import PythonQueueConfig
-
     lacking = []
     if not sys.platform.startswith("linux"):
-        lacking.append("it needs Linux")
-    interpreted = isinstance(settings.queue, PythonQueueConfig) and isinstance(settings.book, NaiveBookConfig)
-    needed = {"numba": not interpreted, "pyhwloc": isinstance(settings.placement, PinnedPlacement)}
-    for module, is_needed in needed.items():
-        if is_needed and importlib.util.find_spec(module) is None:
-            lacking.append(f"{module} is not installed (pip install {module})")
+        lacking.append(f"it needs Linux, and this is {sys.platform}")
+    if platform.machine() not in _PROCESSORS:
+        lacking.append(
+            f"it needs a processor of {' or '.join(_PROCESSORS)}, and this is {platform.machine()}"
+        )
+    if importlib.util.find_spec("numba") is None:
+        lacking.append("numba is not installed (pip install numba)")
     return tuple(lacking)
 
 

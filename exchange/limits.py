@@ -26,8 +26,9 @@ PRICE_TICKS_MIN: Final = 1
 """Zero is what a market order carries in the price field, and a forgotten field; no order rests there."""
 
 PRICE_TICKS_MAX: Final = (1 << 36) - 1
-"""Six levels of a 64-way bitmap cover 36 bits. At NASDAQ's tick of 1/10,000 dollar that is over 6.8 million
-dollars, more than any share has cost; a sum of 2**27 such prices still fits 64 bits."""
+"""A page of 64 prices under five levels of 64-way summaries covers 36 bits. At NASDAQ's tick of 1/10,000
+dollar that is over 6.8 million dollars, more than any share has cost; a sum of 2**27 such prices still fits
+64 bits."""
 
 # Queues.
 
@@ -58,9 +59,10 @@ longest time that a stop request waits."""
 
 # Books.
 
-BOOK_CAPACITY_ORDERS_MAX: Final = 1 << 26
-"""Links between orders and levels have 32 bits and share one space. 67 million resting orders per shard are
-several times what the whole of NASDAQ holds at one moment."""
+BOOK_CAPACITY_ORDERS_MAX: Final = 1 << 25
+"""The ladder book's links have 32 bits and count units of 16 bytes, so they reach 64 GiB; in the worst case,
+each order alone on its page of 64 price levels, an order takes 1,088 bytes. Twice as many would no longer be
+reached."""
 
 # Idle strategies.
 

@@ -74,13 +74,13 @@ Spins = Annotated[
 
 
 class BusySpinIdle(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="busy-spin"):
-    """Poll without a pause: the shortest wake-up, and a whole core for each thread."""
+    """Poll again at once: the shortest wake-up, and a whole core for each thread."""
 
 
 class SpinThenYieldIdle(
     Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="spin-then-yield"
 ):
-    """Poll for a while, then offer the core to another thread after every poll."""
+    """Poll for a while, then offer the core to other threads between polls."""
 
     spins: Spins = 200
 

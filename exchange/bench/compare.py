@@ -109,17 +109,15 @@ def compare_results(
 
 
 def host_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two host descriptions, as "key: one against other".
+    """Return what differs between two hosts, of what their fingerprints are made of: "key one against
+    other"."""
+    from exchange.bench.host import FINGERPRINT_KEYS
 
-    What changes from run to run on one machine (its load, the time) is part of a description too, so this
-    explains a difference of fingerprints and does not decide it.
-    """
     flat_before, flat_after = dict(flatten(before)), dict(flatten(after))
-    keys = [key for key in flat_before | flat_after if key != "fingerprint"]
     return [
         f"{key} {setting(flat_before.get(key))} against {setting(flat_after.get(key))}"
-        for key in keys
-        if flat_before.get(key) != flat_after.get(key)
+        for key in flat_before | flat_after
+        if key.partition(".")[0] in FINGERPRINT_KEYS and flat_before.get(key) != flat_after.get(key)
     ]
 
 
@@ -154,7 +152,7 @@ def _host_warnings(
         difference = "a file does not say what machine it is from (host.fingerprint is missing)"
     else:
         found = host_differences(before.host, after.host)
-        difference = "; ".join(found[:6]) or "only their fingerprints differ"
+        difference = "; ".join(found) or "only their fingerprints differ"
     if not allowed:
         raise UserError(
             f"{names[0]} and {names[1]} were measured on different machines: {difference}. A ratio would "

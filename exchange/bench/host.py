@@ -132,7 +132,7 @@ def thread_counters(native_id: int, root: Path = Path("/")) -> dict[str, Any]:
         "waiting_ns": _integer(times[1]) if len(times) == 3 else None,
     }
     if status is None:
-        reason = {key: f"thread {native_id} is not running (any more)" for key in counters}
+        reason = dict.fromkeys(counters, f"thread {native_id} is not running (any more)")
     else:
         reason = {
             "voluntary_switches": "/proc/self/task/TID/status has no context switches",
@@ -226,20 +226,17 @@ def _load_average() -> float | None:
         return None
 
 
-def _versions() -> dict[str, str | None]:
+def _versions() -> dict[str, str]:
     """Versions of what compiles and runs the exchange, without importing any of it."""
-    versions: dict[str, str | None] = {
-        "exchange": _version("hpc-exchange"),
-        "python": platform.python_version(),
-    }
+    versions = {"exchange": _version("hpc-exchange"), "python": platform.python_version()}
     return versions | {name: _version(name) for name in ("numba", "llvmlite", "numpy", "msgspec", "pyhwloc")}
 
 
-def _version(distribution: str) -> str | None:
+def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return "not installed"
 
 
 def _git_state() -> dict[str, Any]:

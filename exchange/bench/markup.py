@@ -4,6 +4,7 @@ Arguments that are named ``...html`` are markup already and go in as they are; e
 here, so that a profile called ``<b>`` is shown as such and harms nobody.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -12,18 +13,28 @@ from exchange.bench.statistics import RatioInterval
 from exchange.bench.wording import interval, three_digits
 
 
-def table(head: Sequence[str], rows_html: Sequence[Sequence[str]], figures: Iterable[int] = ()) -> str:
-    """Return a table that scrolls sideways on a narrow page.
+def prose(text: str) -> str:
+    """Return running text, escaped, whose figures never part from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=[^\W\d]|[%–])|(?<=[×–]) (?=\d)", "\N{NO-BREAK SPACE}", escape(text))
+
+
+def table(
+    head: Sequence[str],
+    rows_html: Sequence[Sequence[str]],
+    figures: Iterable[int] = (),
+    roomy: Iterable[int] = (),
+) -> str:
+    """Return a table that scrolls sideways on a narrow page, where its first column stays in view.
 
     Args:
         head: the column titles.
         rows_html: for each row its cells, each a whole ``<td>`` or ``<th>``.
         figures: which columns hold figures; their titles stand on the right.
+        roomy: which columns a telephone has no room for; their cells carry the class "roomy" too.
     """
-    right = set(figures)
+    classes = {**dict.fromkeys(roomy, "roomy"), **dict.fromkeys(figures, "figure")}
     cells = "".join(
-        f'<th class="figure">{escape(one)}</th>' if index in right else f"<th>{escape(one)}</th>"
-        for index, one in enumerate(head)
+        f'<th class="{classes.get(index, "")}">{escape(one)}</th>' for index, one in enumerate(head)
     )
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows_html)
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -71,6 +82,6 @@ def ratio_cell(value: RatioInterval | None) -> str:
     return figure_cell(three_digits(value.ratio), interval(value) if value.low is not None else "one round")
 
 
-def absent_cell(reason: str) -> str:
-    """Return a cell that says why there is no figure."""
-    return f'<td class="absent">{escape(reason)}</td>'
+def absent_cell(reason: str, *, columns: int = 1) -> str:
+    """Return a cell, as wide as some columns, that says why there are no figures."""
+    return f'<td class="absent" colspan="{columns}">{escape(reason)}</td>'

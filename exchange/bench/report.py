@@ -26,6 +26,7 @@ from exchange.bench.markup import (
     figure,
     figure_cell,
     name_cell,
+    prose,
     ratio_cell,
     swatch,
     table,
@@ -52,6 +53,7 @@ from exchange.bench.summary import (
     summarize_threads,
 )
 from exchange.bench.wording import (
+    binary_size,
     common_load_note,
     duration,
     interval,
@@ -126,7 +128,7 @@ def _subtitle(result: BenchResult) -> str:
 
 
 def _banner(result: BenchResult) -> str:
-    sentences = [escape(one) for one in verdict(result)]
+    sentences = [prose(one) for one in verdict(result)]
     if result.comparison_void is not None:
         body = "".join(f"<div>{one}</div>" for one in sentences)
         text = f'<div class="void" role="alert"><strong>The comparison is void</strong>{body}</div>'
@@ -145,20 +147,17 @@ def _cards(result: BenchResult) -> str:
         return ""
     best = max(summaries, key=lambda one: one.throughput.median if one.throughput is not None else 0.0)
     cards = []
+    name, first = best.profile.name, summaries[0].profile.name
     if best.throughput is not None:
-        cards.append((rate(best.throughput.median), f"{best.profile.name}, at saturation"))
+        cards.append((f"{quantity(best.throughput.median)}/s", f"commands at saturation: {name}"))
     if best.to_first is not None:
-        cards.append(
-            (ratio(best.to_first), f"{summaries[0].profile.name}, interval {interval(best.to_first)}")
-        )
+        cards.append((ratio(best.to_first), f"the throughput of {first} ({interval(best.to_first)})"))
     load = common_load(result)
     latency = latency_at(best.profile, load.offered_per_second) if load is not None else None
     tail = latency.percentiles_ns["p99"] if latency is not None else None
     if load is not None and tail is not None:
-        cards.append(
-            (duration(tail.median), f"p99 of {best.profile.name} at {rate(load.offered_per_second)}")
-        )
-    cards.append(("✓ equal", f"digest of the final books, all profiles: {short_digest(best.profile.digest)}"))
+        cards.append((duration(tail.median), f"p99 of {name} at {rate(load.offered_per_second)}"))
+    cards.append(("✓ equal", f"the final books of all profiles (digest {short_digest(best.profile.digest)})"))
     return '<div class="cards">' + "".join(card(*one) for one in cards) + "</div>"
 
 
@@ -181,7 +180,7 @@ def _throughput(result: BenchResult, summaries: Sequence[ProfileSummary]) -> str
         _throughput_row(one, series, states[one.profile.name], void) for series, one in enumerate(summaries)
     ]
     head = ["profile", "what it changes", "M commands/s", "× first", "× before it", "digest"]
-    text = table(head, rows, figures=(2, 3, 4))
+    text = table(head, rows, figures=(2, 3, 4), roomy=(1,))
     notes = "Median of the rounds; below it the smallest and largest round, or the interval of a ratio. "
     if not void:
         notes += interval_note([one.to_first for one in summaries])
@@ -203,13 +202,17 @@ def _throughput_row(one: ProfileSummary, series: int, state: DigestState, void: 
     name = name_cell(one.profile.name, series)
     if one.throughput is None:
         reason = f"not run: {one.profile.skipped or 'no saturation round'}"
-        return [name, absent_cell(reason), *[figure_cell("–")] * 3, "<td>–</td>"]
+        return [
+            name,
+            f'<td class="roomy absent">{escape(technique(one))}</td>',
+            absent_cell(reason, columns=4),
+        ]
     middle, ends = three_digits(one.throughput.median / 1e6), value_range(one.throughput, 1e6)
     digest = f'<span class="mono">{short_digest(one.profile.digest)}</span>'
     mark = "✓" if state == "equal" else "✗ MISMATCH"
     return [
         name,
-        f"<td>{escape(technique(one))}</td>",
+        f'<td class="roomy">{escape(technique(one))}</td>',
         figure_cell(middle, ends if one.throughput.rounds > 1 else "one round"),
         ratio_cell(None if void else one.to_first),
         ratio_cell(None if void else one.to_previous),
@@ -241,7 +244,7 @@ def _latency(result: BenchResult, load: CommonLoad) -> str:
             rows.append(_latency_row(profile.name, series, summary))
     head = ["profile", *_SHOWN_PERCENTILES, "answered/s", "kept up"]
     return (
-        f"<p>{escape(common_load_note(load))}</p>"
+        f"<p>{prose(common_load_note(load))}</p>"
         + figure(
             wide,
             narrow,
@@ -286,14 +289,15 @@ def _costs(result: BenchResult, load: CommonLoad | None) -> str:
     head = ["profile", "at saturation"]
     if load is not None:
         head.append(f"at {rate(load.offered_per_second)}")
-    threads = ["profile", "thread", "core", "gave its core up", "lost its core", "moved to another core"]
+    threads = ["profile", "thread", "core", "gave it up", "lost it", "moved to another", "waited for one"]
     return (
         "<h3>Back-pressure</h3>"
         '<p class="note">How often a push found a queue full, in the median round. The fullest queue stands '
         "in front of the slowest stage.</p>" + table(head, pressure_rows) + "<h3>Context switches</h3>"
         '<p class="note">Of each thread during one saturation round, medians. A busy-spinning thread never '
-        "gives its core up; a mutex or a sleep makes it do so.</p>"
-        + f'<div class="dense">{table(threads, thread_rows, figures=(3, 4, 5))}</div>'
+        "gives its core up; a mutex or a sleep makes it do so. A thread that waits for a core is one thread "
+        "too many for this machine.</p>"
+        + f'<div class="dense">{table(threads, thread_rows, figures=range(3, 7))}</div>'
         + "".join(f'<p class="note">– {escape(one)}</p>' for one in missing)
     )
 
@@ -319,9 +323,10 @@ def _thread_row(profile: str, series: int, thread: ThreadSummary) -> list[str]:
     detail = f' <span class="absent">{escape(agents)}</span>' if agents != thread.name else ""
     return [
         name_cell(profile, series) if profile else "<th></th>",
-        f"<td>{escape(thread.name)}{detail}</td>",
+        f'<td class="name">{escape(thread.name)}{detail}</td>',
         f"<td>{'any' if thread.core is None else thread.core}</td>",
-        *(figure_cell("–" if count is None else quantity(count)) for _, count in _counters(thread)),
+        *(figure_cell("–" if count is None else quantity(count)) for _, count in _counters(thread)[:3]),
+        figure_cell("–" if thread.waiting_ns is None else duration(thread.waiting_ns)),
     ]
 
 
@@ -330,13 +335,14 @@ def _counters(thread: ThreadSummary) -> tuple[tuple[str, float | None], ...]:
         ("voluntary_switches", thread.voluntary_switches),
         ("involuntary_switches", thread.involuntary_switches),
         ("migrations", thread.migrations),
+        ("waiting_ns", thread.waiting_ns),
     )
 
 
 def _missing_counters(result: BenchResult, thread: ThreadSummary) -> Iterable[str]:
     for field, count in _counters(thread):
         if count is None:
-            yield f"{field.replace('_', ' ')}: {not_measured(result, field)}"
+            yield f"{field.removesuffix('_ns').replace('_', ' ')}: {not_measured(result, field)}"
 
 
 def _profiles(summaries: Sequence[ProfileSummary]) -> str:
@@ -372,9 +378,7 @@ def _micro_group(group: MicroGroup, name: str) -> str:
     for series, row in enumerate(group.rows):
         if row.values is None:
             reason = f"not run: {row.result.skipped or 'no reason given'}"
-            rows.append(
-                [name_cell(row.result.variant, series), absent_cell(reason), "<td></td>", "<td></td>"]
-            )
+            rows.append([name_cell(row.result.variant, series), absent_cell(reason, columns=3)])
             continue
         rows.append(
             [
@@ -397,7 +401,8 @@ def _micro_group(group: MicroGroup, name: str) -> str:
 
 
 def _machine(result: BenchResult) -> str:
-    text = facts((key.replace("_", " "), _fact(result, key, value)) for key, value in flatten(result.host))
+    host = {key: value for key, value in result.host.items() if key != "not_measured"}
+    text = facts((_fact_name(key), _fact(result, key, value)) for key, value in flatten(host))
     if result.flow is not None:
         flow = result.flow
         text += "<h3>The flow</h3><p>" + escape(flow.description) + "</p>"
@@ -410,7 +415,13 @@ def _machine(result: BenchResult) -> str:
     return text
 
 
+def _fact_name(key: str) -> str:
+    return key.replace("_bytes", "").replace("_", " ").replace(".", ": ")
+
+
 def _fact(result: BenchResult, key: str, value: Any) -> str:
     if value is None:
-        return f'<span class="absent">{escape(not_measured(result, key, key.rpartition(".")[2]))}</span>'
+        return f'<span class="absent">{escape(not_measured(result, key))}</span>'
+    if "_bytes" in key and isinstance(value, int):
+        return escape(binary_size(value))
     return escape(", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else setting(value))

@@ -34,7 +34,8 @@ class ThreadCounters(msgspec.Struct, frozen=True):
 
     ``core`` is the core the thread was bound to, ``None`` if it was free to move. A *voluntary* switch is a
     thread that gave its core up (it slept or waited for a lock); an *involuntary* one had its core taken
-    away. ``migrations`` counts moves from core to core, ``cpu_ns`` the time the thread had a core.
+    away. ``migrations`` counts moves from core to core; ``cpu_ns`` is the time the thread had a core,
+    ``waiting_ns`` the time it was ready to run and had none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ThreadCounters(msgspec.Struct, frozen=True):
     involuntary_switches: int | None
     migrations: int | None = None
     cpu_ns: int | None = None
+    waiting_ns: int | None = None
 
 
 class SaturationRound(msgspec.Struct, frozen=True):

@@ -82,6 +82,7 @@ class ThreadSummary(NamedTuple):
     voluntary_switches: float | None
     involuntary_switches: float | None
     migrations: float | None
+    waiting_ns: float | None
 
 
 class MicroRow(NamedTuple):
@@ -222,6 +223,7 @@ def summarize_threads(rounds: Sequence[SaturationRound] | Sequence[LoadPoint]) -
             voluntary_switches=_median_counter(seen, lambda thread: thread.voluntary_switches),
             involuntary_switches=_median_counter(seen, lambda thread: thread.involuntary_switches),
             migrations=_median_counter(seen, lambda thread: thread.migrations),
+            waiting_ns=_median_counter(seen, lambda thread: thread.waiting_ns),
         )
         for name, seen in by_name.items()
     ]

@@ -126,12 +126,22 @@ def short_digest(digest: str | None) -> str:
     return "none" if digest is None else digest[:8]
 
 
-def not_measured(result: BenchResult, *fields: str) -> str:
-    """Return why a figure is missing, as far as the result says."""
-    for field in fields:
-        if field in result.not_measured:
-            return f"not measured on this machine: {result.not_measured[field]}"
-    return "not measured on this machine"
+def not_measured(result: BenchResult, field: str) -> str:
+    """Return why a figure is missing, as far as the result or its host description say."""
+    reasons = {**result.host.get("not_measured", {}), **result.not_measured}
+    return (
+        f"not measured on this machine: {reasons[field]}"
+        if field in reasons
+        else "not measured on this machine"
+    )
+
+
+def binary_size(size_bytes: int) -> str:
+    """Return a size of memory: 32 KiB, 23.5 GiB."""
+    for scale, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size_bytes >= scale:
+            return f"{_trimmed(three_digits(size_bytes / scale))} {unit}"
+    return f"{size_bytes} bytes"
 
 
 def common_load_note(load: CommonLoad) -> str:

@@ -24,6 +24,7 @@ from exchange.book.ladder_memory import (
     HEADER_BYTES,
     LEVEL_QUANTITY,
     LEVEL_SHIFT,
+    LEVELS_PER_PAGE_SHIFT,
     LINK_SHIFT,
     LIVE_ORDERS,
     NEXT,
@@ -43,6 +44,7 @@ from exchange.book.ladder_memory import (
 )
 from exchange.book.price_pages import find_page, next_best_key
 from exchange.book.protocol import export_orders, live_order_count, top_of_book
+from exchange.errors import UserError
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
     Arena,
@@ -56,19 +58,24 @@ from exchange.native import (
     store_uint16,
 )
 
+LINKED_BYTES_MAX: Final = 1 << (32 + LINK_SHIFT)
+"""How far from its start the links of a book can reach: 64 GiB."""
+
 _ALIGNMENT: Final = 4096
-_LEVELS_PER_PAGE: Final = 64
 
 
 class Ladder:
-    """A ladder book and the arena that it lies in; pass ``state`` to the operations of the layer.
+    """A ladder book and the arenas that it lies in; pass ``state`` to the operations of the layer.
 
     Args:
         symbol_count: symbols are numbered from 0.
         capacity_orders: how many orders may rest at once, over all symbols.
         price_min_ticks: lowest price of the band.
         price_max_ticks: highest price of the band.
-        huge_pages: see :class:`exchange.native.Arena`.
+        huge_pages: see :class:`exchange.native.Arena`; the summaries never have them.
+
+    Raises:
+        UserError: so many orders are beyond what 32-bit links reach, or what the system gives address space for.
     """
 
     def __init__(
@@ -79,35 +86,39 @@ class Ladder:
         price_max_ticks: int,
         huge_pages: HugePages = "advise",
     ) -> None:
-        span = price_max_ticks - price_min_ticks
-        pages_of_band = 2 * symbol_count * ((span >> 6) + 1)
-        capacity_pages = min(capacity_orders, pages_of_band)
-        height = max(1, -(-max(span >> 6, 1).bit_length() // 6))
+        last_page_number = (price_max_ticks - price_min_ticks) >> LEVELS_PER_PAGE_SHIFT
+        nodes_by_height = _most_nodes(2 * symbol_count, last_page_number, capacity_orders)
+        capacity_pages = nodes_by_height[0]
         id_bits = _bits_of_slots(capacity_orders)
         page_bits = _bits_of_slots(capacity_pages)
-        summary_bits = _bits_of_slots(height * capacity_pages)
+        summary_bits = _bits_of_slots(sum(nodes_by_height[1:]))
+        summary_bytes = 1 << (summary_bits + SUMMARY_SHIFT)
         sizes = {
             "header": HEADER_BYTES,
             "sides": 2 * symbol_count << SIDE_SHIFT,
-            "pages": capacity_pages << PAGE_SHIFT,
-            "levels": capacity_pages * _LEVELS_PER_PAGE << LEVEL_SHIFT,
+            "levels": capacity_pages << (LEVELS_PER_PAGE_SHIFT + LEVEL_SHIFT),
             "orders": capacity_orders << ORDER_SHIFT,
+            "pages": capacity_pages << PAGE_SHIFT,
             "id_slots": 4 << id_bits,
             "page_slots": 4 << page_bits,
-            "summaries": 1 << (summary_bits + SUMMARY_SHIFT),
         }
-        self.arena: Final = Arena.private(
-            sum(size + _ALIGNMENT for size in sizes.values()) + _ALIGNMENT, huge_pages
+        _check_links(capacity_orders, sizes)
+        self.arena: Final = _reserve(
+            capacity_orders, _ALIGNMENT + sum(map(_rounded, sizes.values())), huge_pages
         )
+        # The summaries are few in a market that keeps together, and far apart by hash: on huge pages each of
+        # them would cost 2 MiB and the milliseconds that the kernel takes to clear it.
+        self.summaries_arena: Final = _reserve(capacity_orders, summary_bytes, "never")
         base = self.arena.allocate(_ALIGNMENT, _ALIGNMENT)  # link 0 points here and means "none"
         places = {name: self.arena.allocate(size, _ALIGNMENT) for name, size in sizes.items()}
         self.state: Final = LadderBook(
             base=base,
             **places,
+            summaries=self.summaries_arena.allocate(summary_bytes),
             id_hash_shift=64 - id_bits,
             page_hash_shift=64 - page_bits,
             summary_hash_shift=64 - summary_bits,
-            summary_height=height,
+            summary_height=len(nodes_by_height) - 1,
             price_min=price_min_ticks,
             price_max=price_max_ticks,
             symbol_count=symbol_count,
@@ -116,6 +127,42 @@ class Ladder:
         store_int64(places["header"] + FRESH_ORDER, (places["orders"] - base) >> LINK_SHIFT)
         for side_id in range(2 * symbol_count):
             store_int64(places["sides"] + (side_id << SIDE_SHIFT) + BEST_KEY, EMPTY)
+
+
+def _most_nodes(side_count: int, last_page_number: int, capacity_orders: int) -> list[int]:
+    """How many pages, and summaries of height 1, 2 ..., there can be at once.
+
+    Each stands for at least one order, and none exists twice, so they are at most as many as orders, and as the band has.
+    """
+    nodes = [min(capacity_orders, side_count * (last_page_number + 1))]
+    while last_page_number > 0 or len(nodes) == 1:
+        last_page_number >>= 6
+        nodes.append(min(capacity_orders, side_count * (last_page_number + 1)))
+    return nodes
+
+
+def _check_links(capacity_orders: int, sizes: dict[str, int]) -> None:
+    linked_bytes = _ALIGNMENT + sum(_rounded(sizes[name]) for name in ("header", "sides", "levels", "orders"))
+    if linked_bytes > LINKED_BYTES_MAX:
+        raise UserError(
+            f"book.capacity_orders = {capacity_orders}: orders and price levels could take "
+            f"{linked_bytes / 2**30:.1f} GiB, but 32-bit links reach {LINKED_BYTES_MAX >> 30} GiB; "
+            "lower capacity_orders or narrow the price band"
+        )
+
+
+def _reserve(capacity_orders: int, size_bytes: int, huge_pages: HugePages) -> Arena:
+    try:
+        return Arena.private(size_bytes, huge_pages)
+    except OSError as error:
+        raise UserError(
+            f"book.capacity_orders = {capacity_orders}: the system refuses {size_bytes / 2**30:.1f} GiB of address "
+            f"space ({error.strerror}); lower capacity_orders or narrow the price band"
+        ) from error
+
+
+def _rounded(size_bytes: int) -> int:
+    return (size_bytes + _ALIGNMENT - 1) & -_ALIGNMENT
 
 
 def _bits_of_slots(members: int) -> int:

@@ -1,14 +1,17 @@
 """How the ladder book lies in memory: every offset in one place.
 
-One arena holds everything, in this order::
+One arena holds nearly everything, in this order::
 
     header      free lists, counters
-    sides       32 bytes for each side of each symbol: best key, page of the best key
-    pages       32 bytes for each page of 64 neighbouring prices: which of them have orders, and which prices they are
+    sides       8 bytes for each side of each symbol: best key
     levels      16 bytes for each price of each page: first order, last order, quantity
     orders      32 bytes for each resting order
+    pages       32 bytes for each page of 64 neighbouring prices: which of them have orders, and which prices they are
     id slots    hash table: order id -> order          (4 bytes a slot)
     page slots  hash table: price / 64 -> page         (4 bytes a slot)
+
+and a second one, of small pages because its few members lie far apart::
+
     summaries   hash table: which pages of 64 pages exist, which of 64 times 64 ...   (32 bytes a slot)
 
 Three decisions make it quick:
@@ -45,8 +48,7 @@ HEADER_BYTES: Final = 128
 
 # side of a symbol; side_id = 2 * symbol_id + side
 BEST_KEY: Final = 0
-BEST_PAGE: Final = 8
-SIDE_SHIFT: Final = 5
+SIDE_SHIFT: Final = 3
 
 # page; its 64 levels stand at levels[64 * page]
 OCCUPIED: Final = 0

@@ -10,18 +10,17 @@ itch       NASDAQ TotalView-ITCH 5.0 file             the exchange's own recordi
 
 A *flow* is an array of commands in time order, ready to be sent. What all three promise:
 
-* ``timestamp_ns`` of a command is its intended time, counted from the first command; it never decreases. When it is
-  really sent is the load generator's business (:mod:`exchange.flow.pacing`).
+* ``timestamp_ns`` of a command is its intended time, counted from the first command; it never decreases. When
+  it is really sent is the load generator's business (:mod:`exchange.flow.pacing`).
 * The same source, settings and seed give the same bytes, on every machine.
-* Prices are the source's own ticks: 1/10,000 dollar for recordings (as both file formats write them), one cent for
-  the model. Quantities are shares.
-* Nothing is dropped silently: what a recording holds and the commands do not (hidden executions, crosses, halts) is
-  counted in ``notes``.
+* Prices are the source's own ticks: 1/10,000 dollar for recordings (as both file formats write them), one
+  cent for the model. Quantities are shares.
+* Nothing is dropped silently: what a recording holds and the commands do not (hidden executions, crosses,
+  halts) is counted in ``notes``.
 * A flow is never written to: whoever stamps ``sequence`` or rewrites times works on a copy.
 
-A recording is recognised by its content: gzip by its magic number, LOBSTER by a leading digit, ITCH by the two length
-bytes. The variants, and with them numba, are imported when one of them is built.
-"""
+A recording is recognised by its content: gzip by its magic number, LOBSTER by a leading digit, ITCH by the
+two length bytes. The variants, and with them numba, are imported when one of them is built. """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,13 +39,10 @@ SYNTHETIC = "synthetic"
 class Flow:
     """Commands in time order, and what is known about them.
 
-    Attributes:
-        commands: shape (n,), ``COMMAND_DTYPE``.
-        name: a word for tables and plots.
-        description: one sentence for a report.
-        symbols: their names; ``symbol_id`` is the index.
-        notes: what was counted while the flow was made; a key with its underscores as spaces can be printed.
-        expected_maker: shape (n,), int64: the resting order that the recording says a command traded with; 0 for
+    Attributes: commands: shape (n,), ``COMMAND_DTYPE``. name: a word for tables and plots. description: one
+        sentence for a report. symbols: their names; ``symbol_id`` is the index. notes: what was counted while
+        the flow was made; a key with its underscores as spaces can be printed. expected_maker: shape (n,),
+        int64: the resting order that the recording says a command traded with; 0 for
             commands that are no recorded execution.
     """
 
@@ -66,8 +62,8 @@ class Flow:
 def build_flow(config: FlowConfig) -> Flow:
     """Make the flow that ``config`` describes.
 
-    Raises:
-        UserError: a setting is out of range; a file cannot be read, is cut or corrupt (file and byte offset named).
+    Raises: UserError: a setting is out of range; a file cannot be read, is cut or corrupt (file and byte
+        offset named).
     """
     check_ranges(config)
     match config:

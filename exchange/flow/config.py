@@ -1,8 +1,7 @@
 """The settings of the flows: one frozen struct for the model, one for the two kinds of recording.
 
-Rules: ranges and descriptions stand on the fields, so that the command line's help and its errors come from here;
-the structs know nothing of the code that reads them, so importing them costs nothing.
-"""
+Rules: ranges and descriptions stand on the fields, so that the command line's help and its errors come from
+here; the structs know nothing of the code that reads them, so importing them costs nothing. """
 
 from typing import Annotated, Literal
 
@@ -14,9 +13,8 @@ from exchange.errors import UserError
 Reading = Literal["flow", "feed"]
 """How a recording becomes commands.
 
-``flow``: each visible execution becomes the aggressive order that caused it. ``feed``: each visible execution takes
-its quantity away from the order that the record names, as a book builder does it.
-"""
+``flow``: each visible execution becomes the aggressive order that caused it. ``feed``: each visible execution
+takes its quantity away from the order that the record names, as a book builder does it. """
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
@@ -27,11 +25,14 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     commands: Annotated[
         int, Meta(ge=0, le=limits.BENCH_COMMANDS_MAX, description="how many commands the flow has")
     ] = 1_000_000
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same flow, byte for byte")] = 1
+    seed: Annotated[
+        int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same flow, byte for byte")
+    ] = 1
     symbols: Annotated[int, Meta(ge=1, le=1024, description="how many symbols trade")] = 8
     sessions: Annotated[int, Meta(ge=1, le=limits.SESSIONS_MAX, description="how many sessions send")] = 16
     zipf_exponent: Annotated[
-        float, Meta(ge=0.0, le=4.0, description="activity of the k-th symbol falls as 1 / k ** this; 0 is even")
+        float,
+        Meta(ge=0.0, le=4.0, description="activity of the k-th symbol falls as 1 / k ** this; 0 is even"),
     ] = 1.0
     orders_per_second: Annotated[
         float, Meta(ge=1.0, le=1e8, description="new orders per second over all symbols (Poisson)")
@@ -41,23 +42,27 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     ] = 0.15
     aimed_share: Annotated[
         Share, Meta(description="share of those that are priced to trade; the others probe inside the spread")
-    ] = 0.25
+    ] = 0.10
     market_share: Annotated[Share, Meta(description="share of new orders that are market orders")] = 0.005
     cancel_share: Annotated[
         Share, Meta(description="share of resting orders meant to be cancelled; the others wait at the touch")
     ] = 0.95
-    partial_cancel_share: Annotated[Share, Meta(description="share of cancels that take only half away")] = 0.01
+    partial_cancel_share: Annotated[Share, Meta(description="share of cancels that take only half away")] = (
+        0.01
+    )
     replace_share: Annotated[
         Share, Meta(description="chance that an order is replaced when it would have been cancelled")
     ] = 0.10
     stale_share: Annotated[
-        Share, Meta(description="chance that the end of an order is followed by one more command that names it")
+        Share,
+        Meta(description="chance that the end of an order is followed by one more command that names it"),
     ] = 0.05
     median_lifetime_ns: Annotated[
         int, Meta(ge=1_000, le=10**12, description="median time from an order's entry to its cancel")
     ] = 430_000
     lifetime_exponent: Annotated[
-        float, Meta(ge=0.5, le=10.0, description="the share of orders that live longer than t falls as t ** -this")
+        float,
+        Meta(ge=0.5, le=10.0, description="the share of orders that live longer than t falls as t ** -this"),
     ] = 1.2
     depth_exponent: Annotated[
         float,
@@ -68,7 +73,7 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     ] = 500
     move_share: Annotated[
         Share, Meta(description="chance that a new order moves its symbol's mid-price by one tick first")
-    ] = 0.005
+    ] = 0.001
 
 
 class RecordedConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="recorded"):

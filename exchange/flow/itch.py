@@ -1,28 +1,27 @@
 """NASDAQ TotalView-ITCH 5.0 files: the exchange's own recording of a day, all symbols in one stream.
 
-A file is a sequence of blocks, each a 2-byte big-endian length and one message; a block of length 0 marks the end.
-Every message begins with its type (one letter), stock locate (the day's number of the symbol), tracking number and
-the nanoseconds since midnight in 48 bits; integers are big-endian, prices have four implied decimals. (NASDAQ
-TotalView-ITCH 5.0, sections 1 and 4; the day files use NASDAQ's BinaryFILE framing.)
+A file is a sequence of blocks, each a 2-byte big-endian length and one message; a block of length 0 marks the
+end. Every message begins with its type (one letter), stock locate (the day's number of the symbol), tracking
+number and the nanoseconds since midnight in 48 bits; integers are big-endian, prices have four implied
+decimals. (NASDAQ TotalView-ITCH 5.0, sections 1 and 4; the day files use NASDAQ's BinaryFILE framing.)
 
 What the messages become (offsets stand beside the code):
 
 ========== ======================================================== ====================================================
 message    meaning                                                  record
 ========== ======================================================== ====================================================
-A, F       order added, without or with its member's name           ADD
-X, D       order cancelled in part, deleted                         CANCEL, DELETE
-E, C       order executed, at its own or another price              EXECUTE, at the order's own price in both cases
-U          order replaced under a new number                        REPLACE
-P, Q       hidden order executed, cross                             left out, counted
-all others directory, halts, imbalances, system events              left out, counted
+A, F       order added, without or with its member's name           ADD X, D       order cancelled in part,
+deleted                         CANCEL, DELETE E, C       order executed, at its own or another price
+EXECUTE, at the order's own price in both cases U          order replaced under a new number
+REPLACE P, Q       hidden order executed, cross                             left out, counted all others
+directory, halts, imbalances, system events              left out, counted
 ========== ======================================================== ====================================================
 
-Rules: the length of every message is the specification's, its type is known, times never go back, and the fields
-used here are in their range; anything else is a :class:`~exchange.errors.UserError` with the offset of the block. Two
-passes: the first checks the framing and finds the symbols, the second decodes the wanted ones, so that one symbol of
-a large day file needs little memory.
-"""
+Rules: the length of every message is the specification's, its type is known, times never go back, and the
+fields used here are in their range; anything else is a :class:`~exchange.errors.UserError` with the offset of
+the block. Two
+passes: the first checks the framing and finds the symbols, the second decodes the wanted ones, so that one
+symbol of a large day file needs little memory. """
 
 from typing import Any, Final, NamedTuple
 
@@ -60,7 +59,8 @@ _HIDDEN, _HIDDEN_LOTS, _CROSSES, _ACTIONS = range(4)
 
 
 class _Survey(NamedTuple):
-    """What the first pass finds: messages by type; by stock locate: orders, book messages, where its name stands."""
+    """What the first pass finds: messages by type; by stock locate: orders, book messages, where its name
+    stands."""
 
     by_type: NDArray[np.int64]
     orders: NDArray[np.int64]
@@ -83,11 +83,15 @@ def read_itch(source: Source, *, symbol: str | None = None, allow_truncated: boo
     lengths = np.zeros(256, np.int64)
     for letter, length in MESSAGE_BYTES.items():
         lengths[ord(letter)] = length
-    survey = _Survey(np.zeros(256, np.int64), *(np.zeros(LOCATES, np.int64) for _ in range(3)), np.zeros(2, np.int64))
+    survey = _Survey(
+        np.zeros(256, np.int64), *(np.zeros(LOCATES, np.int64) for _ in range(3)), np.zeros(2, np.int64)
+    )
     end, trouble = _survey(source.data, lengths, survey)
     if trouble != _FINE and not (trouble == _CUT and allow_truncated):
         raise source.error(end, _describe(source.data, end, trouble))
-    names = {int(locate): _name(source.data, survey, int(locate)) for locate in np.flatnonzero(survey.name_at)}
+    names = {
+        int(locate): _name(source.data, survey, int(locate)) for locate in np.flatnonzero(survey.name_at)
+    }
     wanted = np.full(LOCATES, symbol is None)
     if symbol is not None:
         wanted[[locate for locate, name in names.items() if name == symbol]] = True
@@ -207,9 +211,7 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
 
 
 @kernel
-def _decode(
-    data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tallies: Any
-) -> tuple[int, int]:
+def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tallies: Any) -> tuple[int, int]:
     """Write a record for each book message of a wanted symbol; the offset where a field is wrong, and why."""
     position = 0
     count = 0

@@ -1,22 +1,26 @@
 """Is the book that we built the book that was? A comparison with LOBSTER's own level-1 file.
 
-LOBSTER publishes beside its messages the best ask and bid after each event (``..._orderbook_1.csv``: ask price, ask
-size, bid price, bid size). If our book, fed with the messages, shows the same states in the same order, then reader,
-book and replay are right in everything that shows at the touch.
+LOBSTER publishes beside its messages the best ask and bid after each event (``..._orderbook_1.csv``: ask
+price, ask size, bid price, bid size). If our book, fed with the messages, shows the same states in the same
+order, then reader, book and replay are right in everything that shows at the touch.
 
-**The alignment.** The rows cannot be matched one to one: the level-1 file has a row for each event that concerns the
-first level (and belongs to a message file of its own), our states come after each command, and it goes on for the
-whole day while the messages may end after an hour. What both must share is the *sequence of distinct states*. So:
+**The alignment.** The rows cannot be matched one to one: the level-1 file has a row for each event that
+concerns the first level (and belongs to a message file of its own), our states come after each command, and
+it goes on for the whole day while the messages may end after an hour. What both must share is the *sequence
+of distinct states*. So:
 
-1. In both sequences, runs of equal states become one state. States of ours with an empty side are dropped.
-2. Ours begins with the first state that equals the file's first row (before it, the orders that were there when the
+1. In both sequences, runs of equal states become one state. States of ours with an empty side are dropped. 2.
+Ours begins with the first state that equals the file's first row (before it, the orders that were there when
+the
    recording began come in one by one).
-3. The two are compared as ``diff`` compares two texts: the shortest edit script that turns ours into a beginning of
-   the file's (the file may go on, without penalty), by Myers' greedy O(ND) algorithm. What the script keeps is equal.
+3. The two are compared as ``diff`` compares two texts: the shortest edit script that turns ours into a
+beginning of
+   the file's (the file may go on, without penalty), by Myers' greedy O(ND) algorithm. What the script keeps
+   is equal.
 
-*Aligned* are all of our distinct states from the first common one on, *equal* those which the script keeps. A state
-that differs thus costs what it should, one state, and does not shift all others. The same is done with the prices
-alone.
+*Aligned* are all of our distinct states from the first common one on, *equal* those which the script keeps. A
+state that differs thus costs what it should, one state, and does not shift all others. The same is done with
+the prices alone.
 
 Source: E. W. Myers, "An O(ND) difference algorithm and its variations", Algorithmica 1 (1986), section 2.
 """
@@ -32,8 +36,8 @@ from exchange.flow.recorded import Source, open_source
 from exchange.native import kernel
 
 EDITS_MAX: Final = 20_000
-"""The search costs time and memory by the square, resp. the number, of edits: two books that differ in more states
-than this have nothing in common, and the answer comes within a second or two."""
+"""The search costs time and memory by the square, resp. the number, of edits: two books that differ in more
+states than this have nothing in common, and the answer comes within a second or two."""
 
 _COLUMNS_PER_LEVEL: Final = 4
 _LOBSTER_ORDER: Final = (2, 3, 0, 1)  # the file has ask price, ask size, bid price, bid size
@@ -72,8 +76,8 @@ class LevelOneAgreement:
 def compare_level_one(states: NDArray[np.int64], path: str) -> LevelOneAgreement:
     """Compare the best bid and ask after each command with a LOBSTER order book file.
 
-    Args:
-        states: shape (n, 4), int64: best bid price and quantity, best ask price and quantity (0, 0: empty side), as
+    Args: states: shape (n, 4), int64: best bid price and quantity, best ask price and quantity (0, 0: empty
+        side), as
             the books' ``top_of_book`` writes them.
         path: a LOBSTER order book file of any number of levels, plain or gzip; the first level is read.
 
@@ -119,7 +123,9 @@ def _agreement(ours: NDArray[np.int64], theirs: NDArray[np.int64], path: str) ->
     our_numbers, their_numbers = numbers[: len(ours)], numbers[len(ours) :]
     kept = _kept_by_shortest_edit(our_numbers, their_numbers, np.zeros(2 * EDITS_MAX + 3, np.int64))
     if kept < 0:
-        raise UserError(f"{path}: is of another symbol or day: over {EDITS_MAX} states differ from the replayed book's")
+        raise UserError(
+            f"{path}: is of another symbol or day: over {EDITS_MAX} states differ from the replayed book's"
+        )
     shorter = min(len(ours), len(theirs))
     differs = our_numbers[:shorter] != their_numbers[:shorter]
     return len(ours), kept, int(np.argmax(differs)) if differs.any() else shorter
@@ -134,11 +140,11 @@ def _distinct(states: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @kernel
 def _kept_by_shortest_edit(ours: Any, theirs: Any, furthest: Any) -> int:
-    """How many elements the shortest edit from all of ``ours`` to some beginning of ``theirs`` keeps; -1: too many edits.
+    """How many elements the shortest edit from all of ``ours`` to some beginning of ``theirs`` keeps; -1: too
+    many edits.
 
-    ``furthest[k]`` is, for the edits made so far, the most of ours consumed on diagonal k = ours - theirs consumed
-    (Myers calls it V); the indices are shifted so that k may be negative.
-    """
+    ``furthest[k]`` is, for the edits made so far, the most of ours consumed on diagonal k = ours - theirs
+    consumed (Myers calls it V); the indices are shifted so that k may be negative. """
     middle = EDITS_MAX + 1
     furthest[:] = 0
     for edits in range(EDITS_MAX + 1):

@@ -1,29 +1,30 @@
 """LOBSTER message files: the order flow of one NASDAQ symbol as researchers get it (https://lobsterdata.com).
 
-One line for each event, six fields: time in seconds after midnight with up to nine decimals, type, order id, size,
-price times 10,000, direction (1: the order buys, -1: it sells). Types: 1 submission, 2 partial cancel, 3 deletion,
-4 execution of a displayed order, 5 execution of a hidden order, 6 cross trade, 7 trading halt. For an execution the
-direction and price are those of the resting order. (LOBSTER, "Sample files readme", 2013; help pages, "event type 6".)
+One line for each event, six fields: time in seconds after midnight with up to nine decimals, type, order id,
+size, price times 10,000, direction (1: the order buys, -1: it sells). Types: 1 submission, 2 partial cancel,
+3 deletion, 4 execution of a displayed order, 5 execution of a hidden order, 6 cross trade, 7 trading halt.
+For an execution the direction and price are those of the resting order. (LOBSTER, "Sample files readme",
+2013; help pages, "event type 6".)
 
 Rules:
 
-* Times are parsed as integers, digit by digit: 34200.000000001 has no exact float. Trailing zeros of the nanoseconds
-  are missing in the files, so ``.00426064`` is 4,260,640 ns; digits after the ninth (a line of the AAPL sample has
-  twelve, the trace of a float in its making) are checked and cut off.
-* Every field of every line is checked. Anything else than the above is a :class:`~exchange.errors.UserError` with
-  line number and byte offset. A last line without a line end counts if its fields are complete.
+* Times are parsed as integers, digit by digit: 34200.000000001 has no exact float. Trailing zeros of the
+  nanoseconds are missing in the files, so ``.00426064`` is 4,260,640 ns; digits after the ninth (a line of
+  the AAPL sample has twelve, the trace of a float in its making) are checked and cut off.
+* Every field of every line is checked. Anything else than the above is a :class:`~exchange.errors.UserError`
+  with line number and byte offset. A last line without a line end counts if its fields are complete.
 * Types 5, 6 and 7 do not touch the displayed book: they are left out and counted.
 
-**Orders whose submission is missing.** A file starts at 09:30 and holds the best levels only, so it names orders that
-were submitted before, or further away from the touch than it reaches. Each of them is submitted here, with the lots
-that its records account for (partial cancels, executions and deletion together), at the place that its id implies,
-since NASDAQ numbers orders in the order of their arrival:
+**Orders whose submission is missing.** A file starts at 09:30 and holds the best levels only, so it names
+orders that were submitted before, or further away from the touch than it reaches. Each of them is submitted
+here, with the lots that its records account for (partial cancels, executions and deletion together), at the
+place that its id implies, since NASDAQ numbers orders in the order of their arrival:
 
-* before the first submission of the file that has a larger id, with that submission's time; several of them in the
-  order of their ids;
+* before the first submission of the file that has a larger id, with that submission's time; several of them
+  in the order of their ids;
 * but never after the first record that names it, and then with that record's time;
-* an id smaller than the file's first submission's: before everything else, at the last nanosecond before the second
-  in which the file begins (for a file from 09:30 on: 09:29:59.999999999).
+* an id smaller than the file's first submission's: before everything else, at the last nanosecond before the
+  second in which the file begins (for a file from 09:30 on: 09:29:59.999999999).
 """
 
 from pathlib import Path
@@ -197,7 +198,9 @@ def _parse(data: Any, rows: Any, offsets: Any) -> tuple[int, int, int, int]:
     while position < len(data):
         offsets[count] = position
         for field in range(6):
-            position, value, trouble = _parse_time(data, position) if field == 0 else _parse_integer(data, position)
+            position, value, trouble = (
+                _parse_time(data, position) if field == 0 else _parse_integer(data, position)
+            )
             if trouble != _FINE:
                 return count, trouble, offsets[count], field
             rows[count, field] = value

@@ -1,13 +1,13 @@
 """When each command of a flow is meant to be sent: the schedule of an open-loop load generator.
 
-A closed-loop generator sends the next command when the answer to the last has come, so a slow exchange slows its own
-measurement down, and the delays that clients would have suffered are never seen ("coordinated omission"). An open-loop
-generator fixes all times beforehand, sends late when it must, and measures from the *intended* time.
+A closed-loop generator sends the next command when the answer to the last has come, so a slow exchange slows
+its own measurement down, and the delays that clients would have suffered are never seen ("coordinated
+omission"). An open-loop generator fixes all times beforehand, sends late when it must, and measures from the
+*intended* time.
 
-Each function returns int64 nanoseconds from the start of the run, shape (n,), non-decreasing, one for each command of
-the flow, and leaves the flow as it is. They are computed as integers, or from seeded draws, so that the same arguments
-give the same schedule.
-"""
+Each function returns int64 nanoseconds from the start of the run, shape (n,), non-decreasing, one for each
+command of the flow, and leaves the flow as it is. They are computed as integers, or from seeded draws, so
+that the same arguments give the same schedule. """
 
 from typing import Final
 
@@ -40,7 +40,8 @@ def constant_rate(flow: Flow, commands_per_second: float) -> NDArray[np.int64]:
 def poisson(flow: Flow, commands_per_second: float, seed: int) -> NDArray[np.int64]:
     """Independent arrivals: exponential gaps of the given mean rate, the first command after a gap as well.
 
-    Constant distances hide queueing: real clients do not wait for each other, and bursts are where delays come from.
+    Constant distances hide queueing: real clients do not wait for each other, and bursts are where delays
+    come from.
 
     Raises:
         UserError: as :func:`constant_rate`.
@@ -68,7 +69,9 @@ def _mean_gap_ns(flow: Flow, commands_per_second: float) -> float:
     if not 0 < commands_per_second < np.inf:
         raise UserError(f"rate: {commands_per_second} commands per second is not allowed, it must be above 0")
     gap_ns = SECOND_NS / commands_per_second
-    _check_duration(2 * gap_ns * (len(flow.commands) + 32), f"rate: {commands_per_second} commands per second")
+    _check_duration(
+        2 * gap_ns * (len(flow.commands) + 32), f"rate: {commands_per_second} commands per second"
+    )
     return gap_ns
 
 

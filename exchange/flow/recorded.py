@@ -1,14 +1,16 @@
-"""What the readers of recordings share: getting at the bytes, one form for all records, and the way to commands.
+"""What the readers of recordings share: getting at the bytes, one form for all records, and the way to
+commands.
 
-A recording is a market-data feed: it tells what happened to orders, not what was sent. Its records come in two file
-formats that say the same things, so each reader (:mod:`~exchange.flow.lobster`, :mod:`~exchange.flow.itch`) turns its
-file into one array of :data:`RECORD_DTYPE`, and :mod:`~exchange.flow.translation` turns that into commands. The same
-hour in both formats therefore gives the same commands, byte for byte.
+A recording is a market-data feed: it tells what happened to orders, not what was sent. Its records come in
+two file formats that say the same things, so each reader (:mod:`~exchange.flow.lobster`,
+:mod:`~exchange.flow.itch`) turns its file into one array of :data:`RECORD_DTYPE`, and
+:mod:`~exchange.flow.translation` turns that into commands. The same hour in both formats therefore gives the
+same commands, byte for byte.
 
-Rules: records are in time order; ``order_id`` is from 1 to 2**63 - 1, quantities and prices are at least 1 (the
-readers refuse anything else, naming the byte where it stands). A plain file is mapped, not read, so that a day of
-many gigabytes costs only the memory of the records that are wanted; a gzip file is unpacked into memory.
-"""
+Rules: records are in time order; ``order_id`` is from 1 to 2**63 - 1, quantities and prices are at least 1
+(the readers refuse anything else, naming the byte where it stands). A plain file is mapped, not read, so that
+a day of many gigabytes costs only the memory of the records that are wanted; a gzip file is unpacked into
+memory. """
 
 import mmap
 import zlib
@@ -54,9 +56,8 @@ RECORD_DTYPE: Final = np.dtype(
 )
 """One record; ``timestamp_ns`` counts from midnight. Fields that a kind does not need are zero:
 
-ADD: order, side, price, quantity. CANCEL, EXECUTE: order, quantity. DELETE: order. REPLACE: order, new order, price,
-quantity.
-"""
+ADD: order, side, price, quantity. CANCEL, EXECUTE: order, quantity. DELETE: order. REPLACE: order, new order,
+price, quantity. """
 
 
 class Source(NamedTuple):
@@ -130,10 +131,14 @@ def unpack_gzip(name: str, packed: bytes | mmap.mmap, *, allow_truncated: bool) 
                 raise UserError(f"{name}: {where}: the gzip data is corrupt from here on") from None
             if len(unpacked) > UNPACKED_BYTES_MAX:
                 limit = f"more than {UNPACKED_BYTES_MAX >> 30} GiB unpacked"
-                raise UserError(f"{name}: {limit}: run gunzip first, a plain file of any size is read in place")
+                raise UserError(
+                    f"{name}: {limit}: run gunzip first, a plain file of any size is read in place"
+                )
             position += len(block) - len(member.unused_data)
         if not member.eof and not allow_truncated:
-            raise UserError(f"{name}: byte {len(unpacked)} of the unpacked data: the gzip file is cut off here")
+            raise UserError(
+                f"{name}: byte {len(unpacked)} of the unpacked data: the gzip file is cut off here"
+            )
     if packed[position:].strip(b"\0"):
         raise UserError(f"{name}: byte {position}: something that is not gzip follows the gzip data")
     return unpacked
@@ -155,7 +160,9 @@ def read_recording(source: Source, config: RecordedConfig) -> Recording:
 
         return read_itch(source, symbol=config.symbol, allow_truncated=config.allow_truncated)
     beginning = bytes(source.data[:8])
-    raise source.error(0, f"neither a LOBSTER message file nor an ITCH 5.0 file: it begins with {beginning!r}")
+    raise source.error(
+        0, f"neither a LOBSTER message file nor an ITCH 5.0 file: it begins with {beginning!r}"
+    )
 
 
 def recorded_flow(config: RecordedConfig) -> Flow:

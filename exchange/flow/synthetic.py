@@ -1,57 +1,57 @@
 """The synthetic flow: a seeded model of a busy market, of any length, the same on every machine.
 
-A matching engine is fast or slow depending on what it is given. Uniformly random orders would be too easy in one way
-(no order is ever cancelled before the cache has forgotten it) and too hard in another (the book fills without end).
-So the model follows what has been measured in real markets; every number is a field of
+A matching engine is fast or slow depending on what it is given. Uniformly random orders would be too easy in
+one way (no order is ever cancelled before the cache has forgotten it) and too hard in another (the book fills
+without end). So the model follows what has been measured in real markets; every number is a field of
 :class:`~exchange.flow.config.SyntheticConfig`.
 
-**Arrivals.** New orders come as a Poisson process. The k-th symbol's share of them falls as ``1 / k**zipf_exponent``
-(Zipf's law): some shards are busy, others are not. Buy and sell are equally likely.
+**Arrivals.** New orders come as a Poisson process. The k-th symbol's share of them falls as ``1 /
+k**zipf_exponent`` (Zipf's law): some shards are busy, others are not. Buy and sell are equally likely.
 
-**Mid-price.** Each symbol has a reference bid, and one tick above it a reference ask. It makes a random walk: a new
-order moves it by one tick with probability ``move_share``, before it is placed. Orders that were near the touch are
-then on the wrong side of it, and the next orders trade with them: they are picked off.
+**Mid-price.** Each symbol has a reference bid, and one tick above it a reference ask. It makes a random walk:
+a new order moves it by one tick with probability ``move_share``, before it is placed. Orders that were near
+the touch are then on the wrong side of it, and the next orders trade with them: they are picked off.
 
-**Depth.** A resting order is placed d ticks behind its side's reference price; the share placed deeper than d falls
-as ``(1 + d)**-depth_exponent``, up to ``depth_ticks_max``. Bouchaud, Mézard and Potters found a power law around the
-current price with so small an exponent (0.6) that its mean diverges, in Paris; Zovko and Farmer an exponent of about
-1.5, from a few ticks to two thousand, in London.
+**Depth.** A resting order is placed d ticks behind its side's reference price; the share placed deeper than d
+falls as ``(1 + d)**-depth_exponent``, up to ``depth_ticks_max``. Bouchaud, Mézard and Potters found a power
+law around the current price with so small an exponent (0.6) that its mean diverges, in Paris; Zovko and
+Farmer an exponent of about 1.5, from a few ticks to two thousand, in London.
 
 **Lifetimes.** Nearly all orders are cancelled, most at once ("fleeting orders": Hasbrouck and Saar). A share
-``cancel_share`` of the resting orders gets a lifetime with the median ``median_lifetime_ns`` and a heavy tail, the
-share of those that live longer than t falling as ``t**-lifetime_exponent`` (Eisler, Kertész, Lillo and Mantegna
-measured densities that fall with exponents 1.9 to 2.4, which is 0.9 to 1.4 for the share): a Lomax distribution,
-multiplied by ``1 + d`` so that deeper orders live longer. The others are placed at the touch and wait there to trade,
-64 times as long. At the end of its time an order is cancelled, now and then only half of it, or replaced
-(``replace_share``): half of the replaces move the price by one tick under a new id, a quarter each ask for 100 lots
-more (new id, place in the queue lost) or for half as many (same id, place kept). A replaced order starts again.
+``cancel_share`` of the resting orders gets a lifetime with the median ``median_lifetime_ns`` and a heavy
+tail, the share of those that live longer than t falling as ``t**-lifetime_exponent`` (Eisler, Kertész, Lillo
+and Mantegna measured densities that fall with exponents 1.9 to 2.4, which is 0.9 to 1.4 for the share): a
+Lomax distribution, multiplied by ``1 + d`` so that deeper orders live longer. The others are placed at the
+touch and wait there to trade, many times as long. At the end of its time an order is cancelled, now and then
+only half of it, or replaced (``replace_share``): half of the replaces move the price by one tick under a new
+id, a quarter each ask for 100 lots more (new id, place in the queue lost) or for half as many (same id, place
+kept). A replaced order starts again.
 
-**Takers.** Some orders are immediate-or-cancel; ``aimed_share`` of them are priced at the other side's reference and
-usually trade, the others at their own, probing for orders that are not displayed, and usually do not. A few are
-market orders.
+**Takers.** Some orders are immediate-or-cancel; ``aimed_share`` of them are priced at the other side's
+reference and usually trade, the others at their own, probing for orders that are not displayed, and usually
+do not. A few are market orders.
 
 **Mistakes.** After the end of an order, traded or cancelled, one more command that names it may come
-(``stale_share``), because it was under way already: two duplicate cancels for each late replace. With the defaults
-that is about one command in fifty, all of them rejected.
+(``stale_share``), because it was under way already: two duplicate cancels for each late replace. With the
+defaults that is about one command in fifty, all of them rejected.
 
-**Sizes.** Half of the orders have 100 lots, most others less or small multiples, few are large, roughly as in a
-recorded hour of a liquid NASDAQ stock.
+**Sizes.** Half of the orders have 100 lots, most others less or small multiples, few are large, roughly as in
+a recorded hour of a liquid NASDAQ stock.
 
-The model keeps a book of its own, so that its participants know their fills. That also says what is to be expected
-from the engine: ``notes`` counts trades and the orders that rest at the end, exactly.
+The model keeps a book of its own, so that its participants know their fills. That also says what is to be
+expected from the engine: ``notes`` counts trades and the orders that rest at the end, exactly.
 
-Prices are in cents: symbol k's band begins at 10 + 25 k dollars and is 40.96 dollars wide. Order ids are 1, 2, 3 ...
-in the order of their first use, over all symbols. The same settings and seed give the same bytes.
+Prices are in cents: symbol k's band begins at 10 + 25 k dollars and is 40.96 dollars wide. Order ids are 1,
+2, 3 ... in the order of their first use, over all symbols. The same settings and seed give the same bytes.
 
-Sources: J.-P. Bouchaud, M. Mézard, M. Potters, "Statistical properties of stock order books: empirical results and
-models", Quantitative Finance 2 (2002) 251-256. I. Zovko, J. D. Farmer, "The power of patience: a behavioral
-regularity in limit-order placement", Quantitative Finance 2 (2002) 387-392. Z. Eisler, J. Kertész, F. Lillo,
-R. Mantegna, "Diffusive behavior and the modeling of characteristic times in limit order executions", 2007
-(doi 10.2139/ssrn.960521). J. Hasbrouck, G. Saar, "Technology and liquidity provision: the blurring of traditional
-definitions", Journal of Financial Markets 12 (2009) 143-172. The form of the model, order flows of fixed rates around
-a reference price, is the "zero-intelligence" one of the first two and of J. D. Farmer, P. Patelli, I. Zovko, PNAS 102
-(2005) 2254-2259.
-"""
+Sources: J.-P. Bouchaud, M. Mézard, M. Potters, "Statistical properties of stock order books: empirical
+results and models", Quantitative Finance 2 (2002) 251-256. I. Zovko, J. D. Farmer, "The power of patience: a
+behavioral regularity in limit-order placement", Quantitative Finance 2 (2002) 387-392. Z. Eisler, J. Kertész,
+F. Lillo, R. Mantegna, "Diffusive behavior and the modeling of characteristic times in limit order
+executions", 2007 (doi 10.2139/ssrn.960521). J. Hasbrouck, G. Saar, "Technology and liquidity provision: the
+blurring of traditional definitions", Journal of Financial Markets 12 (2009) 143-172. The form of the model,
+order flows of fixed rates around a reference price, is the "zero-intelligence" one of the first two and of J.
+D. Farmer, P. Patelli, I. Zovko, PNAS 102 (2005) 2254-2259. """
 
 from typing import Final
 
@@ -70,11 +70,11 @@ from exchange.flow.synthetic_kernel import (
     LIVE,
     NONE,
     ORDER_DTYPE,
+    PATIENCE_ARRIVALS,
     PATIENCE_FACTOR,
     RANDOM,
     SHARE_BITS,
     SIDE_DTYPE,
-    SYMBOL_BITS,
     TABLE_BITS,
     WORDS,
     Market,
@@ -152,6 +152,7 @@ def build_model(config: SyntheticConfig) -> Model:
         stale_share=_fixed(config.stale_share),
         move_share=_fixed(config.move_share),
         depth_max=config.depth_ticks_max,
+        patience_ns=int(PATIENCE_ARRIVALS * gap_ns),
         bucket_shift=int(np.log2(bucket_ns)),
     )
 
@@ -159,7 +160,7 @@ def build_model(config: SyntheticConfig) -> Model:
 def _build_market(config: SyntheticConfig, model: Model) -> Market:
     """An empty market: every symbol's mid-price in the middle of its band."""
     deep_life_ns = float(np.mean(model.lifetime_of)) * float(np.mean(1 + model.depth_of))
-    patient_life_ns = float(np.mean(model.lifetime_of)) * PATIENCE_FACTOR
+    patient_life_ns = float(np.mean(model.lifetime_of)) * PATIENCE_FACTOR + model.patience_ns
     mean_life_ns = config.cancel_share * deep_life_ns + (1 - config.cancel_share) * patient_life_ns
     resting = config.orders_per_second * mean_life_ns / 1e9 / max(1 - config.replace_share, 0.01)
     capacity = min(max(CAPACITY_MIN, int(4 * resting)), CAPACITY_MAX, max(config.commands, 1))
@@ -192,11 +193,12 @@ def _by_share(values: tuple[int, ...], shares: tuple[float, ...], size: int) -> 
 
 def _symbol_table(config: SyntheticConfig) -> NDArray[np.int64]:
     ranks = np.arange(1, config.symbols + 1)
-    return _by_share(tuple(ranks - 1), tuple(ranks**-config.zipf_exponent), 1 << SYMBOL_BITS)
+    return _by_share(tuple(ranks - 1), tuple(ranks**-config.zipf_exponent), 1 << SHARE_BITS)
 
 
 def _tail_of_points() -> NDArray[np.float64]:
-    """What share of a distribution lies above each point of an interpolated table; the last point cuts the tail."""
+    """What share of a distribution lies above each point of an interpolated table; the last point cuts the
+    tail."""
     tail = 1 - np.arange(POINTS + 1) / POINTS
     tail[-1] = 1 / (2 * POINTS)
     return tail

@@ -1,23 +1,24 @@
 """The moving parts of the synthetic market: a random source, a timer wheel, and the model's own book.
 
-The model (what happens, and why) is described in :mod:`exchange.flow.synthetic`; this file is how. It runs one
-simulated market forward in time and writes each command that its participants send:
+The model (what happens, and why) is described in :mod:`exchange.flow.synthetic`; this file is how. It runs
+one simulated market forward in time and writes each command that its participants send:
 
-* *Arrivals* come at Poisson times. An arrival first moves its symbol's mid-price, rarely, then places a new order.
-* A *timer* ends the life of each resting order. When it fires, the order is cancelled or replaced, and a replaced
-  order gets a new timer. Timers stand in a wheel of buckets, each as wide as the typical distance of two commands:
-  adding one costs a few nanoseconds where a heap would cost tens. A timer is never due before the next bucket.
-* The *book* matches by price and time as the exchange will. Participants see their fills, so the model must know
-  them: nobody cancels an order that has traded, except in the share of cases where the message was already under
-  way. It is a bounded one: prices stay in a band of ``LEVELS`` ticks for each symbol.
+* *Arrivals* come at Poisson times. An arrival first moves its symbol's mid-price, rarely, then places a new
+  order.
+* A *timer* ends the life of each resting order. When it fires, the order is cancelled or replaced, and a
+  replaced order gets a new timer. Timers stand in a wheel of buckets, each as wide as the typical distance of
+  two commands: adding one costs a few nanoseconds where a heap would cost tens. A timer is never due before
+  the next bucket.
+* The *book* matches by price and time as the exchange will. Participants see their fills, so the model must
+  know them: nobody cancels an order that has traded, except in the share of cases where the message was
+  already under way. It is a bounded one: prices stay in a band of ``LEVELS`` ticks for each symbol.
 
-Rules: all sizes are fixed before the run; the arrays are the caller's; nothing here looks at a clock. All random
-draws come from one SplitMix64 stream and all distributions from tables of integers, so the same arguments give the
-same bytes on every machine (a library's ``log`` or ``pow`` may differ in the last bit).
+Rules: all sizes are fixed before the run; the arrays are the caller's; nothing here looks at a clock. All
+random draws come from one SplitMix64 stream and all distributions from tables of integers, so the same
+arguments give the same bytes on every machine (a library's ``log`` or ``pow`` may differ in the last bit).
 
-Sources: G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (SplitMix64);
-G. Varghese, T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987 (scheme 6).
-"""
+Sources: G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014
+(SplitMix64); G. Varghese, T. Lauck, "Hashed and hierarchical timing wheels", SOSP 1987 (scheme 6). """
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -29,17 +30,23 @@ from exchange.messages import BUY, SELL, CommandKind, OrderType, TimeInForce
 from exchange.native import add_wrapping, inlined, kernel, multiply_wrapping, shift_right_logical
 
 LEVELS: Final = 4096
-"""Ticks in each symbol's price band, a power of two: 40.96 dollars; wide enough for the deepest order on either side
-of a mid-price that wanders hundreds of ticks."""
+"""Ticks in each symbol's price band, a power of two: 40.96 dollars; wide enough for the deepest order on
+either side of a mid-price that wanders hundreds of ticks."""
 
-TABLE_BITS: Final = 12
 SHARE_BITS: Final = 16
-SYMBOL_BITS: Final = 16
+TABLE_BITS: Final = 12
+FRACTION_BITS: Final = 20
+SHARE_MASK, TABLE_MASK, FRACTION_MASK = ((1 << bits) - 1 for bits in (SHARE_BITS, TABLE_BITS, FRACTION_BITS))
+"""Random words are cut into fields: 16 bits decide a share or a symbol, 12 choose a point of a table, and 20
+a place between two points."""
+
 CLOCK_FRACTION_BITS: Final = 8
 """The arrivals' clock counts 1/256 ns, so that gaps shorter than a nanosecond do not round to nothing."""
 
 PATIENCE_FACTOR: Final = 64
-"""How many times longer an order at the touch waits if it is meant to trade."""
+PATIENCE_ARRIVALS: Final = 2048
+"""An order that is meant to trade waits at the touch so many times longer than others, and in addition the
+time in which so many new orders come, so that a market with little to do has a book, too."""
 
 SIZE_UP_LOTS: Final = 100
 NONE: Final = -1
@@ -69,7 +76,11 @@ ORDER_DTYPE: Final = np.dtype(
 )
 """A resting order, or (``is_live`` 0) a dead one whose timer still stands in the wheel."""
 
-_SEND_NEW, _SEND_CANCEL, _SEND_REPLACE = int(CommandKind.NEW), int(CommandKind.CANCEL), int(CommandKind.REPLACE)
+_SEND_NEW, _SEND_CANCEL, _SEND_REPLACE = (
+    int(CommandKind.NEW),
+    int(CommandKind.CANCEL),
+    int(CommandKind.REPLACE),
+)
 _DAY, _IMMEDIATE = int(TimeInForce.DAY), int(TimeInForce.IMMEDIATE_OR_CANCEL)
 _LIMIT, _MARKET = int(OrderType.LIMIT), int(OrderType.MARKET)
 
@@ -112,6 +123,7 @@ class Model(NamedTuple):
     stale_share: int
     move_share: int
     depth_max: int
+    patience_ns: int
     bucket_shift: int
 
 
@@ -119,9 +131,8 @@ class Market(NamedTuple):
     """The state of the simulated market.
 
     Shapes: ``orders``, ``free`` (slots not in use) and ``due`` (this bucket's timers in order): (capacity,);
-    ``levels``: (symbols * 2 * LEVELS,); ``sides``: (symbols * 2,); ``mid`` (symbols,): price index of the reference
-    bid; ``buckets``: a power of two; ``words``: (WORDS,).
-    """
+    ``levels``: (symbols * 2 * LEVELS,); ``sides``: (symbols * 2,); ``mid`` (symbols,): price index of the
+    reference bid; ``buckets``: a power of two; ``words``: (WORDS,). """
 
     orders: NDArray[Any]
     free: NDArray[np.int32]
@@ -136,8 +147,8 @@ class Market(NamedTuple):
 def uncounted[F: Callable[..., Any]](function: F) -> F:
     """Switch numba's reference counting off in a compiled function, which must not allocate.
 
-    It would count every array of ``Market`` up and down at each call of a helper: five sixths of the run time.
-    """
+    It would count every array of ``Market`` up and down at each call of a helper: five sixths of the run
+    time. """
     if hasattr(function, "targetoptions"):  # not under NUMBA_DISABLE_JIT=1
         function.targetoptions["_nrt"] = False
     return function
@@ -149,7 +160,7 @@ def run_market(model: Model, market: Market, commands: NDArray[Any]) -> bool:
     """Fill ``commands``; False if more orders live at once than the market has room for."""
     bucket_ns = 1 << model.bucket_shift
     arrival = 0  # in 1/256 ns
-    bucket_end_ns = 0
+    bucket_end_ns = bucket_ns  # the first bucket is empty
     due_count = 0
     next_due = 0
     words = market.words
@@ -184,43 +195,37 @@ def _draw(market: Any) -> int:
 
 @uncounted
 @inlined
-def _bits(draw: int, begin: int, width: int) -> int:
-    """``width`` of the random bits, from bit ``begin`` on."""
-    return draw >> begin & ((1 << width) - 1)
-
-
-@uncounted
-@inlined
 def _interpolate(table: Any, draw: int) -> int:
-    """A quantile of the distribution that ``table`` holds, straight between its points; uses the low 32 bits."""
-    point = _bits(draw, 0, TABLE_BITS)
-    fraction = _bits(draw, TABLE_BITS, 20)
+    """A quantile of the distribution that ``table`` holds, straight between its points; uses the low 32
+    bits."""
+    point = draw & TABLE_MASK
+    fraction = draw >> TABLE_BITS & FRACTION_MASK
     low = table[point]
-    return low + ((table[point + 1] - low) * fraction >> 20)
+    return low + ((table[point + 1] - low) * fraction >> FRACTION_BITS)
 
 
 @uncounted
 @inlined
 def _order_arrives(model: Any, market: Any, commands: Any, now_ns: int, bucket_end_ns: int) -> None:
     draw = _draw(market)
-    symbol = model.symbol_of[_bits(draw, 0, SYMBOL_BITS)]
-    side = _bits(draw, 16, 1)
-    if _bits(draw, 18, SHARE_BITS) < model.move_share:
-        _move_mid(model, market, symbol, 2 * _bits(draw, 17, 1) - 1)
-    choice = _bits(draw, 34, SHARE_BITS)
+    symbol = model.symbol_of[(draw & SHARE_MASK)]
+    side = draw >> 16 & 1
+    if (draw >> 18 & SHARE_MASK) < model.move_share:
+        _move_mid(model, market, symbol, 2 * (draw >> 17 & 1) - 1)
+    choice = draw >> 34 & SHARE_MASK
     detail = _draw(market)
-    session = _bits(detail, 0, 16) * model.sessions >> 16
-    lots = model.lots_of[_bits(detail, 16, TABLE_BITS)]
-    if choice < model.market_share:
-        _send_aggressor(model, market, commands, now_ns, symbol, session, side, 0, lots)
-    elif choice < model.market_share + model.immediate_share:
-        is_aimed = _bits(detail, 28, SHARE_BITS) < model.aimed_share
-        index = market.mid[symbol] + (is_aimed if side == BUY else 1 - is_aimed)
-        price = model.price_base_ticks[symbol] + index
+    session = (detail & SHARE_MASK) * model.sessions >> 16
+    lots = model.lots_of[(detail >> 16 & TABLE_MASK)]
+    if choice < model.market_share + model.immediate_share:
+        price = 0
+        if choice >= model.market_share:
+            is_aimed = (detail >> 28 & SHARE_MASK) < model.aimed_share
+            index = market.mid[symbol] + (is_aimed if side == BUY else 1 - is_aimed)
+            price = model.price_base_ticks[symbol] + index
         _send_aggressor(model, market, commands, now_ns, symbol, session, side, price, lots)
     else:
-        is_patient = _bits(detail, 28, SHARE_BITS) >= model.cancel_share
-        depth = 0 if is_patient else model.depth_of[_bits(detail, 44, TABLE_BITS)]
+        is_patient = (detail >> 28 & SHARE_MASK) >= model.cancel_share
+        depth = 0 if is_patient else model.depth_of[(detail >> 44 & TABLE_MASK)]
         _send_day_order(
             model, market, commands, now_ns, bucket_end_ns, symbol, session, side, depth, lots, is_patient
         )
@@ -240,7 +245,15 @@ def _move_mid(model: Any, market: Any, symbol: int, step: int) -> None:
 @uncounted
 @inlined
 def _send_aggressor(
-    model: Any, market: Any, commands: Any, now_ns: int, symbol: int, session: int, side: int, price: int, lots: int
+    model: Any,
+    market: Any,
+    commands: Any,
+    now_ns: int,
+    symbol: int,
+    session: int,
+    side: int,
+    price: int,
+    lots: int,
 ) -> None:
     """An immediate-or-cancel order at ``price``, or with price 0 a market order."""
     is_market = price == 0
@@ -308,13 +321,13 @@ def _timer_fires(model: Any, market: Any, commands: Any, slot: int, bucket_end_n
     now_ns = order["due_ns"]
     draw = _draw(market)
     if order["is_live"]:
-        if _bits(draw, 0, SHARE_BITS) < model.replace_share:
+        if (draw & SHARE_MASK) < model.replace_share:
             _replace(model, market, commands, slot, draw)
             _set_timer(model, market, slot, now_ns, bucket_end_ns)
             return
         command = commands[_send_about(market, _SEND_CANCEL, now_ns, commands, slot)]
         market.words[CANCELS] += 1
-        if _bits(draw, 16, SHARE_BITS) < model.partial_share and order["lots"] > 1:
+        if (draw >> 16 & SHARE_MASK) < model.partial_share and order["lots"] > 1:
             half = order["lots"] >> 1
             command["quantity_lots"] = half
             order["lots"] -= half
@@ -328,7 +341,7 @@ def _timer_fires(model: Any, market: Any, commands: Any, slot: int, bucket_end_n
         market.words[FREE] += 1
         return
     # The order is gone, by this cancel or by an earlier trade. Now and then one more message is under way.
-    if _bits(draw, 32, SHARE_BITS) < model.stale_share:
+    if (draw >> 32 & SHARE_MASK) < model.stale_share:
         order["is_stale"] = 1
         order["is_patient"] = 0
         _set_timer(model, market, slot, now_ns, bucket_end_ns)
@@ -343,7 +356,7 @@ def _replace(model: Any, market: Any, commands: Any, slot: int, draw: int) -> No
     """Half of all replaces move the price by a tick, a quarter each ask for more or for less."""
     order = market.orders[slot]
     index, lots = np.int64(order["price_index"]), np.int64(order["lots"])
-    what = _bits(draw, 16, 2)
+    what = draw >> 16 & 3
     if what < 2:
         index += 2 * what - 1
     elif what == 2 or lots == 1:
@@ -351,7 +364,9 @@ def _replace(model: Any, market: Any, commands: Any, slot: int, draw: int) -> No
     else:
         lots -= lots >> 1
     if index < 0 or index >= LEVELS:
-        index = np.int64(order["price_index"])  # at the end of the band it stays as it is, which is a replace, too
+        index = np.int64(
+            order["price_index"]
+        )  # at the end of the band it stays as it is, which is a replace, too
     command = commands[_send_about(market, _SEND_REPLACE, order["due_ns"], commands, slot)]
     market.words[REPLACES] += 1
     keeps_place = index == order["price_index"] and lots <= order["lots"]
@@ -374,7 +389,7 @@ def _replace(model: Any, market: Any, commands: Any, slot: int, draw: int) -> No
 def _send_stale(model: Any, market: Any, commands: Any, slot: int, draw: int) -> None:
     """A command that comes too late for its order: two cancels for each replace."""
     order = market.orders[slot]
-    kind = _SEND_REPLACE if _bits(draw, 0, SHARE_BITS) * 3 < 1 << SHARE_BITS else _SEND_CANCEL
+    kind = _SEND_REPLACE if (draw & SHARE_MASK) * 3 < 1 << SHARE_BITS else _SEND_CANCEL
     command = commands[_send_about(market, kind, order["due_ns"], commands, slot)]
     market.words[STALE] += 1
     if kind == _SEND_REPLACE:
@@ -479,7 +494,11 @@ def _leave_book(market: Any, slot: int) -> None:
     order["is_live"] = 0
     market.sides[book_side]["standing"] -= 1
     market.words[LIVE] -= 1
-    if market.levels[level]["first"] == NONE and market.sides[book_side]["best"] == index and market.sides[book_side]["standing"] > 0:
+    if (
+        market.levels[level]["first"] == NONE
+        and market.sides[book_side]["best"] == index
+        and market.sides[book_side]["standing"] > 0
+    ):
         step = -1 if order["side"] == BUY else 1
         while market.levels[book_side * LEVELS + index]["first"] == NONE:
             index += step
@@ -498,7 +517,7 @@ def _set_timer(model: Any, market: Any, slot: int, now_ns: int, bucket_end_ns: i
     depth = mid - index if order["side"] == BUY else index - mid - 1
     life_ns = _interpolate(model.lifetime_of, _draw(market)) * (1 + max(depth, 0))
     if order["is_patient"]:
-        life_ns *= PATIENCE_FACTOR
+        life_ns = life_ns * PATIENCE_FACTOR + model.patience_ns
     order["due_ns"] = max(now_ns + life_ns, bucket_end_ns)
     bucket = order["due_ns"] >> model.bucket_shift & (len(market.buckets) - 1)
     order["next_in_bucket"] = market.buckets[bucket]
@@ -508,7 +527,8 @@ def _set_timer(model: Any, market: Any, slot: int, now_ns: int, bucket_end_ns: i
 @uncounted
 @inlined
 def _collect_due(market: Any, bucket_number: int, end_ns: int) -> int:
-    """Take the timers that are due before ``end_ns`` out of their bucket, earliest first; how many they are."""
+    """Take the timers that are due before ``end_ns`` out of their bucket, earliest first; how many they
+    are."""
     bucket = bucket_number & (len(market.buckets) - 1)
     slot = market.buckets[bucket]
     later = NONE

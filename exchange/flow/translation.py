@@ -1,42 +1,41 @@
 """From the records of a feed to the commands that caused them.
 
-Most records name one command: an add was a new order, a cancel was a cancel. Only an execution needs thought, for the
-feed names the order that was resting, not the one that came in. There are two readings:
+Most records name one command: an add was a new order, a cancel was a cancel. Only an execution needs thought,
+for the feed names the order that was resting, not the one that came in. There are two readings:
 
-``feed``
-    The execution takes its quantity from the named order, as a cancel would. The engine is then a book builder.
+``feed`` The execution takes its quantity from the named order, as a cancel would. The engine is then a book
+    builder.
 
-``flow``
-    The execution becomes what it was: an immediate-or-cancel order on the other side, at the named order's price, for
-    the executed quantity. Whom it meets is for the engine to decide, by price and time.
+``flow`` The execution becomes what it was: an immediate-or-cancel order on the other side, at the named
+    order's price, for the executed quantity. Whom it meets is for the engine to decide, by price and time.
 
-A recorded market does not keep strict time priority: in the AAPL hour that the tests read, 24 of 4,067 visible
-executions name an order that others of its price stand before. There the engine trades with another order, and from
-then on the two disagree about who has what left. If nothing were done, a later cancel of the order that the engine
-has already traded would come to nothing, while the order that it should have traded would stay for ever, perhaps as a
-false best price. So the flow reading keeps a *twin* of the engine's queues: for each order how many lots the record
-leaves it and how many the engine does. Wherever a recorded cancel takes more than the engine's order still has, the
-rest is taken from orders of the same price that have too much. Hence the invariant on which all of this rests:
+A recorded market does not keep strict time priority: in the AAPL hour that the tests read, 24 of 4,067
+visible executions name an order that others of its price stand before. There the engine trades with another
+order, and from then on the two disagree about who has what left. If nothing were done, a later cancel of the
+order that the engine has already traded would come to nothing, while the order that it should have traded
+would stay for ever, perhaps as a false best price. So the flow reading keeps a *twin* of the engine's queues:
+for each order how many lots the record leaves it and how many the engine does. Wherever a recorded cancel
+takes more than the engine's order still has, the rest is taken from orders of the same price that have too
+much. Hence the invariant on which all of this rests:
 
     at every price, the engine and the record have the same number of lots, after every record.
 
-So the best prices and sizes of both readings are equal after each record, an aggressive order never finds a better
-price than the one it was recorded at (unless the recorded book was crossed), and the two differ in nothing but who
-traded. How often they do is counted (``executions_of_another_order``).
+So the best prices and sizes of both readings are equal after each record, an aggressive order never finds a
+better price than the one it was recorded at (unless the recorded book was crossed), and the two differ in
+nothing but who traded. How often they do is counted (``executions_of_another_order``).
 
-Order ids of recorded orders are the recording's own, all positive. An aggressive order gets ``-1``, ``-2``, ... in
-order of appearance, so it can clash with none. Recorded orders are sent by session 1, aggressive orders by session 2:
-the recordings name no members.
+Order ids of recorded orders are the recording's own, all positive. An aggressive order gets ``-1``, ``-2``,
+... in order of appearance, so it can clash with none. Recorded orders are sent by session 1, aggressive
+orders by session 2: the recordings name no members.
 
-A replace (ITCH ``U``) stays a replace, except where the engine and the feed mean different things by it: NASDAQ puts
-a replaced order behind the others even if price and size allow it to keep its place (our book keeps it), and an order
-of which the engine has another quantity left than the record cannot be moved whole. Those become a cancel and a new
-order.
+A replace (ITCH ``U``) stays a replace, except where the engine and the feed mean different things by it:
+NASDAQ puts a replaced order behind the others even if price and size allow it to keep its place (our book
+keeps it), and an order of which the engine has another quantity left than the record cannot be moved whole.
+Those become a cancel and a new order.
 
-A record that names an order which is not there (never added, already gone), or adds one that is, has no meaning:
-it is left out and counted (``records_at_odds``). One that takes more lots than the order has takes what it has, and
-is counted too.
-"""
+A record that names an order which is not there (never added, already gone), or adds one that is, has no
+meaning: it is left out and counted (``records_at_odds``). One that takes more lots than the order has takes
+what it has, and is counted too. """
 
 from typing import Any, Final, NamedTuple
 
@@ -54,7 +53,11 @@ AGGRESSOR_SESSION: Final = 2
 # numba freezes globals, but only plain integers: one name for each enum member that a kernel reads.
 _ADD, _CANCEL, _DELETE = int(RecordKind.ADD), int(RecordKind.CANCEL), int(RecordKind.DELETE)
 _EXECUTE, _REPLACE = int(RecordKind.EXECUTE), int(RecordKind.REPLACE)
-_SEND_NEW, _SEND_CANCEL, _SEND_REPLACE = int(CommandKind.NEW), int(CommandKind.CANCEL), int(CommandKind.REPLACE)
+_SEND_NEW, _SEND_CANCEL, _SEND_REPLACE = (
+    int(CommandKind.NEW),
+    int(CommandKind.CANCEL),
+    int(CommandKind.REPLACE),
+)
 _DAY, _IMMEDIATE = int(TimeInForce.DAY), int(TimeInForce.IMMEDIATE_OR_CANCEL)
 
 _NONE: Final = -1
@@ -73,7 +76,8 @@ _ORDER_DTYPE: Final = np.dtype(
         ("previous", "<i8"),
     ]
 )
-"""An order as the record has it (``recorded_lots``) and as the engine will (``engine_lots``, and its place)."""
+"""An order as the record has it (``recorded_lots``) and as the engine will (``engine_lots``, and its
+place)."""
 
 _LEVEL_DTYPE: Final = np.dtype([("key", "<i8"), ("first", "<i8"), ("last", "<i8")])
 """The engine's queue at one price of one side of one symbol; the key holds all three."""
@@ -109,8 +113,8 @@ def translate(
         records: shape (n,), ``RECORD_DTYPE``, in time order.
         reading: what an execution becomes.
 
-    Returns:
-        The commands (``timestamp_ns`` from the first one on), the expected makers (same length, int64), the counts.
+    Returns: The commands (``timestamp_ns`` from the first one on), the expected makers (same length, int64),
+        the counts.
     """
     entries = int(np.count_nonzero((records["kind"] == _ADD) | (records["kind"] == _REPLACE)))
     buckets = 1 << max(3, (2 * entries).bit_length())
@@ -121,8 +125,9 @@ def translate(
         levels_by_key=np.full(buckets, _NONE),
         counts=np.zeros(_COUNTERS, np.int64),
     )
-    # Room: a record sends at most two commands, and cancels of other orders. Each of the latter uses up the surplus
-    # that an execution gave, or is the last of its record: at most one per execution and one per cancel or replace.
+    # Room: a record sends at most two commands, and cancels of other orders. Each of the latter uses up the
+    # surplus that an execution gave, or is the last of its record: at most one per execution and one per
+    # cancel or replace.
     output = _Output(np.zeros(3 * len(records), COMMAND_DTYPE), np.zeros(3 * len(records), np.int64))
     _translate(records, reading == "flow", twin, output)
     count = int(twin.counts[_COMMANDS])

@@ -11,10 +11,10 @@ Cores are numbered in the machine's order, processing units by their OS index, a
 
 import textwrap
 from collections.abc import Sequence
+from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
-from xml.sax.saxutils import escape
 
 import msgspec
 
@@ -481,7 +481,7 @@ def _text(x: float, y: float, text: str, size: int, color: str, *, bold: bool = 
 
 def _escape(text: str) -> str:
     """Safe inside XML, which allows no control characters, not even escaped."""
-    return escape("".join(letter if letter.isprintable() else "?" for letter in text))
+    return escape("".join(letter if letter.isprintable() else "?" for letter in text), quote=False)
 
 
 def _text_width(text: str) -> float:

@@ -82,8 +82,8 @@ class MemoryTransport:
     Args:
         lanes: for each ingress lane its commands, ``COMMAND_DTYPE``, in time order; they are copied.
             ``timestamp_ns`` is the intended time from the start of the run.
-        start_ns: the run's start on the monotonic clock; it is added to every timestamp. 0 leaves timestamps as they
-            are, and so long as they lie in the past everything is due at once.
+        start_ns: the run's start on the monotonic clock, if it is known already (see :meth:`start_at`). 0 leaves
+            timestamps as they are, and so long as they lie in the past everything is due at once.
         warmup_answers: how many answers are not measured.
         keep_events: capacity for keeping events; 0 measures latencies instead.
     """
@@ -98,19 +98,25 @@ class MemoryTransport:
         size_bytes = sum(len(lane) * RECORD_BYTES + 256 for lane in lanes)
         size_bytes += keep_events * RECORD_BYTES + COUNTS_LENGTH * 8 + 1024
         self._arena = Arena.private(size_bytes)
-        self._sources = [self._play(lane, start_ns) for lane in lanes]
+        self._sources = [self._play(lane) for lane in lanes]
         self._words = self._arena.allocate(SINK_BYTES)
         self._counts = self._arena.allocate(COUNTS_LENGTH * 8)
         self._events = self._arena.allocate(keep_events * RECORD_BYTES)
         self._warmup_answers = warmup_answers
         self._keep_events = keep_events
+        self.start_at(start_ns)
 
-    def _play(self, lane: NDArray[Any], start_ns: int) -> MemorySource:
-        commands = self._arena.allocate(max(len(lane), 1) * RECORD_BYTES)
-        played = np.frombuffer(view_bytes(commands, len(lane) * RECORD_BYTES), COMMAND_DTYPE)
-        played[:] = lane
-        played["timestamp_ns"] += start_ns
-        return MemorySource(commands, len(lane), self._arena.allocate(8))
+    def _play(self, lane: NDArray[Any]) -> MemorySource:
+        source = MemorySource(
+            self._arena.allocate(max(len(lane), 1) * RECORD_BYTES), len(lane), self._arena.allocate(8)
+        )
+        _view(source)[:] = lane
+        return source
+
+    def start_at(self, start_ns: int) -> None:
+        """Add the run's start to every timestamp; call it once, before the exchange runs."""
+        for source in self._sources:
+            _view(source)["timestamp_ns"] += start_ns
 
     def source(self, lane: int) -> MemorySource:
         """What ingress lane ``lane`` receives from."""
@@ -134,6 +140,10 @@ class MemoryTransport:
         """The events kept, shape (n,), ``EVENT_DTYPE``; those of one shard in order."""
         kept = min(self.word(EVENTS), self._keep_events)
         return np.frombuffer(view_bytes(self._events, kept * RECORD_BYTES), EVENT_DTYPE).copy()
+
+
+def _view(source: MemorySource) -> NDArray[Any]:
+    return np.frombuffer(view_bytes(source.commands, source.count * RECORD_BYTES), COMMAND_DTYPE)
 
 
 @implements(receive, MemorySource, inline=False)

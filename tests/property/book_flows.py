@@ -42,25 +42,25 @@ def regime_of_seed(random: np.random.Generator) -> Regime:
     """A market, drawn."""
     spacing_ticks = int(random.choice(SPACINGS_TICKS))
     price_count = int(random.choice([1, 2, 5, 20, 200]))
-    spread_steps = int(random.choice([0, price_count // 2, price_count - 1, price_count]))
+    spread_steps = int(random.choice([0, price_count // 2, price_count - 1, price_count, price_count]))
     width = min((price_count + spread_steps) * spacing_ticks + int(random.integers(0, 70)), PRICE_TICKS_MAX - 1)
     price_min_ticks = int(random.choice([1, 1 + int(random.integers(0, 1000)), PRICE_TICKS_MAX - width]))
     narrow = random.random() < 0.5
     return Regime(
         symbol_count=int(random.integers(1, 5)),
         session_count=int(random.integers(1, 5)),
-        capacity_orders=int(random.choice([1, 7, 60, 400, 3000, 3000])),
+        capacity_orders=int(random.choice([2, 20, 100, 400, 3000, 3000])),
         price_min_ticks=price_min_ticks if narrow else 1,
         price_max_ticks=min(price_min_ticks + width, PRICE_TICKS_MAX) if narrow else PRICE_TICKS_MAX,
         price_count=price_count,
         spacing_ticks=spacing_ticks,
-        id_count=int(random.choice([4, 30, 300, 300, 3000])),
+        id_count=int(random.choice([6, 100, 1000, 3000, 10_000])),
         counted_ids=bool(random.random() < 0.5),
         spread_steps=spread_steps,
         drift=bool(random.random() < 0.3),
         new_share=float(random.choice([0.4, 0.5, 0.6])),
-        immediate_share=float(random.choice([0.0, 0.1, 0.4])),
-        nonsense_share=float(random.choice([0.0, 0.02, 0.2])),
+        immediate_share=float(random.choice([0.0, 0.05, 0.3])),
+        nonsense_share=float(random.choice([0.0, 0.01, 0.1])),
         batch_commands=int(random.choice([1, 3, 16, 256, 1000])),
     )
 
@@ -78,6 +78,8 @@ def random_flow(seed: int, command_count: int) -> tuple[Regime, NDArray[Any]]:
     commands["side"] = random.integers(0, 2, command_count)
     commands["time_in_force"] = random.random(command_count) < regime.immediate_share
     commands["order_type"] = random.random(command_count) < regime.immediate_share / 3
+    commands["symbol_id"] = random.integers(0, regime.symbol_count, command_count)
+    commands["session_id"] = random.integers(0, regime.session_count, command_count)
     commands["price_ticks"] = _prices(random, regime, commands["side"])
     commands["quantity_lots"] = random.integers(1, 50, command_count)
     partial = random.random(command_count) < 0.5
@@ -102,24 +104,35 @@ def _prices(random: np.random.Generator, regime: Regime, sides: NDArray[Any]) ->
 def _draw_ids(random: np.random.Generator, regime: Regime, commands: NDArray[Any]) -> None:
     count = len(commands)
     if regime.counted_ids:  # a new id for each order; cancels and replaces name a recent one
-        numbers = np.arange(count)
-        is_new = commands["kind"] == CommandKind.NEW
-        recent = np.maximum(numbers - random.geometric(1 / regime.id_count, count), 0)
-        newest = np.maximum.accumulate(np.where(is_new, numbers, 0))
-        commands["order_id"] = np.where(is_new, numbers, newest[recent])
-        commands["new_order_id"] = numbers
+        commands["order_id"] = commands["new_order_id"] = np.arange(count)
+        not_new = commands["kind"] != CommandKind.NEW
+        commands["order_id"][not_new] -= random.geometric(1 / regime.id_count, count)[not_new]
     else:
         ids = random.integers(-(2**63), 2**63, regime.id_count)
         commands["order_id"] = random.choice(ids, count)
         commands["new_order_id"] = random.choice(ids, count)
     same = random.random(count) < 0.4
     commands["new_order_id"][same] = commands["order_id"][same]
-    # Mostly an id keeps to one symbol and one session, or nearly every cancel would miss.
-    commands["symbol_id"] = commands["order_id"] % regime.symbol_count
-    commands["session_id"] = commands["order_id"] % regime.session_count
-    strays = random.random(count) < 0.03
-    commands["symbol_id"][strays] = random.integers(0, regime.symbol_count, count)[strays]
-    commands["session_id"][strays] = random.integers(0, regime.session_count, count)[strays]
+
+
+def aim_at_live_orders(random: np.random.Generator, commands: NDArray[Any], live: NDArray[np.int64]) -> None:
+    """Let most cancels and replaces name an order that lives, and its owner: left to chance they nearly all miss.
+
+    Args:
+        random: where chance comes from.
+        commands: the next commands, which are changed.
+        live: shape (n, 4): symbol, session, id and price of each live order.
+    """
+    aimed = np.flatnonzero(np.isin(commands["kind"], [CommandKind.CANCEL, CommandKind.REPLACE]))
+    aimed = aimed[random.random(len(aimed)) < 0.8]
+    if not len(live) or not len(aimed):
+        return
+    targets = live[random.integers(0, len(live), len(aimed))]
+    commands["symbol_id"][aimed], commands["session_id"][aimed] = targets[:, 0], targets[:, 1]
+    commands["order_id"][aimed] = targets[:, 2]
+    keep_price, keep_id = random.random((2, len(aimed))) < 0.3
+    commands["price_ticks"][aimed[keep_price]] = targets[keep_price, 3]
+    commands["new_order_id"][aimed[keep_id]] = targets[keep_id, 2]
 
 
 def _add_nonsense(random: np.random.Generator, regime: Regime, commands: NDArray[Any]) -> None:

@@ -17,13 +17,17 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from exchange.book.naive import NaiveBook
 from exchange.messages import EVENT_DTYPE, EventKind
 from tests.book_driver import BookDriver, first_difference
-from tests.property.book_flows import random_flow
+from tests.property.book_flows import aim_at_live_orders, random_flow
 from tests.property.ladder_audit import audit_ladder
 
 COMMANDS_PER_SEED = 20_000
+COMMANDS_PER_LOOK = 32
+"""After so many commands the next ones are aimed anew at what lives in the book."""
 
 
 @dataclass
@@ -60,7 +64,13 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
         )
         for kind in ("naive", "ladder")
     ]
-    naive, ladder = (driver.play(commands, regime.batch_commands) for driver in drivers)
+    random = np.random.default_rng([seed, 1])
+    naive = ladder = b""
+    for start in range(0, command_count, COMMANDS_PER_LOOK):
+        block = commands[start : start + COMMANDS_PER_LOOK]
+        aim_at_live_orders(random, block, _live_orders(drivers[0].owner))
+        naive += drivers[0].play(block, regime.batch_commands)
+        ladder += drivers[1].play(block, regime.batch_commands)
     if naive != ladder:
         raise AssertionError(
             f"naive and ladder differ: {first_difference(commands, naive, ladder)}\n{regime}\n"
@@ -73,6 +83,13 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
     tally.seeds += 1
     tally.events_by_kind += np.bincount(np.frombuffer(naive, EVENT_DTYPE)["kind"], minlength=7)
     tally.digest.update(naive)
+
+
+def _live_orders(naive: NaiveBook) -> NDArray[np.int64]:
+    fields = [
+        (order.symbol_id, order.session_id, order.order_id, order.price_ticks) for order in naive.orders.values()
+    ]
+    return np.array(fields, np.int64).reshape(-1, 4)
 
 
 def run_campaign(base_seed: int, command_count: int, *, progress: bool = False) -> Tally:

@@ -181,7 +181,7 @@ def test_profiles_with_damaged_bytes(data: st.DataObject, name: str) -> None:
 def test_allowed_values_are_taken_and_survive_being_shown(
     document: dict[str, dict[str, object]], parent: str
 ) -> None:
-    resolved = resolve_or_refuse(as_toml({"extends": parent} | document))
+    resolved = resolve_or_refuse(as_toml({"extends": parent, **document}))
     if isinstance(resolved, str):
         impossible = ("above price_max_ticks", "GiB are allowed", "a disruptor has one producer")
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)

@@ -69,11 +69,15 @@ def test_list_names_a_broken_profile_and_goes_on(tmp_path: Path, monkeypatch: py
 
 
 def test_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing() == ()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert missing(load_profile("textbook")) == ()
-    assert missing(load_profile("lockfree")) == ("numba is not installed (pip install numba)",)
-    assert len(missing(load_profile("pinned"))) == 2
-    assert "this machine: cannot run it; numba is not installed" in output_of("list")
+    monkeypatch.setattr("platform.machine", lambda: "s390x")
+    assert missing() == (
+        "it needs a processor of x86_64 or aarch64, and this is s390x",
+        "numba is not installed (pip install numba)",
+    )
+    assert "this machine: cannot run it; it needs a processor" in output_of("list")
+    assert "this machine cannot run it: numba is not installed" in output_of("check", "textbook")
 
 
 @pytest.mark.parametrize("name", list_profiles())
@@ -136,6 +140,21 @@ def test_a_mistake_leaves_as_a_user_error_of_one_line(arguments: tuple[str, ...]
     assert isinstance(result.exception, UserError)
     assert len(str(result.exception).splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_a_mistake_ends_the_command_with_2_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from exchange.cli import main
+
+    monkeypatch.setattr("sys.argv", ["exchange", "profile", "check", "textbook", "--set", "queue.kind=spcs"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert '--set: queue.kind = "spcs": unknown kind (did you mean spsc?); allowed: python' in line
 
 
 def test_the_page_lists_every_key_as_the_code_has_it() -> None:

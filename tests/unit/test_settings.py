@@ -311,5 +311,15 @@ def test_the_bounds_are_those_of_the_records() -> None:
     assert 0 < limits.PRICE_TICKS_MIN < limits.PRICE_TICKS_MAX < most("price_ticks")
 
 
+def test_the_bound_of_orders_is_within_reach_of_the_books_links() -> None:
+    from exchange.book import ladder_memory as memory
+
+    page_bytes = (1 << memory.PAGE_SHIFT) + (1 << memory.LEVELS_PER_PAGE_SHIFT + memory.LEVEL_SHIFT)
+    order_bytes = page_bytes + (1 << memory.ORDER_SHIFT)
+    reach_bytes = 1 << 32 + memory.LINK_SHIFT
+    assert limits.BOOK_CAPACITY_ORDERS_MAX * order_bytes < reach_bytes
+    assert 2 * limits.BOOK_CAPACITY_ORDERS_MAX * order_bytes > reach_bytes
+
+
 def test_settings_built_by_hand_need_only_a_name() -> None:
     assert Settings("mine", shards=ShardsConfig(count=2)) == load("[shards]\ncount = 2")

@@ -1,0 +1,141 @@
+"""One run: a fresh exchange plays commands at their intended times, and what was measured comes back.
+
+Each run builds its exchange anew, so that every run does the same work from the same empty books and ends with the same
+digest. Compiling happens before the first command is due. The first ``warmup_commands`` are played like the others and
+not measured. The main thread only sleeps and looks, so that it takes nothing away from the threads that it measures.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.bench.histogram import Counts
+from exchange.bench.results import ThreadCounters
+from exchange.settings import Settings
+from exchange.transport.memory import ANSWERS, EVENTS, LAST_NS, REJECTS, TRADES, WARM_NS, MemoryTransport
+
+LEAD_NS: Final = 20_000_000
+"""Between starting the threads and the first intended time: enough for all of them to be in their loops."""
+
+LOOK_SECONDS: Final = 0.01
+STALLED_SECONDS: Final = 30.0
+"""No answer for this long while commands are due means a fault, not slowness: even plain Python answers thousands a second."""
+
+
+class Played(NamedTuple):
+    """What one run did and how long it took. ``measured_commands`` excludes the warm-up."""
+
+    commands: int
+    measured_commands: int
+    events: int
+    trades: int
+    rejects: int
+    elapsed_ns: int
+    lateness_ns: int
+    latencies: Counts
+    back_pressure: dict[str, int]
+    threads: tuple[ThreadCounters, ...]
+    not_measured: dict[str, str]
+    placement_warnings: tuple[str, ...]
+    digest: str
+
+
+def play(
+    settings: Settings,
+    commands: NDArray[Any],
+    intended_ns: NDArray[np.int64],
+    symbol_count: int,
+    warmup_commands: int,
+    progress: Callable[[str], None],
+    *,
+    answered: Callable[[int], None] = lambda count: None,
+) -> Played:
+    """Play ``commands`` through an exchange and wait for every answer.
+
+    Args:
+        settings: the profile.
+        commands: shape (n,), ``COMMAND_DTYPE``, in time order.
+        intended_ns: shape (n,), int64: when each is meant to be sent, from the run's start, not decreasing.
+        symbol_count: symbols of the flow.
+        warmup_commands: answers before measuring begins; less than n.
+        progress: told what is being compiled.
+        answered: told now and then how many answers have come.
+
+    Raises:
+        RuntimeError: no answer came for a long time. Any error of an agent's thread.
+    """
+    timed = commands.copy()
+    timed["timestamp_ns"] = intended_ns
+    transport = MemoryTransport(
+        lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
+    )
+    exchange = Exchange(settings, symbol_count, transport)
+    exchange.compile(progress)
+    answers = expected_answers(commands, settings.shards.count)
+    start_ns = time.monotonic_ns() + LEAD_NS
+    transport.start_at(start_ns)
+    with exchange.threads:
+        _wait_for_answers(exchange, transport, answers, answered)
+    return _collect(exchange, transport, timed, start_ns, warmup_commands)
+
+
+def _wait_for_answers(
+    exchange: Exchange, transport: MemoryTransport, answers: int, answered: Callable[[int], None]
+) -> None:
+    seen, seen_at = 0, time.monotonic()
+    while True:
+        count = transport.word(ANSWERS)
+        if count >= answers:
+            return
+        exchange.threads.check()
+        if count != seen:
+            seen, seen_at = count, time.monotonic()
+            answered(count)
+        elif time.monotonic() - seen_at > STALLED_SECONDS:
+            raise RuntimeError(
+                f"profile {exchange.settings.name}: {count} of {answers} answers, then none for "
+                f"{STALLED_SECONDS:.0f} s; {exchange.commands_sequenced()} commands were sequenced"
+            )
+        time.sleep(LOOK_SECONDS)
+
+
+def _collect(
+    exchange: Exchange, transport: MemoryTransport, timed: NDArray[Any], start_ns: int, warmup_commands: int
+) -> Played:
+    intended = timed["timestamp_ns"]
+    # At saturation nothing has an intended time of its own: the clock runs from the warm-up's last answer. In an
+    # open-loop run it runs from the first measured command's intended time, whether or not it could be sent then.
+    is_paced = bool(intended[-1] > 0)
+    begin_ns = start_ns + int(intended[warmup_commands]) if is_paced else transport.word(WARM_NS) or start_ns
+    threads = tuple(
+        ThreadCounters(
+            name=thread.name,
+            agents=tuple(thread.name.split("+")),
+            core=None if thread.assignment is None else thread.assignment.processing_unit,
+            voluntary_switches=thread.counters["voluntary_switches"],
+            involuntary_switches=thread.counters["involuntary_switches"],
+            migrations=thread.counters["migrations"],
+            cpu_ns=thread.counters["cpu_ns"],
+        )
+        for thread in exchange.threads.threads
+    )
+    reasons = {key: text for one in exchange.threads.threads for key, text in one.counters["not_measured"].items()}
+    return Played(
+        commands=len(timed),
+        measured_commands=len(timed) - warmup_commands,
+        events=transport.word(EVENTS),
+        trades=transport.word(TRADES),
+        rejects=transport.word(REJECTS),
+        elapsed_ns=max(transport.word(LAST_NS) - begin_ns, 1),
+        lateness_ns=transport.word(LAST_NS) - (start_ns + int(intended[-1])),
+        latencies=transport.latencies(),
+        back_pressure=exchange.back_pressure(),
+        threads=threads,
+        not_measured=reasons,
+        placement_warnings=exchange.plan.warnings,
+        digest=exchange.digest(),
+    )

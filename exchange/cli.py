@@ -1,0 +1,69 @@
+"""The command line: parse, call, print. Thin on purpose.
+
+Commands are imported only when they are asked for, so that ``exchange --help`` answers at once. A :class:`UserError` is
+printed on one line and exits with 2; Ctrl-C stops whatever runs and exits with 130, as a shell expects; any other
+exception is our fault and keeps its traceback.
+"""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from exchange import __version__
+from exchange.errors import UserError
+
+_COMMANDS: Final = {
+    "demo": ("exchange.cli_bench:demo", "Compare the textbook exchange with each technique; a report in minutes."),
+    "bench": ("exchange.cli_bench:bench", "Measure profiles, or one layer (queue, stack, latest-value, book, flow)."),
+    "replay": ("exchange.cli_replay:replay", "Play a recorded market (LOBSTER, ITCH 5.0) through the exchange."),
+    "compare": ("exchange.cli_bench:compare", "Compare two result files."),
+    "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),
+    "profile": ("exchange.cli_profile:profile", "List, show, compare and check profiles."),
+    "topology": ("exchange.cli_machine:topology", "Show this machine and where threads would run, and why."),
+    "doctor": ("exchange.cli_machine:doctor", "Say what this machine can run, and how to enable the rest."),
+}
+"""In the order of the help text: the main job first."""
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands' names and help lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in _COMMANDS.items()])
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="exchange")
+def cli() -> None:
+    """A small stock exchange that shows what each technique of high-performance computing is worth on this machine.
+
+    Begin with 'exchange demo'.
+    """
+
+
+def main() -> None:
+    """The ``exchange`` command. Exits with 0, 2 for a mistake in the input, or 130 after Ctrl-C."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except UserError as error:
+        click.echo(f"exchange: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("exchange: stopped", err=True)
+        sys.exit(130)

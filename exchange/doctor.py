@@ -1,0 +1,437 @@
+"""What this machine can run: which layers and variants, and the command that enables each of the others.
+
+Where it can, a check *does* the thing (compiles a kernel, binds a thread, looks into a child process)
+instead of reading a setting that promises it. A check that fails in a way nobody foresaw becomes a
+finding of its own: the doctor never falls ill. Nothing is changed on the machine.
+
+A finding's status is ``ok``; ``limited``: it runs, but slower or with less to see than it could;
+``missing``: it does not run here, or is not in this version of the exchange yet (then the detail says
+what the machine has for it).
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from exchange.bench.host import cpu_flags, cpu_model, hypervisor, read_word, transparent_huge_pages
+from exchange.errors import UserError
+from exchange.placement import Assignment, apply_to_current_thread
+from exchange.placement.drawing import format_bytes
+from exchange.placement.topology import count_noun, format_cpu_list, read_cpu_list, read_this_machine
+
+type Status = Literal["ok", "limited", "missing"]
+
+PYTHON_MIN: Final = (3, 12)
+PINNED_CORES: Final = 4
+"""What the pinned profile fills: one core for ingress and egress, one for each of two shards, one for the
+OS."""
+
+SHARED_MEMORY_MIN_BYTES: Final = 256 * 1024 * 1024
+"""The largest rings of the tests and labs, several at a time; Docker's default is a quarter of it."""
+
+_NOT_YET: Final = "not in this version yet; "
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the diagnosis. ``remedy`` is a command or a setting, None where there is nothing to do."""
+
+    layer: str
+    variant: str
+    status: Status
+    detail: str
+    remedy: str | None = None
+
+
+type Check = Callable[[Path], Iterable[Finding]]
+
+
+def diagnose(root: Path = Path("/")) -> list[Finding]:
+    """Examine the machine; takes a second or two, most of it compiling. Never raises.
+
+    ``root`` is where ``proc``, ``sys`` and ``dev`` are, so that a test can describe another machine.
+    """
+    return [finding for check in CHECKS for finding in _guarded(check, root)]
+
+
+def _guarded(check: Check, root: Path) -> list[Finding]:
+    """The findings of a check, or the one finding that it broke."""
+    try:
+        return list(check(root))
+    except Exception as error:
+        name = check.__name__.removeprefix("_check_").replace("_", " ")
+        return [Finding("doctor", name, "limited", f"could not be checked: {type(error).__name__}: {error}")]
+
+
+def render(findings: Sequence[Finding], width: int = 100) -> str:
+    """The findings as plain text, layer by layer, with a count at the end."""
+    lines: list[str] = []
+    for layer, group in groupby(findings, key=lambda finding: finding.layer):
+        lines.append(layer)
+        for finding in group:
+            lead = f"  {finding.status:<8} {finding.variant:<20} "
+            lines.extend(_wrap(finding.detail, width, lead, " " * len(lead)))
+            if finding.remedy:
+                lines.extend(_wrap(finding.remedy, width, " " * len(lead) + "-> ", " " * (len(lead) + 3)))
+        lines.append("")
+    counts = [
+        f"{sum(one.status == status for one in findings)} {status}" for status in ("ok", "limited", "missing")
+    ]
+    return "\n".join([*lines, ", ".join(counts)]) + "\n"
+
+
+def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, len(rest) + 30),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+# --- the machine ---
+
+
+def _check_python(_root: Path) -> Iterator[Finding]:
+    version = platform.python_version()
+    wanted = ".".join(map(str, PYTHON_MIN))
+    if sys.version_info[:2] < PYTHON_MIN:
+        remedy = f"install Python {wanted} or newer, for instance with pyenv"
+        yield Finding("machine", "python", "missing", f"{version}; {wanted} or newer is needed", remedy)
+    elif sysconfig.get_config_var("Py_GIL_DISABLED"):
+        yield Finding("machine", "python", "limited", f"{version} without a global lock: not tested with it")
+    else:
+        yield Finding("machine", "python", "ok", version)
+
+
+def _check_processor(root: Path) -> Iterator[Finding]:
+    architecture = platform.machine()
+    model = cpu_model(root) or "a processor that does not tell its name"
+    host = hypervisor(root)
+    where = {None: "", "none": ", no hypervisor"}.get(host, f", under a hypervisor ({host})")
+    if architecture not in ("x86_64", "AMD64"):
+        detail = f"{architecture}, {model}{where}: atomics compile, but only x86-64 is tested"
+        yield Finding("machine", "processor", "limited", detail)
+        return
+    yield Finding("machine", "processor", "ok", f"{architecture}, {model}{where}")
+    flags = cpu_flags(root)
+    if {"constant_tsc", "nonstop_tsc"} <= flags:
+        yield Finding("machine", "cycle counter", "ok", "runs at one rate in every power state")
+    else:
+        detail = (
+            "the kernel does not report constant_tsc and nonstop_tsc: cycle counts may drift with frequency"
+        )
+        yield Finding("machine", "cycle counter", "limited", detail)
+
+
+def _check_cores(_root: Path) -> Iterator[Finding]:
+    topology = read_this_machine()
+    count = len(topology.usable_cores)
+    have = f"{count_noun(count, 'core')} for this process"
+    if count >= PINNED_CORES:
+        detail = f"{have}: the pinned profile needs {PINNED_CORES}, one of them for the OS"
+        yield Finding("machine", "cores", "ok", detail)
+    elif count > 1:
+        detail = (
+            f"{have}; the pinned profile fills {PINNED_CORES} (ingress and egress, two shards, the OS). Here "
+            "shards share a thread and no core is left for the OS: rank profiles, but do not trust p99.9"
+        )
+        yield Finding("machine", "cores", "limited", detail, "run on a machine with more cores")
+    else:
+        detail = f"{have}: threads take turns, and no profile with two of them shows what it can do"
+        yield Finding(
+            "machine", "cores", "limited", detail, "give the container or virtual machine more cores"
+        )
+
+
+def _check_isolated_cores(root: Path) -> Iterator[Finding]:
+    units = read_cpu_list(root / "sys/devices/system/cpu/isolated")
+    if units:
+        detail = f"processing units {format_cpu_list(units)}: pinned threads go there first"
+        yield Finding("machine", "isolated cores", "ok", detail)
+        return
+    online = read_cpu_list(root / "sys/devices/system/cpu/online")
+    spare = format_cpu_list(online[1:]) if len(online) >= PINNED_CORES else None
+    remedy = f"boot with isolcpus={spare} nohz_full={spare} rcu_nocbs={spare}" if spare else None
+    yield Finding(
+        "machine", "isolated cores", "limited", "none: the kernel may run anything beside us", remedy
+    )
+
+
+def _check_clock_source(root: Path) -> Iterator[Finding]:
+    folder = root / "sys/devices/system/clocksource/clocksource0"
+    current = read_word(folder / "current_clocksource")
+    available = (read_word(folder / "available_clocksource") or "").split()
+    if current is None:
+        yield Finding("machine", "clock source", "limited", "the kernel does not tell")
+    elif current in ("tsc", "arch_sys_counter"):
+        yield Finding("machine", "clock source", "ok", f"{current}: read without a system call")
+    else:
+        remedy = f"echo tsc | sudo tee {folder}/current_clocksource" if "tsc" in available else None
+        yield Finding("machine", "clock source", "limited", f"{current}: slower to read than tsc", remedy)
+
+
+def _check_governor(root: Path) -> Iterator[Finding]:
+    files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    found = sorted({word for word in map(read_word, files) if word})
+    if not found:
+        detail = "no cpufreq files, as in most virtual machines: the host decides how fast the cores run"
+        yield Finding("machine", "governor", "limited", detail)
+    elif found == ["performance"]:
+        yield Finding("machine", "governor", "ok", "performance: cores keep their frequency")
+    else:
+        detail = f"{', '.join(found)}: a core that was idle starts slowly"
+        yield Finding("machine", "governor", "limited", detail, "sudo cpupower frequency-set -g performance")
+
+
+def _check_huge_pages(root: Path) -> Iterator[Finding]:
+    mode = transparent_huge_pages(root)
+    if mode in ("always", "madvise"):
+        yield Finding("machine", "huge pages, advised", "ok", f"transparent_hugepage is {mode}")
+    else:
+        path = root / "sys/kernel/mm/transparent_hugepage/enabled"
+        detail = f"transparent_hugepage is {mode}" if mode else "the kernel has no transparent huge pages"
+        detail += ": books and rings get 4 KB pages and miss the TLB more often"
+        remedy = f"echo madvise | sudo tee {path}" if mode else None
+        yield Finding("machine", "huge pages, advised", "limited", detail, remedy)
+    reserved = read_word(root / "proc/sys/vm/nr_hugepages")
+    if reserved and reserved.isdigit() and int(reserved) > 0:
+        yield Finding("machine", "huge pages, reserved", "ok", f"{reserved} in the kernel's pool")
+    else:
+        detail = "none in the kernel's pool; no profile of this version needs them"
+        yield Finding("machine", "huge pages, reserved", "limited", detail, "sudo sysctl vm.nr_hugepages=512")
+
+
+def _check_shared_memory(root: Path) -> Iterator[Finding]:
+    folder = root / "dev/shm"
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        detail = f"{folder}: {error.strerror}; rings between processes cannot be made"
+        remedy = f"sudo mkdir -p {folder} && sudo mount -t tmpfs tmpfs {folder}"
+        yield Finding("machine", "shared memory", "missing", detail, remedy)
+        return
+    free_bytes = status.f_bavail * status.f_frsize
+    if free_bytes >= SHARED_MEMORY_MIN_BYTES and os.access(folder, os.W_OK):
+        yield Finding("machine", "shared memory", "ok", f"{folder} has {format_bytes(free_bytes)} free")
+    elif not os.access(folder, os.W_OK):
+        yield Finding(
+            "machine", "shared memory", "missing", f"{folder} cannot be written", f"sudo chmod 1777 {folder}"
+        )
+    else:
+        detail = (
+            f"{folder} has only {format_bytes(free_bytes)} free: large rings between processes will not fit"
+        )
+        remedy = f"sudo mount -o remount,size=1g {folder}, or docker run --shm-size=1g"
+        yield Finding("machine", "shared memory", "limited", detail, remedy)
+
+
+# --- the layers of this version ---
+
+
+def compile_probe() -> str | None:
+    """Compile a kernel with an atomic addition and run it; None if it works, else what is wrong, in words."""
+    try:
+        import numba
+        import numpy as np
+
+        from exchange.native import address_of, fetch_add
+    except Exception as error:
+        return f"numba or the native layer does not load ({type(error).__name__}: {error})"
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        return "compilation is turned off by NUMBA_DISABLE_JIT"
+
+    def add_twice(address: int) -> int:
+        fetch_add(address, 1)
+        return int(fetch_add(address, 1))
+
+    word = np.zeros(1, dtype=np.int64)
+    try:
+        before = numba.njit(nogil=True)(add_twice)(address_of(word))
+    except Exception as error:
+        return (
+            f"compiling failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        )
+    return None if (before, word[0]) == (1, 2) else f"a compiled atomic addition gave {before}, {word[0]}"
+
+
+def _check_compiled_layers(_root: Path) -> Iterator[Finding]:
+    problem = compile_probe()
+    remedy = f"{sys.executable} -m pip install --upgrade numba numpy, and unset NUMBA_DISABLE_JIT"
+    compiled = (
+        ("native", "atomics, kernels", "a kernel with an atomic addition compiles and runs"),
+        ("queues", "locked, spsc, mpsc", "compiled"),
+        ("queues", "disruptor", "compiled"),
+        ("book", "ladder", "compiled"),
+    )
+    interpreted = {"queues": ("python", "needs nothing"), "book": ("naive", "needs nothing")}
+    for layer, group in groupby(compiled, key=lambda row: row[0]):
+        if layer in interpreted:
+            yield Finding(layer, interpreted[layer][0], "ok", interpreted[layer][1])
+        for _, variant, detail in group:
+            if problem is None:
+                yield Finding(layer, variant, "ok", detail)
+            else:
+                yield Finding(layer, variant, "missing", problem, remedy)
+
+
+def _check_placement(_root: Path) -> Iterator[Finding]:
+    yield Finding("placement", "none", "ok", "needs nothing")
+    topology = read_this_machine()
+    if topology.notes:
+        remedy = f"{sys.executable} -m pip install --upgrade pyhwloc"
+        yield Finding("placement", "hwloc", "limited", "; ".join(topology.notes), remedy)
+    else:
+        yield Finding("placement", "hwloc", "ok", topology.summary())
+    units = [unit.os_index for unit in topology.processing_units if unit.is_allowed]
+    refused = refused_units(units) if topology.is_this_machine else units
+    if not refused:
+        detail = f"a thread could be bound to each of the processing units {format_cpu_list(units)}"
+        yield Finding("placement", "pinned", "ok", detail)
+    else:
+        detail = f"the kernel refuses to bind a thread to processing units {format_cpu_list(refused)}"
+        status: Status = "limited" if len(refused) < len(units) else "missing"
+        yield Finding(
+            "placement", "pinned", status, detail, "widen the container's cpuset (docker run --cpuset-cpus)"
+        )
+    nodes = len([node for node in topology.numa_nodes if node.processing_units])
+    have = "which is what it is for" if nodes > 1 else "so it would gain nothing here"
+    detail = f"{_NOT_YET}this machine has {count_noun(nodes, 'NUMA node')}, {have}"
+    yield Finding("placement", "numa", "missing", detail)
+
+
+def refused_units(units: Iterable[int]) -> list[int]:
+    """The processing units that the kernel will not bind a thread to, tried with a thread that does
+    nothing else."""
+    refused: list[int] = []
+
+    def bind_to_each() -> None:
+        for unit in units:
+            try:
+                apply_to_current_thread(Assignment("probe", unit, None, None, "", is_this_machine=True))
+            except UserError:
+                refused.append(unit)
+
+    probe = threading.Thread(target=bind_to_each, name="doctor-probe")
+    probe.start()
+    probe.join()
+    return refused
+
+
+def _check_transport(_root: Path) -> Iterator[Finding]:
+    yield Finding("transport", "memory", "ok", "needs nothing")
+    yield Finding("transport", "tcp, udp", "missing", f"{_NOT_YET}this machine needs nothing more for them")
+    version = _package_version("libdpdk")
+    detail = f"{_NOT_YET}this machine has " + (f"DPDK {version}" if version else "no DPDK")
+    remedy = None if version else "sudo apt-get install libdpdk-dev dpdk pkg-config"
+    yield Finding("transport", "dpdk", "missing", detail, remedy)
+
+
+def _check_replication(root: Path) -> Iterator[Finding]:
+    yield Finding("journal", "file, mapped", "missing", f"{_NOT_YET}this machine needs nothing more for them")
+    yield Finding("replication", "tcp", "missing", f"{_NOT_YET}this machine needs nothing more for it")
+    version = _package_version("libfabric")
+    folder = root / "sys/class/infiniband"
+    devices = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    library = f"libfabric {version}" if version else "no libfabric"
+    adapters = (
+        f"RDMA devices {', '.join(devices)}" if devices else "no RDMA device (libfabric also runs over tcp)"
+    )
+    remedy = None if version else "sudo apt-get install libfabric-dev pkg-config"
+    yield Finding(
+        "replication", "rdma", "missing", f"{_NOT_YET}this machine has {library} and {adapters}", remedy
+    )
+
+
+def _package_version(name: str) -> str | None:
+    """The version of a C library that pkg-config finds; None where it finds none, or is not there itself."""
+    if shutil.which("pkg-config") is None:
+        return None
+    try:
+        done = subprocess.run(
+            ["pkg-config", "--modversion", name], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _check_flame(root: Path) -> Iterator[Finding]:
+    beside = Path(sys.executable).parent / "py-spy"
+    if shutil.which("py-spy") is None and not beside.exists():
+        remedy = f"{sys.executable} -m pip install py-spy"
+        yield Finding("bench", "flame graphs", "missing", "py-spy is not installed", remedy)
+    elif can_trace_child():
+        yield Finding("bench", "flame graphs", "ok", "py-spy may look into the processes that it starts")
+    else:
+        path = root / "proc/sys/kernel/yama/ptrace_scope"
+        scope = read_word(path)
+        detail = "this process may not look into its own child, which is how py-spy works"
+        remedy = "docker run --cap-add SYS_PTRACE"
+        if scope not in (None, "0"):
+            remedy = f"echo 0 | sudo tee {path}, or in a container: {remedy}"
+        yield Finding("bench", "flame graphs", "missing", detail, remedy)
+
+
+def can_trace_child() -> bool:
+    """Whether a child's memory can be opened: the permission check is the same one that ptrace makes."""
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        with open(f"/proc/{child.pid}/mem", "rb"):
+            return True
+    except OSError:
+        return False
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def _check_counters(root: Path) -> Iterator[Finding]:
+    devices = root / "sys/bus/event_source/devices"
+    has_counters = any((devices / name).exists() for name in ("cpu", "cpu_core", "armv8_pmuv3_0"))
+    paranoid = read_word(root / "proc/sys/kernel/perf_event_paranoid")
+    if not has_counters:
+        detail = (
+            "no hardware counters, as in most virtual machines: no instructions or cache misses per command"
+        )
+        yield Finding("bench", "hardware counters", "limited", detail)
+    elif paranoid is not None and paranoid.lstrip("-").isdigit() and int(paranoid) > 2 and os.geteuid() != 0:
+        detail = f"perf_event_paranoid is {paranoid}: only root may count"
+        yield Finding(
+            "bench", "hardware counters", "limited", detail, "sudo sysctl kernel.perf_event_paranoid=2"
+        )
+    else:
+        yield Finding("bench", "hardware counters", "ok", "the kernel offers them, for instance to perf stat")
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    _check_python,
+    _check_processor,
+    _check_cores,
+    _check_isolated_cores,
+    _check_clock_source,
+    _check_governor,
+    _check_huge_pages,
+    _check_shared_memory,
+    _check_compiled_layers,
+    _check_placement,
+    _check_transport,
+    _check_replication,
+    _check_flame,
+    _check_counters,
+)
+"""In the order of the report."""
