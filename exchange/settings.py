@@ -100,7 +100,10 @@ LoadFraction = Annotated[float, Meta(ge=limits.BENCH_LOAD_FRACTION_MIN, le=limit
 
 
 class BenchConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a benchmark measures: in each round a run at saturation, then a point per offered load."""
+    """How a benchmark measures: in each round a run at saturation, then a point per offered load.
+
+    Where profiles are compared, this table of the first one counts for all.
+    """
 
     rounds: Annotated[
         int, Meta(ge=1, le=limits.BENCH_ROUNDS_MAX, description="times that all profiles take their turn")

@@ -97,6 +97,7 @@ def compare_results(
     changes = [*_profile_changes(before, after), *_micro_changes(before, after)]
     if not changes:
         raise UserError(f"{names[0]} and {names[1]} have no measured profile or variant in common")
+    warnings += _load_warnings(before, after)
     if any(change.ratio.low is None for change in changes):
         warnings.append("some figures have a single round: a change of one number may be chance")
     return Comparison(
@@ -159,6 +160,15 @@ def _host_warnings(
             "compare the machines; --allow-different-hosts compares them all the same"
         )
     yield f"different machines: {difference}. The ratios compare the machines too"
+
+
+def _load_warnings(before: BenchResult, after: BenchResult) -> Iterator[str]:
+    for old, new in _same_profiles(before, after):
+        if old.load_points and new.load_points and not set(offered_loads(old)) & set(offered_loads(new)):
+            yield (
+                f"profile {old.name} was offered no load in both runs, so latencies are not compared; "
+                "--rate offers the same loads in every run"
+            )
 
 
 def _membership(before: BenchResult, after: BenchResult, names: tuple[str, str]) -> Iterator[str]:

@@ -89,7 +89,7 @@ def colour(series: int) -> str:
     return f"#0500{series % SERIES_COLOURS:02x}"
 
 
-def throughput_bars(summaries: Sequence[ProfileSummary], *, with_ratios: bool, narrow: bool) -> str:
+def throughput_bars(summaries: Sequence[ProfileSummary], *, narrow: bool) -> str:
     """Draw saturation throughput, one bar for each profile that ran, a dot for each round."""
     bars = [
         Bar(
@@ -97,7 +97,7 @@ def throughput_bars(summaries: Sequence[ProfileSummary], *, with_ratios: bool, n
             median=one.throughput.median,
             rounds=tuple(round_.commands_per_second for round_ in one.profile.saturation_rounds),
             label=f"{quantity(one.throughput.median)}/s"
-            + (f"  ·  {ratio(one.to_first)}" if with_ratios and one.to_first is not None else ""),
+            + (f"  ·  {ratio(one.to_first)}" if one.to_first is not None else ""),
             series=series,
         )
         for series, one in enumerate(summaries)

@@ -128,12 +128,10 @@ def _subtitle(result: BenchResult) -> str:
 
 
 def _banner(result: BenchResult) -> str:
-    sentences = [prose(one) for one in verdict(result)]
+    sentences = "".join(f"<p>{prose(one)}</p>" for one in verdict(result))
+    text = f'<div class="verdict">{sentences}</div>'
     if result.comparison_void is not None:
-        body = "".join(f"<div>{one}</div>" for one in sentences)
-        text = f'<div class="void" role="alert"><strong>The comparison is void</strong>{body}</div>'
-    else:
-        text = '<div class="verdict">' + "".join(f"<p>{one}</p>" for one in sentences) + "</div>"
+        text = f'<div class="void" role="alert">{sentences}</div>'
     if result.warnings:
         text += (
             '<ul class="warnings">' + "".join(f"<li>{escape(one)}</li>" for one in result.warnings) + "</ul>"
@@ -174,21 +172,15 @@ def _profile_sections(result: BenchResult) -> list[tuple[str, str, str]]:
 
 
 def _throughput(result: BenchResult, summaries: Sequence[ProfileSummary]) -> str:
-    void = result.comparison_void is not None
     states = digest_states(result)
-    rows = [
-        _throughput_row(one, series, states[one.profile.name], void) for series, one in enumerate(summaries)
-    ]
+    rows = [_throughput_row(one, series, states[one.profile.name]) for series, one in enumerate(summaries)]
     head = ["profile", "what it changes", "M commands/s", "× first", "× before it", "digest"]
     text = table(head, rows, figures=(2, 3, 4), roomy=(1,))
     notes = "Median of the rounds; below it the smallest and largest round, or the interval of a ratio. "
-    if not void:
-        notes += interval_note([one.to_first for one in summaries])
+    notes += interval_note([one.to_first for one in summaries])
     text += f'<p class="note">{escape(notes)}</p>'
     if any(one.throughput is not None for one in summaries):
-        wide, narrow = (
-            throughput_bars(summaries, with_ratios=not void, narrow=shape) for shape in (False, True)
-        )
+        wide, narrow = (throughput_bars(summaries, narrow=shape) for shape in (False, True))
         text += figure(
             wide,
             narrow,
@@ -198,7 +190,7 @@ def _throughput(result: BenchResult, summaries: Sequence[ProfileSummary]) -> str
     return text
 
 
-def _throughput_row(one: ProfileSummary, series: int, state: DigestState, void: bool) -> list[str]:
+def _throughput_row(one: ProfileSummary, series: int, state: DigestState) -> list[str]:
     name = name_cell(one.profile.name, series)
     if one.throughput is None:
         reason = f"not run: {one.profile.skipped or 'no saturation round'}"
@@ -214,8 +206,8 @@ def _throughput_row(one: ProfileSummary, series: int, state: DigestState, void: 
         name,
         f'<td class="roomy">{escape(technique(one))}</td>',
         figure_cell(middle, ends if one.throughput.rounds > 1 else "one round"),
-        ratio_cell(None if void else one.to_first),
-        ratio_cell(None if void else one.to_previous),
+        ratio_cell(one.to_first),
+        ratio_cell(one.to_previous),
         f'<td class="{"good" if state == "equal" else "bad"}">{mark} {digest}</td>',
     ]
 

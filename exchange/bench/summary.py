@@ -5,6 +5,8 @@ with their spread, profiles become ratios, and where a figure cannot be had (a p
 is unknown, too few samples lie beyond a percentile) the answer is ``None``, which the presenters put into
 words.
 
+A void comparison has no ratios: they are ``None`` here, so that no presenter can show one by mistake.
+
 The *first* profile is the first in the list that ran; the *previous* of a profile is the nearest before it
 that ran.
 """
@@ -106,6 +108,7 @@ def summarize_profiles(result: BenchResult) -> list[ProfileSummary]:
     """Return one summary for each profile, in the order of the run."""
     summaries: list[ProfileSummary] = []
     ran: list[ProfileResult] = []
+    comparable = result.comparison_void is None
     for profile in result.profiles:
         rates = _rates(profile)
         previous = ran[-1] if ran else None
@@ -113,8 +116,8 @@ def summarize_profiles(result: BenchResult) -> list[ProfileSummary]:
             ProfileSummary(
                 profile=profile,
                 throughput=spread(list(rates.values())) if rates else None,
-                to_first=paired_ratio(_rates(ran[0]), rates) if ran else None,
-                to_previous=paired_ratio(_rates(ran[-1]), rates) if ran else None,
+                to_first=paired_ratio(_rates(ran[0]), rates) if ran and comparable else None,
+                to_previous=paired_ratio(_rates(ran[-1]), rates) if ran and comparable else None,
                 previous=previous.name if previous else None,
                 changes=tuple(settings_changes(previous.settings, profile.settings)) if previous else (),
             )
@@ -241,7 +244,11 @@ def micro_groups(result: BenchResult) -> list[MicroGroup]:
     groups: dict[tuple[str, str], list[MicroResult]] = {}
     for row in result.micro:
         groups.setdefault((row.name, repr(sorted(row.parameters.items()))), []).append(row)
-    return [MicroGroup(rows[0].name, rows[0].parameters, _micro_rows(rows)) for rows in groups.values()]
+    comparable = result.comparison_void is None
+    return [
+        MicroGroup(rows[0].name, rows[0].parameters, _micro_rows(rows, comparable))
+        for rows in groups.values()
+    ]
 
 
 def _rates(profile: ProfileResult) -> dict[int, float]:
@@ -280,7 +287,7 @@ def _sum_if_known(values: Sequence[float | None]) -> float | None:
     return sum(known) if values and len(known) == len(values) else None
 
 
-def _micro_rows(results: Sequence[MicroResult]) -> tuple[MicroRow, ...]:
+def _micro_rows(results: Sequence[MicroResult], comparable: bool) -> tuple[MicroRow, ...]:
     rows: list[MicroRow] = []
     ran: list[MicroResult] = []
     for result in results:
@@ -288,8 +295,8 @@ def _micro_rows(results: Sequence[MicroResult]) -> tuple[MicroRow, ...]:
             MicroRow(
                 result=result,
                 values=spread(result.values) if result.values else None,
-                to_first=_speed_up(ran[0], result) if ran else None,
-                to_previous=_speed_up(ran[-1], result) if ran else None,
+                to_first=_speed_up(ran[0], result) if ran and comparable else None,
+                to_previous=_speed_up(ran[-1], result) if ran and comparable else None,
             )
         )
         if result.values:

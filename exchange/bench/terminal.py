@@ -113,10 +113,10 @@ def _table(title: str) -> Table:
 
 def _profile_tables(result: BenchResult) -> list[RenderableType]:
     summaries = summarize_profiles(result)
-    void = result.comparison_void is not None
-    parts: list[RenderableType] = [_saturation_table(summaries, digest_states(result), void)]
-    if not void:
-        parts.append(Text(interval_note([one.to_first for one in summaries]), style="dim"))
+    parts: list[RenderableType] = [
+        _saturation_table(summaries, digest_states(result)),
+        Text(interval_note([one.to_first for one in summaries]), style="dim"),
+    ]
     load = common_load(result)
     if load is not None:
         parts += ["", _latency_table(result, load), Text(common_load_note(load), style="dim")]
@@ -124,9 +124,7 @@ def _profile_tables(result: BenchResult) -> list[RenderableType]:
     return parts
 
 
-def _saturation_table(
-    summaries: Sequence[ProfileSummary], states: dict[str, DigestState], void: bool
-) -> Table:
+def _saturation_table(summaries: Sequence[ProfileSummary], states: dict[str, DigestState]) -> Table:
     table = _table(
         "Saturation throughput: the most that each profile can do (median, smallest – largest round)"
     )
@@ -140,8 +138,8 @@ def _saturation_table(
             Text(one.profile.name, style="bold"),
             Text(technique(one)) if one.throughput is not None else _skipped(one.profile),
             Text("–", style="dim") if one.throughput is None else _stacked(one.throughput, 1e6),
-            _ratio_cell(None if void else one.to_first),
-            _ratio_cell(None if void else one.to_previous, with_interval=False),
+            _ratio_cell(one.to_first),
+            _ratio_cell(one.to_previous, with_interval=False),
             _digest_cell(one.profile, states[one.profile.name]),
         )
     return table

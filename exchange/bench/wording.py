@@ -122,8 +122,8 @@ def setting(value: Any) -> str:
 
 
 def short_digest(digest: str | None) -> str:
-    """Return the first eight digits of a digest: enough to see that two are equal."""
-    return "none" if digest is None else digest[:8]
+    """Return the first eight digits of a digest: enough to see that two are equal. Words stay as they are."""
+    return "none" if digest is None else digest[:8] if digest.isalnum() else digest
 
 
 def not_measured(result: BenchResult, field: str) -> str:

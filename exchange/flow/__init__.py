@@ -1,12 +1,12 @@
 """The flow layer: where the commands of a benchmark, a replay or a test come from.
 
-========== ========================================= ============================================================
+========== ========================================= ========================================================
 kind       what it is                                 what it is good for
-========== ========================================= ============================================================
+========== ========================================= ========================================================
 synthetic  a seeded model of a busy market            any length, no file needed, the same on every machine
 lobster    LOBSTER message file (CSV)                 one real symbol, hour or day, as researchers have it
 itch       NASDAQ TotalView-ITCH 5.0 file             the exchange's own recording, all symbols of a day
-========== ========================================= ============================================================
+========== ========================================= ========================================================
 
 A *flow* is an array of commands in time order, ready to be sent. What all three promise:
 
@@ -20,7 +20,8 @@ A *flow* is an array of commands in time order, ready to be sent. What all three
 * A flow is never written to: whoever stamps ``sequence`` or rewrites times works on a copy.
 
 A recording is recognised by its content: gzip by its magic number, LOBSTER by a leading digit, ITCH by the
-two length bytes. The variants, and with them numba, are imported when one of them is built. """
+two length bytes. The variants, and with them numba, are imported when one of them is built.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,11 +40,14 @@ SYNTHETIC = "synthetic"
 class Flow:
     """Commands in time order, and what is known about them.
 
-    Attributes: commands: shape (n,), ``COMMAND_DTYPE``. name: a word for tables and plots. description: one
-        sentence for a report. symbols: their names; ``symbol_id`` is the index. notes: what was counted while
-        the flow was made; a key with its underscores as spaces can be printed. expected_maker: shape (n,),
-        int64: the resting order that the recording says a command traded with; 0 for
-            commands that are no recorded execution.
+    Attributes:
+        commands: shape (n,), ``COMMAND_DTYPE``.
+        name: a word for tables and plots.
+        description: one sentence for a report.
+        symbols: their names; ``symbol_id`` is the index.
+        notes: what was counted while the flow was made; a key with its underscores as spaces can be printed.
+        expected_maker: shape (n,), int64: the resting order that the recording says a command traded with; 0
+            for commands that are no recorded execution.
     """
 
     commands: NDArray[Any]
@@ -62,8 +66,9 @@ class Flow:
 def build_flow(config: FlowConfig) -> Flow:
     """Make the flow that ``config`` describes.
 
-    Raises: UserError: a setting is out of range; a file cannot be read, is cut or corrupt (file and byte
-        offset named).
+    Raises:
+        UserError: a setting is out of range; a file cannot be read, is cut or corrupt (file and byte offset
+            named).
     """
     check_ranges(config)
     match config:

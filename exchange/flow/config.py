@@ -1,7 +1,8 @@
 """The settings of the flows: one frozen struct for the model, one for the two kinds of recording.
 
 Rules: ranges and descriptions stand on the fields, so that the command line's help and its errors come from
-here; the structs know nothing of the code that reads them, so importing them costs nothing. """
+here; the structs know nothing of the code that reads them, so importing them costs nothing.
+"""
 
 from typing import Annotated, Literal
 
@@ -14,7 +15,8 @@ Reading = Literal["flow", "feed"]
 """How a recording becomes commands.
 
 ``flow``: each visible execution becomes the aggressive order that caused it. ``feed``: each visible execution
-takes its quantity away from the order that the record names, as a book builder does it. """
+takes its quantity away from the order that the record names, as a book builder does it.
+"""
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 

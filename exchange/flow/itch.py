@@ -7,21 +7,22 @@ decimals. (NASDAQ TotalView-ITCH 5.0, sections 1 and 4; the day files use NASDAQ
 
 What the messages become (offsets stand beside the code):
 
-========== ======================================================== ====================================================
+========== ================================================= ================================================
 message    meaning                                                  record
-========== ======================================================== ====================================================
-A, F       order added, without or with its member's name           ADD X, D       order cancelled in part,
-deleted                         CANCEL, DELETE E, C       order executed, at its own or another price
-EXECUTE, at the order's own price in both cases U          order replaced under a new number
-REPLACE P, Q       hidden order executed, cross                             left out, counted all others
-directory, halts, imbalances, system events              left out, counted
-========== ======================================================== ====================================================
+========== ================================================= ================================================
+A, F       order added, without or with its member's name    ADD
+X, D       order cancelled in part, deleted                  CANCEL, DELETE
+E, C       order executed, at its own or another price       EXECUTE, at the order's own price in both cases
+U          order replaced under a new number                 REPLACE
+P, Q       hidden order executed, cross                      left out, counted
+all others directory, halts, imbalances, system events       left out, counted
+========== ================================================= ================================================
 
 Rules: the length of every message is the specification's, its type is known, times never go back, and the
 fields used here are in their range; anything else is a :class:`~exchange.errors.UserError` with the offset of
-the block. Two
-passes: the first checks the framing and finds the symbols, the second decodes the wanted ones, so that one
-symbol of a large day file needs little memory. """
+the block. Two passes: the first checks the framing and finds the symbols, the second decodes the wanted ones,
+so that one symbol of a large day file needs little memory.
+"""
 
 from typing import Any, Final, NamedTuple
 
@@ -34,8 +35,9 @@ from exchange.messages import BUY, SELL
 from exchange.native import inlined, kernel
 
 MESSAGE_BYTES: Final = {
-    "S": 12, "R": 39, "H": 25, "Y": 20, "L": 26, "V": 35, "W": 12, "K": 28, "J": 35, "h": 21, "A": 36, "F": 40,
-    "E": 31, "C": 36, "X": 23, "D": 19, "U": 35, "P": 44, "Q": 40, "B": 19, "I": 50, "N": 20, "O": 48,
+    "S": 12, "R": 39, "H": 25, "Y": 20, "L": 26, "V": 35, "W": 12, "K": 28, "J": 35, "h": 21, "A": 36,
+    "F": 40, "E": 31, "C": 36, "X": 23, "D": 19, "U": 35, "P": 44, "Q": 40, "B": 19, "I": 50,
+    "N": 20, "O": 48,
 }  # fmt: skip
 """Length of each message type, without the two length bytes."""
 
@@ -50,8 +52,8 @@ _EXECUTE, _REPLACE = int(RecordKind.EXECUTE), int(RecordKind.REPLACE)
 
 # What can be wrong with a block, by number.
 (
-    _FINE, _CUT, _UNKNOWN_TYPE, _WRONG_LENGTH, _TIME_BACK, _AFTER_END, _NO_LOCATE, _BAD_ORDER, _BAD_SIDE, _BAD_SHARES,
-    _BAD_PRICE,
+    _FINE, _CUT, _UNKNOWN_TYPE, _WRONG_LENGTH, _TIME_BACK, _AFTER_END, _NO_LOCATE, _BAD_ORDER, _BAD_SIDE,
+    _BAD_SHARES, _BAD_PRICE,
 ) = range(11)  # fmt: skip
 
 # Tallies, by index.
@@ -59,8 +61,11 @@ _HIDDEN, _HIDDEN_LOTS, _CROSSES, _ACTIONS = range(4)
 
 
 class _Survey(NamedTuple):
-    """What the first pass finds: messages by type; by stock locate: orders, book messages, where its name
-    stands."""
+    """What the first pass finds.
+
+    By type: how many messages. By stock locate: new orders, book messages, where its name stands. The first
+    and the last time.
+    """
 
     by_type: NDArray[np.int64]
     orders: NDArray[np.int64]
@@ -83,9 +88,7 @@ def read_itch(source: Source, *, symbol: str | None = None, allow_truncated: boo
     lengths = np.zeros(256, np.int64)
     for letter, length in MESSAGE_BYTES.items():
         lengths[ord(letter)] = length
-    survey = _Survey(
-        np.zeros(256, np.int64), *(np.zeros(LOCATES, np.int64) for _ in range(3)), np.zeros(2, np.int64)
-    )
+    survey = _Survey(*(np.zeros(size, np.int64) for size in (256, LOCATES, LOCATES, LOCATES, 2)))
     end, trouble = _survey(source.data, lengths, survey)
     if trouble != _FINE and not (trouble == _CUT and allow_truncated):
         raise source.error(end, _describe(source.data, end, trouble))
@@ -142,12 +145,13 @@ def _describe(data: NDArray[np.uint8], offset: int, trouble: int) -> str:
     block = bytes(data[offset : offset + _LENGTH_BYTES + 1])
     length = int.from_bytes(block[:_LENGTH_BYTES], "big")
     letter = chr(block[_LENGTH_BYTES]) if len(block) > _LENGTH_BYTES else ""
+    rest = max(0, len(data) - offset - _LENGTH_BYTES)
     return {
-        _CUT: f"the file ends within a message (of {length} bytes, {len(data) - offset - _LENGTH_BYTES} are there)",
+        _CUT: f"the file ends within a message (of {length} bytes, {rest} are there)",
         _UNKNOWN_TYPE: f"{letter!r} is no ITCH 5.0 message type",
         _WRONG_LENGTH: f"message {letter!r} of {length} bytes, it should have {MESSAGE_BYTES.get(letter)}",
         _TIME_BACK: f"message {letter!r}: its time is before that of the message before it",
-        _AFTER_END: f"{len(data) - offset - _LENGTH_BYTES} bytes follow the end mark (a block of length 0)",
+        _AFTER_END: f"{rest} bytes follow the end mark (a block of length 0)",
         _NO_LOCATE: f"message {letter!r}: stock locate 0, allowed is 1 to {LOCATES - 1}",
         _BAD_ORDER: f"message {letter!r}: order reference number outside 1 to 2**63 - 1",
         _BAD_SIDE: f"message {letter!r}: buy/sell indicator is neither 'B' nor 'S'",
@@ -157,9 +161,9 @@ def _describe(data: NDArray[np.uint8], offset: int, trouble: int) -> str:
 
 
 @inlined
-def _big_endian(data: Any, position: int, width: int) -> int:
+def _big_endian(data: Any, position: Any, width: int) -> Any:
     """An unsigned integer of ``width`` bytes; 8 bytes from 2**63 on come out negative."""
-    value = 0
+    value: Any = 0
     for index in range(position, position + width):
         value = value << 8 | np.int64(data[index])
     return value
@@ -197,14 +201,14 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
         survey.by_type[kind] += 1
         if kind == _R:
             survey.name_at[locate] = message + 11
-        elif kind == _A or kind == _F:
+        elif kind in (_A, _F):
             if locate == 0:
                 return position, _NO_LOCATE
             survey.orders[locate] += 1
             survey.book_messages[locate] += 1
             if survey.name_at[locate] == 0:  # a file without this symbol's directory message
                 survey.name_at[locate] = message + 24
-        elif kind == _E or kind == _C or kind == _X or kind == _D or kind == _U:
+        elif kind in (_E, _C, _X, _D, _U):
             survey.book_messages[locate] += 1
         position = message + length
     return position, _FINE
@@ -227,9 +231,7 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
                 tallies[_CROSSES] += 1
             elif kind == _H:
                 tallies[_ACTIONS] += 1
-            elif (
-                kind == _A or kind == _F or kind == _E or kind == _C or kind == _X or kind == _D or kind == _U
-            ):
+            elif kind in (_A, _F, _E, _C, _X, _D, _U):
                 trouble = _decode_book_message(data, message, kind, records, count)
                 if trouble != _FINE:
                     return position, trouble
@@ -241,7 +243,7 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
 
 
 @kernel
-def _decode_book_message(data: Any, message: int, kind: int, records: Any, index: int) -> int:
+def _decode_book_message(data: Any, message: int, kind: int, records: Any, index: int) -> Any:
     record = records[index]
     order_id = _big_endian(data, message + 11, 8)
     record["order_id"] = order_id
@@ -251,7 +253,7 @@ def _decode_book_message(data: Any, message: int, kind: int, records: Any, index
         record["kind"] = _DELETE
         return _FINE
     price = 1
-    if kind == _A or kind == _F:
+    if kind in (_A, _F):
         record["kind"] = _ADD
         side = data[message + 19]
         if side != _B and side != _S:

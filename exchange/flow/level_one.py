@@ -9,14 +9,12 @@ concerns the first level (and belongs to a message file of its own), our states 
 it goes on for the whole day while the messages may end after an hour. What both must share is the *sequence
 of distinct states*. So:
 
-1. In both sequences, runs of equal states become one state. States of ours with an empty side are dropped. 2.
-Ours begins with the first state that equals the file's first row (before it, the orders that were there when
-the
-   recording began come in one by one).
+1. In both sequences, runs of equal states become one state. States of ours with an empty side are dropped.
+2. Ours begins with the first state that equals the file's first row (before it, the orders that were there
+   when the recording began come in one by one).
 3. The two are compared as ``diff`` compares two texts: the shortest edit script that turns ours into a
-beginning of
-   the file's (the file may go on, without penalty), by Myers' greedy O(ND) algorithm. What the script keeps
-   is equal.
+   beginning of the file's (the file may go on, without penalty), by Myers' greedy O(ND) algorithm. What the
+   script keeps is equal.
 
 *Aligned* are all of our distinct states from the first common one on, *equal* those which the script keeps. A
 state that differs thus costs what it should, one state, and does not shift all others. The same is done with
@@ -36,8 +34,8 @@ from exchange.flow.recorded import Source, open_source
 from exchange.native import kernel
 
 EDITS_MAX: Final = 20_000
-"""The search costs time and memory by the square, resp. the number, of edits: two books that differ in more
-states than this have nothing in common, and the answer comes within a second or two."""
+"""The search takes time by the square of the edits. Two books that differ in more states than this have
+nothing in common, and to find that out takes a second or two."""
 
 _COLUMNS_PER_LEVEL: Final = 4
 _LOBSTER_ORDER: Final = (2, 3, 0, 1)  # the file has ask price, ask size, bid price, bid size
@@ -76,9 +74,9 @@ class LevelOneAgreement:
 def compare_level_one(states: NDArray[np.int64], path: str) -> LevelOneAgreement:
     """Compare the best bid and ask after each command with a LOBSTER order book file.
 
-    Args: states: shape (n, 4), int64: best bid price and quantity, best ask price and quantity (0, 0: empty
-        side), as
-            the books' ``top_of_book`` writes them.
+    Args:
+        states: shape (n, 4), int64: best bid price and quantity, best ask price and quantity (0, 0: empty
+            side), as the books' ``top_of_book`` writes them.
         path: a LOBSTER order book file of any number of levels, plain or gzip; the first level is read.
 
     Raises:
@@ -139,12 +137,12 @@ def _distinct(states: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @kernel
-def _kept_by_shortest_edit(ours: Any, theirs: Any, furthest: Any) -> int:
-    """How many elements the shortest edit from all of ``ours`` to some beginning of ``theirs`` keeps; -1: too
-    many edits.
+def _kept_by_shortest_edit(ours: Any, theirs: Any, furthest: Any) -> Any:
+    """How many elements the shortest edit from ``ours`` to a beginning of ``theirs`` keeps; -1: too many edits.
 
     ``furthest[k]`` is, for the edits made so far, the most of ours consumed on diagonal k = ours - theirs
-    consumed (Myers calls it V); the indices are shifted so that k may be negative. """
+    consumed (Myers calls it V); the indices are shifted so that k may be negative.
+    """
     middle = EDITS_MAX + 1
     furthest[:] = 0
     for edits in range(EDITS_MAX + 1):

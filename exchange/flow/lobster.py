@@ -230,7 +230,7 @@ def _parse(data: Any, rows: Any, offsets: Any) -> tuple[int, int, int, int]:
 @inlined
 def _parse_digits(data: Any, position: int) -> tuple[int, int, int]:
     """Position after the digits, their value, how many there were (their value stops at 18)."""
-    value = 0
+    value: Any = 0
     digits = 0
     while position < len(data) and _ZERO <= data[position] <= _NINE:
         if digits < _DIGITS_MAX:

@@ -7,7 +7,8 @@ omission"). An open-loop generator fixes all times beforehand, sends late when i
 
 Each function returns int64 nanoseconds from the start of the run, shape (n,), non-decreasing, one for each
 command of the flow, and leaves the flow as it is. They are computed as integers, or from seeded draws, so
-that the same arguments give the same schedule. """
+that the same arguments give the same schedule.
+"""
 
 from typing import Final
 

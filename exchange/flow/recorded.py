@@ -1,5 +1,4 @@
-"""What the readers of recordings share: getting at the bytes, one form for all records, and the way to
-commands.
+"""What the readers of recordings share: the bytes of a file, one form for all records, the way to commands.
 
 A recording is a market-data feed: it tells what happened to orders, not what was sent. Its records come in
 two file formats that say the same things, so each reader (:mod:`~exchange.flow.lobster`,
@@ -10,7 +9,8 @@ same commands, byte for byte.
 Rules: records are in time order; ``order_id`` is from 1 to 2**63 - 1, quantities and prices are at least 1
 (the readers refuse anything else, naming the byte where it stands). A plain file is mapped, not read, so that
 a day of many gigabytes costs only the memory of the records that are wanted; a gzip file is unpacked into
-memory. """
+memory.
+"""
 
 import mmap
 import zlib
@@ -57,7 +57,8 @@ RECORD_DTYPE: Final = np.dtype(
 """One record; ``timestamp_ns`` counts from midnight. Fields that a kind does not need are zero:
 
 ADD: order, side, price, quantity. CANCEL, EXECUTE: order, quantity. DELETE: order. REPLACE: order, new order,
-price, quantity. """
+price, quantity.
+"""
 
 
 class Source(NamedTuple):

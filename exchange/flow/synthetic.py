@@ -51,8 +51,10 @@ F. Lillo, R. Mantegna, "Diffusive behavior and the modeling of characteristic ti
 executions", 2007 (doi 10.2139/ssrn.960521). J. Hasbrouck, G. Saar, "Technology and liquidity provision: the
 blurring of traditional definitions", Journal of Financial Markets 12 (2009) 143-172. The form of the model,
 order flows of fixed rates around a reference price, is the "zero-intelligence" one of the first two and of J.
-D. Farmer, P. Patelli, I. Zovko, PNAS 102 (2005) 2254-2259. """
+D. Farmer, P. Patelli, I. Zovko, PNAS 102 (2005) 2254-2259.
+"""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -63,6 +65,12 @@ from exchange.flow import Flow
 from exchange.flow.config import SyntheticConfig
 from exchange.flow.synthetic_kernel import (
     CLOCK_FRACTION_BITS,
+    PATIENCE_ARRIVALS,
+    PATIENCE_FACTOR,
+    Model,
+    run_market,
+)
+from exchange.flow.synthetic_market import (
     COUNTS,
     FREE,
     LEVEL_DTYPE,
@@ -70,16 +78,12 @@ from exchange.flow.synthetic_kernel import (
     LIVE,
     NONE,
     ORDER_DTYPE,
-    PATIENCE_ARRIVALS,
-    PATIENCE_FACTOR,
     RANDOM,
     SHARE_BITS,
     SIDE_DTYPE,
     TABLE_BITS,
     WORDS,
     Market,
-    Model,
-    run_market,
 )
 from exchange.messages import COMMAND_DTYPE
 
@@ -88,8 +92,8 @@ PRICE_BASE_TICKS: Final = 1_000
 PRICE_STEP_TICKS: Final = 2_500
 
 LOTS_SHARES: Final = (
-    (1, 0.03), (5, 0.03), (10, 0.06), (18, 0.11), (20, 0.05), (25, 0.05), (50, 0.02), (100, 0.53), (200, 0.07),
-    (300, 0.005), (400, 0.005), (500, 0.005), (900, 0.005), (1_000, 0.029), (5_000, 0.001),
+    (1, 0.03), (5, 0.03), (10, 0.06), (18, 0.11), (20, 0.05), (25, 0.05), (50, 0.02), (100, 0.53),
+    (200, 0.07), (300, 0.005), (400, 0.005), (500, 0.005), (900, 0.005), (1_000, 0.029), (5_000, 0.001),
 )  # fmt: skip
 """Order sizes and how often each occurs."""
 
@@ -140,7 +144,7 @@ def build_model(config: SyntheticConfig) -> Model:
         gap_of=_gap_table(gap_ns),
         lifetime_of=lifetimes,
         depth_of=depths,
-        lots_of=_by_share(*zip(*LOTS_SHARES, strict=True), 1 << TABLE_BITS),
+        lots_of=_by_share([lots for lots, _ in LOTS_SHARES], [share for _, share in LOTS_SHARES], POINTS),
         price_base_ticks=PRICE_BASE_TICKS + PRICE_STEP_TICKS * np.arange(config.symbols),
         sessions=config.sessions,
         immediate_share=_fixed(config.immediate_or_cancel_share),
@@ -185,7 +189,7 @@ def _fixed(share: float) -> int:
     return round(share * (1 << SHARE_BITS))
 
 
-def _by_share(values: tuple[int, ...], shares: tuple[float, ...], size: int) -> NDArray[np.int64]:
+def _by_share(values: Sequence[int], shares: Sequence[float], size: int) -> NDArray[np.int64]:
     """A table of ``size`` entries in which each value has its share of the entries."""
     ends = np.cumsum(shares) / np.sum(shares)
     return np.asarray(values, np.int64)[np.searchsorted(ends, (np.arange(size) + 0.5) / size)]
@@ -193,7 +197,7 @@ def _by_share(values: tuple[int, ...], shares: tuple[float, ...], size: int) -> 
 
 def _symbol_table(config: SyntheticConfig) -> NDArray[np.int64]:
     ranks = np.arange(1, config.symbols + 1)
-    return _by_share(tuple(ranks - 1), tuple(ranks**-config.zipf_exponent), 1 << SHARE_BITS)
+    return _by_share(list(range(config.symbols)), list(ranks**-config.zipf_exponent), 1 << SHARE_BITS)
 
 
 def _tail_of_points() -> NDArray[np.float64]:
@@ -215,7 +219,8 @@ def _depth_table(config: SyntheticConfig) -> NDArray[np.int64]:
     """Ticks behind the reference price, cut at ``depth_ticks_max``."""
     cut = (config.depth_ticks_max + 2.0) ** -config.depth_exponent
     tail = 1 - (1 - cut) * (np.arange(POINTS) + 0.5) / POINTS
-    return np.minimum(tail ** (-1 / config.depth_exponent) - 1, config.depth_ticks_max).astype(np.int64)
+    depths: NDArray[np.float64] = tail ** (-1 / config.depth_exponent) - 1
+    return np.minimum(depths, config.depth_ticks_max).astype(np.int64)
 
 
 def _lifetime_table(config: SyntheticConfig, depths: NDArray[np.int64]) -> NDArray[np.int64]:

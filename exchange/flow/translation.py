@@ -35,7 +35,8 @@ Those become a cancel and a new order.
 
 A record that names an order which is not there (never added, already gone), or adds one that is, has no
 meaning: it is left out and counted (``records_at_odds``). One that takes more lots than the order has takes
-what it has, and is counted too. """
+what it has, and is counted too.
+"""
 
 from typing import Any, Final, NamedTuple
 
@@ -113,8 +114,9 @@ def translate(
         records: shape (n,), ``RECORD_DTYPE``, in time order.
         reading: what an execution becomes.
 
-    Returns: The commands (``timestamp_ns`` from the first one on), the expected makers (same length, int64),
-        the counts.
+    Returns:
+        The commands (``timestamp_ns`` from the first one on), the expected makers (same length, int64), the
+        counts.
     """
     entries = int(np.count_nonzero((records["kind"] == _ADD) | (records["kind"] == _REPLACE)))
     buckets = 1 << max(3, (2 * entries).bit_length())
@@ -302,7 +304,7 @@ def _send_new(record: Any, row: int, twin: Any, output: Any) -> None:
 
 
 @inlined
-def _send(record: Any, kind: int, twin: Any, output: Any) -> int:
+def _send(record: Any, kind: int, twin: Any, output: Any) -> Any:
     """Begin the next command; its index, for a record that a compiled function returns is a copy."""
     index = twin.counts[_COMMANDS]
     twin.counts[_COMMANDS] += 1
@@ -344,12 +346,12 @@ def _leave_line(row: int, twin: Any) -> None:
 
 
 @inlined
-def _bucket_of(key: int, buckets: int) -> int:
+def _bucket_of(key: int, buckets: int) -> Any:
     return shift_right_logical(multiply_wrapping(key, _GOLDEN_RATIO), 32) & (buckets - 1)
 
 
 @kernel
-def _find_order(twin: Any, order_id: int) -> int:
+def _find_order(twin: Any, order_id: int) -> Any:
     """The row of an order, or ``_NONE``. Orders stay for good: ids are unique for the day."""
     bucket = _bucket_of(order_id, len(twin.orders_by_id))
     while twin.orders_by_id[bucket] != _NONE:
@@ -360,7 +362,7 @@ def _find_order(twin: Any, order_id: int) -> int:
 
 
 @kernel
-def _enter_order(twin: Any, order_id: int) -> int:
+def _enter_order(twin: Any, order_id: int) -> Any:
     """The row of an order, a fresh one if its id is new."""
     row = _find_order(twin, order_id)
     if row != _NONE:
@@ -376,7 +378,7 @@ def _enter_order(twin: Any, order_id: int) -> int:
 
 
 @kernel
-def _enter_level(twin: Any, key: int) -> int:
+def _enter_level(twin: Any, key: int) -> Any:
     """The index of a price's queue, a fresh and empty one if the price is new."""
     bucket = _bucket_of(key, len(twin.levels_by_key))
     while twin.levels_by_key[bucket] != _NONE:

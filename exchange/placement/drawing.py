@@ -172,7 +172,7 @@ def _core_remarks(core: Core, chosen: Plan) -> list[str]:
 
 def draw_text(topology: Topology, chosen: Plan) -> str:
     """The machine as an indented tree, then a table of threads, each with its reason."""
-    lines = [f"{topology.source}: {topology.summary()}"]
+    lines = [topology.source, topology.summary()]
     caches = core_caches(topology)
     alike = set(caches.values())
     if len(alike) == 1 and alike != {""}:

@@ -27,10 +27,10 @@ from exchange.queues.protocol import poll_batch, try_push, try_push_batch
 from exchange.queues.ring_memory import (
     HEAD_SEEN,
     RECORD_SHIFT,
-    REFUSED,
     SLOTS,
     TAIL,
     RingOwner,
+    count_refusal,
 )
 
 POSITION = 0
@@ -75,6 +75,7 @@ class DisruptorQueue(RingOwner):
 
     def consumer(self, index: int) -> DisruptorConsumer:
         """Reader ``index``; every reader must keep polling, or the producer comes to a stop."""
+        assert 0 <= index < self.consumers
         return DisruptorConsumer(self.base, self.capacity, self._reader(self.consumers), self._reader(index))
 
     def _reader(self, index: int) -> int:
@@ -82,6 +83,7 @@ class DisruptorQueue(RingOwner):
         return self.base + SLOTS + index * FALSE_SHARING_BYTES
 
 
+# --8<-- [start:push]
 @inlined
 def _slowest_position(producer: DisruptorProducer) -> int:
     readers = producer.ring + SLOTS
@@ -101,15 +103,17 @@ def _push(producer: DisruptorProducer, records_address: int, count: int) -> int:
         store_int64(ring + HEAD_SEEN, gate)
         room = producer.capacity - (tail - gate)
         if room < count:
-            store_int64(ring + REFUSED, load_int64(ring + REFUSED) + 1)
+            count_refusal(ring)
     pushed = min(room, count)
     for index in range(pushed):
         slot = producer.slots + (((tail + index) & (producer.capacity - 1)) << RECORD_SHIFT)
         copy_record(slot, records_address + (index << RECORD_SHIFT))
-    store_release(ring + TAIL, tail + pushed)
+    if pushed > 0:
+        store_release(ring + TAIL, tail + pushed)
     return pushed
 
 
+# --8<-- [end:push]
 @implements(try_push, DisruptorProducer)
 def _try_push(producer: DisruptorProducer, record_address: int) -> bool:
     return _push(producer, record_address, 1) == 1

@@ -25,10 +25,10 @@ from exchange.queues.ring_memory import (
     HEAD,
     MUTEX,
     RECORD_SHIFT,
-    REFUSED,
     SLOTS,
     TAIL,
     RingOwner,
+    count_refusal,
 )
 
 
@@ -100,6 +100,6 @@ def _push_under_lock(producer: LockedRing, records_address: int, count: int) -> 
         copy_record(slot, records_address + (index << RECORD_SHIFT))
     store_int64(ring + TAIL, tail + pushed)
     if pushed < count:
-        store_int64(ring + REFUSED, load_int64(ring + REFUSED) + 1)
+        count_refusal(ring)
     mutex_unlock(ring + MUTEX)
     return pushed

@@ -10,9 +10,11 @@ from ctypes import memmove, string_at
 from threading import Lock
 from typing import Final
 
+from exchange import limits
 from exchange.messages import RECORD_BYTES
 from exchange.native import implements
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
+from exchange.queues.ring_memory import check_shape
 
 
 class PythonQueue:
@@ -21,8 +23,12 @@ class PythonQueue:
     VARIANT: Final = "python"
 
     def __init__(self, capacity_slots: int, producers: int = 1, consumers: int = 1) -> None:
-        if consumers != 1:
-            raise ValueError(f"a python queue has one consumer, not {consumers}")
+        check_shape(
+            self.VARIANT,
+            capacity_slots,
+            ("producers", producers, limits.INGRESS_LANES_MAX),
+            ("consumers", consumers, 1),
+        )
         self.capacity: Final = capacity_slots
         self.records: Final[deque[bytes]] = deque()
         self.lock: Final = Lock()

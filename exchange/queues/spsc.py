@@ -16,6 +16,7 @@ from exchange.native import (
     implements,
     load_acquire,
     load_int64,
+    load_relaxed,
     store_int64,
     store_release,
     unlikely,
@@ -24,12 +25,14 @@ from exchange.queues.protocol import poll_batch, try_push, try_push_batch
 from exchange.queues.ring_memory import (
     HEAD,
     HEAD_SEEN,
+    NEXT_LANE,
     RECORD_SHIFT,
     REFUSED,
     SLOTS,
     TAIL,
     TAIL_SEEN,
     RingOwner,
+    count_refusal,
 )
 
 
@@ -61,6 +64,7 @@ class SpscQueue(RingOwner):
 
     def producer(self, index: int) -> SpscProducer:
         """Lane ``index``."""
+        assert 0 <= index < self.producers
         return SpscProducer(self._lane(index), self.capacity)
 
     def consumer(self, index: int) -> SpscConsumer:
@@ -69,12 +73,13 @@ class SpscQueue(RingOwner):
 
     def back_pressure_count(self) -> int:
         """How many pushes were refused, over all lanes."""
-        return sum(load_int64(self._lane(index) + REFUSED) for index in range(self.producers))
+        return sum(load_relaxed(self._lane(index) + REFUSED) for index in range(self.producers))
 
     def _lane(self, index: int) -> int:
         return self.base + index * super().size_bytes(self.capacity, 1, 1)
 
 
+# --8<-- [start:operations]
 @implements(try_push, SpscProducer)
 def _try_push(producer: SpscProducer, record_address: int) -> bool:
     lane = producer.lane
@@ -83,7 +88,7 @@ def _try_push(producer: SpscProducer, record_address: int) -> bool:
         head = load_acquire(lane + HEAD)
         store_int64(lane + HEAD_SEEN, head)
         if tail - head >= producer.capacity:
-            store_int64(lane + REFUSED, load_int64(lane + REFUSED) + 1)
+            count_refusal(lane)
             return False
     copy_record(lane + SLOTS + ((tail & (producer.capacity - 1)) << RECORD_SHIFT), record_address)
     store_release(lane + TAIL, tail + 1)
@@ -100,21 +105,27 @@ def _try_push_batch(producer: SpscProducer, records_address: int, count: int) ->
         store_int64(lane + HEAD_SEEN, head)
         room = producer.capacity - (tail - head)
         if room < count:
-            store_int64(lane + REFUSED, load_int64(lane + REFUSED) + 1)
+            count_refusal(lane)
     pushed = min(room, count)
     for index in range(pushed):
         slot = lane + SLOTS + (((tail + index) & (producer.capacity - 1)) << RECORD_SHIFT)
         copy_record(slot, records_address + (index << RECORD_SHIFT))
-    store_release(lane + TAIL, tail + pushed)
+    if pushed > 0:
+        store_release(lane + TAIL, tail + pushed)
     return pushed
 
 
 @implements(poll_batch, SpscConsumer)
 def _poll_batch(consumer: SpscConsumer, out_address: int, limit: int) -> int:
     polled = 0
+    first = load_int64(consumer.first_lane + NEXT_LANE)
     for index in range(consumer.lane_count):
-        # Each lane may fill its even share of what is left, so that a busy lane starves no other.
-        lane = consumer.first_lane + index * consumer.lane_bytes
+        # Each lane may fill its even share of what is left, and another lane is first each time: so a busy lane
+        # starves no other, however small the limit.
+        number = first + index
+        if number >= consumer.lane_count:
+            number -= consumer.lane_count
+        lane = consumer.first_lane + number * consumer.lane_bytes
         share = (limit - polled + consumer.lane_count - index - 1) // (consumer.lane_count - index)
         head = load_int64(lane + HEAD)
         available = load_int64(lane + TAIL_SEEN) - head
@@ -129,4 +140,9 @@ def _poll_batch(consumer: SpscConsumer, out_address: int, limit: int) -> int:
         if taken > 0:
             store_release(lane + HEAD, head + taken)
         polled += taken
+    if consumer.lane_count > 1 and polled > 0:
+        store_int64(consumer.first_lane + NEXT_LANE, (first + 1) % consumer.lane_count)
     return polled
+
+
+# --8<-- [end:operations]

@@ -37,6 +37,7 @@ class Tally:
     commands: int = 0
     seeds: int = 0
     events_by_kind: np.ndarray = field(default_factory=lambda: np.zeros(7, np.int64))
+    events_by_reason: np.ndarray = field(default_factory=lambda: np.zeros(19, np.int64))
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def __str__(self) -> str:
@@ -81,7 +82,9 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
         assert drivers[0].orders(symbol_id) == drivers[1].orders(symbol_id), f"seed {seed}"
     tally.commands += command_count
     tally.seeds += 1
-    tally.events_by_kind += np.bincount(np.frombuffer(naive, EVENT_DTYPE)["kind"], minlength=7)
+    events = np.frombuffer(naive, EVENT_DTYPE)
+    tally.events_by_kind += np.bincount(events["kind"], minlength=7)
+    tally.events_by_reason += np.bincount(events["reason"], minlength=19)
     tally.digest.update(naive)
 
 
@@ -92,13 +95,15 @@ def _live_orders(naive: NaiveBook) -> NDArray[np.int64]:
     return np.array(fields, np.int64).reshape(-1, 4)
 
 
-def run_campaign(base_seed: int, command_count: int, *, progress: bool = False) -> Tally:
+def run_campaign(
+    base_seed: int, command_count: int, commands_per_seed: int = COMMANDS_PER_SEED, *, progress: bool = False
+) -> Tally:
     """Compare the books over as many seeds, counting up from ``base_seed``, as ``command_count`` commands need."""
     tally = Tally()
     shown = time.monotonic()
     while tally.commands < command_count:
         seed = base_seed + tally.seeds
-        compare_books(seed, min(COMMANDS_PER_SEED, command_count - tally.commands), tally)
+        compare_books(seed, min(commands_per_seed, command_count - tally.commands), tally)
         if progress and time.monotonic() - shown > 10:
             shown = time.monotonic()
             print(f"{tally.commands:,} commands, {tally.seeds:,} seeds ...", file=sys.stderr, flush=True)

@@ -38,6 +38,11 @@ from exchange.book.price_pages import find_page, page_address
 from exchange.native import load_int64, load_uint16, load_uint32, view_bytes
 
 
+LEVEL_DTYPE = np.dtype(
+    {"names": ["next", "previous", "quantity"], "formats": ["<u4", "<u4", "<i8"], "offsets": [NEXT, PREVIOUS, LEVEL_QUANTITY]}
+)
+
+
 def audit_ladder(owner: Ladder) -> tuple[int, int]:
     """Check everything; return how many orders and pages have ever been taken from the pools."""
     book = owner.state
@@ -81,27 +86,28 @@ def _audit_page(book: LadderBook, side_id: int, number: int, page: int, live: di
     """The keys of the page that have orders, whose links and symbols go into ``live``."""
     bits = load_int64(page_address(book, page) + OCCUPIED)
     assert bits != 0, "an empty page was not given back"
-    keys = []
-    for slot in range(64):
-        level_link = link_of_level(book, page, slot)
-        level = address_of_link(book, level_link)
-        lots, before, link = 0, level_link, load_uint32(level + NEXT)
-        while link != level_link:
+    levels = np.frombuffer(view_bytes(address_of_link(book, link_of_level(book, page, 0)), 64 * 16), LEVEL_DTYPE)
+    links = link_of_level(book, page, 0) + np.arange(64)
+    empty = levels["next"] == links
+    assert (levels["previous"][empty] == links[empty]).all()
+    assert not levels["quantity"][empty].any()
+    slots = np.flatnonzero(~empty).tolist()
+    assert bits & (2**64 - 1) == sum(1 << slot for slot in slots)
+    for slot in slots:
+        lots, before, link = 0, links[slot], levels["next"][slot].item()
+        while link != links[slot]:
             order = address_of_link(book, link)
             assert link not in live
             assert load_uint32(order + PREVIOUS) == before
-            assert load_uint32(order + ORDER_LEVEL) == level_link
+            assert load_uint32(order + ORDER_LEVEL) == links[slot]
             assert load_uint16(order + ORDER_SYMBOL) == side_id >> 1
             assert load_uint32(order + ORDER_QUANTITY) > 0
             lots += load_uint32(order + ORDER_QUANTITY)
             live[link] = side_id >> 1
             before, link = link, load_uint32(order + NEXT)
-        assert load_uint32(level + PREVIOUS) == before
-        assert load_int64(level + LEVEL_QUANTITY) == lots
-        assert (bits >> slot) & 1 == (lots > 0)
-        if lots:
-            keys.append(number * 64 + slot)
-    return keys
+        assert levels["previous"][slot] == before
+        assert levels["quantity"][slot] == lots
+    return [number * 64 + slot for slot in slots]
 
 
 def _audit_order_pool(book: LadderBook, live: dict[int, int]) -> int:

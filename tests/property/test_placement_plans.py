@@ -110,12 +110,9 @@ def test_the_core_for_the_os_is_kept_whenever_there_is_one_to_spare(
 def test_a_plan_stays_under_one_cache_or_in_one_node_where_it_can(
     topology: Topology, threads: tuple[ThreadDescription, ...], reserve_os_core: bool
 ) -> None:
-    threads = threads[: len(topology.usable_cores)]
+    threads = threads[: len(topology.usable_cores) - reserve_os_core]
     chosen = plan(topology, threads, PinnedPlacement(reserve_os_core=reserve_os_core))
     free = [core for core in topology.usable_cores if core.index != chosen.os_core_index]
-    threads = threads[: len(free)]  # with one more, somebody sits on the core for the OS, wherever that is
-    chosen = plan(topology, threads, PinnedPlacement(reserve_os_core=reserve_os_core))
-    assume(threads and len(free) == len(topology.usable_cores) - (chosen.os_core_index is not None))
     caches = topology.last_level_caches()
     cache_of = {
         core.index: caches[core.processing_units[0].os_index].processing_units for core in topology.cores
@@ -125,7 +122,7 @@ def test_a_plan_stays_under_one_cache_or_in_one_node_where_it_can(
         groups = [group_of[core.index] for core in free]
         if any(groups.count(group) >= len(threads) for group in set(groups)):
             used = {found.core_index for found in chosen.assignments}
-            assert len({group_of[core] for core in used if core is not None}) == 1
+            assert len({group_of[core] for core in used if core is not None}) <= 1
 
 
 @settings(max_examples=150, deadline=None)

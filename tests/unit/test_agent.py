@@ -1,0 +1,120 @@
+"""The life of an agent: compiled and interpreted loops, idle strategies, stopping, and failing together."""
+
+import threading
+import time
+from typing import Any, NamedTuple
+
+import pytest
+
+from exchange.agent import AgentThread, BusySpin, Park, SpinThenYield, ThreadGroup, build_idle, do_work
+from exchange.native import Arena, implements, load_int64, store_int64
+from exchange.settings import BusySpinIdle, ParkIdle, SpinThenYieldIdle
+
+IDLES = [BusySpin(), SpinThenYield(10), Park(10, 100_000)]
+
+
+class Counter(NamedTuple):
+    """Works for ``limit`` turns, then is idle."""
+
+    word: int
+    limit: int
+
+
+@implements(do_work, Counter)
+def _count(agent: Counter) -> int:
+    done = load_int64(agent.word)
+    if done >= agent.limit:
+        return 0
+    store_int64(agent.word, done + 1)
+    return 1
+
+
+class PythonCounter:
+    """The same, in plain Python."""
+
+    def __init__(self, limit: int) -> None:
+        self.done = 0
+        self.limit = limit
+
+
+@implements(do_work, PythonCounter)
+def _count_in_python(agent: PythonCounter) -> int:
+    agent.done += agent.done < agent.limit
+    return int(agent.done < agent.limit)
+
+
+class Failing:
+    """Fails at once."""
+
+
+@implements(do_work, Failing)
+def _fail(agent: Failing) -> int:
+    raise RuntimeError("this agent fails")
+
+
+@pytest.fixture
+def word() -> Any:
+    arena = Arena.private(4096)
+    yield arena.allocate(8)
+    assert arena.address  # keeps the arena alive until here
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("idle", IDLES, ids=lambda idle: type(idle).__name__)
+def test_compiled_agents_work_and_stop(word: int, idle: Any) -> None:
+    thread = AgentThread("counting", (Counter(word, 1000),), idle, None)
+    thread.compile()
+    with ThreadGroup([thread]):
+        wait_until(lambda: load_int64(word) == 1000)
+        time.sleep(0.01)  # long enough to be idle in every way the strategy knows
+    assert not thread.is_alive()
+    assert load_int64(word) == 1000
+
+
+@pytest.mark.parametrize("idle", IDLES, ids=lambda idle: type(idle).__name__)
+def test_a_plain_python_agent_shares_a_thread_with_a_compiled_one(word: int, idle: Any) -> None:
+    counter = PythonCounter(50)
+    with ThreadGroup([AgentThread("mixed", (Counter(word, 1000), counter), idle, None)]):
+        wait_until(lambda: load_int64(word) == 1000 and counter.done == 50)
+
+
+def test_stopping_takes_less_than_a_second_and_is_told_in_counters(word: int) -> None:
+    thread = AgentThread("parked", (Counter(word, 0),), Park(0, 50_000_000), None)
+    thread.compile()
+    group = ThreadGroup([thread])
+    with group:
+        time.sleep(0.05)
+        group.stop()
+        assert not thread.is_alive()
+    assert thread.counters["voluntary_switches"] is None or thread.counters["voluntary_switches"] > 0
+
+
+def test_one_failing_thread_stops_the_others_and_its_error_comes_out(word: int) -> None:
+    healthy = AgentThread("healthy", (Counter(word, 10),), BusySpin(), None)
+    healthy.compile()
+    with (
+        pytest.raises(RuntimeError, match="this agent fails"),
+        ThreadGroup([healthy, AgentThread("failing", (Failing(),), BusySpin(), None)]),
+    ):
+        wait_until(lambda: not healthy.is_alive())
+
+
+def test_an_error_in_the_block_stops_the_threads(word: int) -> None:
+    thread = AgentThread("running", (Counter(word, 10),), SpinThenYield(10), None)
+    thread.compile()
+    with pytest.raises(KeyboardInterrupt), ThreadGroup([thread]):
+        raise KeyboardInterrupt
+    assert not thread.is_alive()
+    assert thread not in threading.enumerate()
+
+
+def test_idle_settings_become_strategies() -> None:
+    assert build_idle(BusySpinIdle()) == BusySpin()
+    assert build_idle(SpinThenYieldIdle(spins=7)) == SpinThenYield(7)
+    assert build_idle(ParkIdle(spins=3, park_ns=9000)) == Park(3, 9000)
