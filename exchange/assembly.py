@@ -19,8 +19,7 @@ from exchange.book import build_book
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
-from exchange.matching.shard import SEQUENCE, Shard, ShardMemory
-from exchange.native import load_acquire
+from exchange.matching.shard import Shard, ShardMemory, ShardStatus
 from exchange.placement import ThreadDescription, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
@@ -107,6 +106,8 @@ class Exchange:
                 batch=memory.batch,
                 batch_commands=batch,
                 events=memory.events,
+                status=memory.status.writer(),
+                symbol_count=len(self.shard_of_symbol),
             )
             for inbox, book, outbox, memory in zip(
                 self._inboxes, self._books, self._outboxes, self._shard_memory, strict=True
@@ -126,9 +127,9 @@ class Exchange:
             progress(f"compiling thread {thread.name}")
             thread.compile()
 
-    def commands_sequenced(self) -> int:
-        """How many commands the shards have applied so far; readable while they run."""
-        return sum(load_acquire(memory.words + SEQUENCE) for memory in self._shard_memory)
+    def status(self) -> list[ShardStatus | None]:
+        """The last status of each shard; can be read at any time, and does not hold a running shard up."""
+        return [memory.read_status() for memory in self._shard_memory]
 
     def back_pressure(self) -> dict[str, int]:
         """For each queue how many pushes it refused."""

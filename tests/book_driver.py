@@ -140,7 +140,7 @@ def stamped(commands: Sequence[Command]) -> NDArray[Any]:
     return records
 
 
-def first_difference(commands: NDArray[Any], left: bytes, right: bytes) -> str:
+def first_difference(commands: NDArray[Any], left: bytes | bytearray, right: bytes | bytearray) -> str:
     """What to print when two books disagree: the first event that differs and the command that caused it."""
     for at in range(0, max(len(left), len(right)), RECORD_BYTES):
         one, other = left[at : at + RECORD_BYTES], right[at : at + RECORD_BYTES]

@@ -98,7 +98,7 @@ def _wait_for_answers(
         elif time.monotonic() - seen_at > STALLED_SECONDS:
             raise RuntimeError(
                 f"profile {exchange.settings.name}: {count} of {answers} answers, then none for "
-                f"{STALLED_SECONDS:.0f} s; {exchange.commands_sequenced()} commands were sequenced"
+                f"{STALLED_SECONDS:.0f} s; shards: {exchange.status()}"
             )
         time.sleep(LOOK_SECONDS)
 

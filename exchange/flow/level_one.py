@@ -138,7 +138,7 @@ def _distinct(states: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @kernel
 def _kept_by_shortest_edit(ours: Any, theirs: Any, furthest: Any) -> Any:
-    """How many elements the shortest edit from ``ours`` to a beginning of ``theirs`` keeps; -1: too many edits.
+    """How much the shortest edit from ``ours`` to a beginning of ``theirs`` keeps; -1: too many edits.
 
     ``furthest[k]`` is, for the edits made so far, the most of ours consumed on diagonal k = ours - theirs
     consumed (Myers calls it V); the indices are shifted so that k may be negative.

@@ -108,7 +108,7 @@ def run_market(model: Model, market: Market, commands: NDArray[Any]) -> bool:
             next_due += 1
             _timer_fires(model, market, commands, slot, bucket_end_ns)
         elif arrival_ns < bucket_end_ns:
-            if market.words[FREE] == 0:
+            if words[FREE] == 0:
                 return False
             _order_arrives(model, market, commands, arrival_ns, bucket_end_ns)
             arrival += interpolate(model.gap_of, draw_word(market))
@@ -122,28 +122,26 @@ def run_market(model: Model, market: Market, commands: NDArray[Any]) -> bool:
 @uncounted
 @inlined
 def _order_arrives(model: Any, market: Any, commands: Any, now_ns: int, bucket_end_ns: int) -> None:
-    draw = draw_word(market)
-    symbol = model.symbol_of[(draw & SHARE_MASK)]
-    side = draw >> 16 & 1
+    """A participant sends a new order; two random words say which."""
+    draw, detail = draw_word(market), draw_word(market)
+    symbol = model.symbol_of[draw & SHARE_MASK]
     if (draw >> 18 & SHARE_MASK) < model.move_share:
         _move_mid(model, market, symbol, 2 * (draw >> 17 & 1) - 1)
+    command = commands[_send(market, _SEND_NEW, now_ns, commands)]
+    market.words[ORDER_IDS] += 1
+    command["order_id"] = market.words[ORDER_IDS]
+    command["symbol_id"] = symbol
+    command["session_id"] = (detail & SHARE_MASK) * model.sessions >> SHARE_BITS
+    command["side"] = draw >> 16 & 1
+    command["quantity_lots"] = model.lots_of[detail >> 16 & TABLE_MASK]
     choice = draw >> 34 & SHARE_MASK
-    detail = draw_word(market)
-    session = (detail & SHARE_MASK) * model.sessions >> 16
-    lots = model.lots_of[(detail >> 16 & TABLE_MASK)]
-    if choice < model.market_share + model.immediate_share:
-        price = 0
-        if choice >= model.market_share:
-            is_aimed = (detail >> 28 & SHARE_MASK) < model.aimed_share
-            index = market.mid[symbol] + (is_aimed if side == BUY else 1 - is_aimed)
-            price = model.price_base_ticks[symbol] + index
-        _send_aggressor(model, market, commands, now_ns, symbol, session, side, price, lots)
+    shape = detail >> 28
+    if choice < model.market_share:
+        _take_at_market(market, command)
+    elif choice < model.market_share + model.immediate_share:
+        _take_at_limit(model, market, command, shape)
     else:
-        is_patient = (detail >> 28 & SHARE_MASK) >= model.cancel_share
-        depth = 0 if is_patient else model.depth_of[(detail >> 44 & TABLE_MASK)]
-        _send_day_order(
-            model, market, commands, now_ns, bucket_end_ns, symbol, session, side, depth, lots, is_patient
-        )
+        _rest(model, market, command, shape, now_ns, bucket_end_ns)
 
 
 @uncounted
@@ -159,72 +157,50 @@ def _move_mid(model: Any, market: Any, symbol: int, step: int) -> None:
 
 @uncounted
 @inlined
-def _send_aggressor(
-    model: Any,
-    market: Any,
-    commands: Any,
-    now_ns: int,
-    symbol: int,
-    session: int,
-    side: int,
-    price: int,
-    lots: int,
-) -> None:
-    """An immediate-or-cancel order at ``price``, or with price 0 a market order."""
-    is_market = price == 0
-    command = commands[_send(market, _SEND_NEW, now_ns, commands)]
-    command["side"] = side
+def _take_at_market(market: Any, command: Any) -> None:
     command["time_in_force"] = _IMMEDIATE
-    command["order_type"] = _MARKET if is_market else _LIMIT
-    command["symbol_id"] = symbol
-    command["session_id"] = session
-    market.words[ORDER_IDS] += 1
-    command["order_id"] = market.words[ORDER_IDS]
-    command["price_ticks"] = price
-    command["quantity_lots"] = lots
-    market.words[MARKET_ORDERS if is_market else IMMEDIATE_ORDERS] += 1
-    limit = price - model.price_base_ticks[symbol]
-    if is_market:
-        limit = LEVELS if side == BUY else NONE
-    match_order(market, symbol, side, limit, lots)
+    command["order_type"] = _MARKET
+    market.words[MARKET_ORDERS] += 1
+    side = np.int64(command["side"])
+    limit = LEVELS if side == BUY else NONE
+    match_order(market, np.int64(command["symbol_id"]), side, limit, np.int64(command["quantity_lots"]))
 
 
 @uncounted
 @inlined
-def _send_day_order(
-    model: Any,
-    market: Any,
-    commands: Any,
-    now_ns: int,
-    bucket_end_ns: int,
-    symbol: int,
-    session: int,
-    side: int,
-    depth: int,
-    lots: int,
-    is_patient: bool,
-) -> None:
+def _take_at_limit(model: Any, market: Any, command: Any, shape: int) -> None:
+    """Immediate or cancel: aimed at the other side's reference price, or at the own to probe."""
+    command["time_in_force"] = _IMMEDIATE
+    market.words[IMMEDIATE_ORDERS] += 1
+    symbol, side = np.int64(command["symbol_id"]), np.int64(command["side"])
+    is_aimed = (shape & SHARE_MASK) < model.aimed_share
+    limit = market.mid[symbol] + (is_aimed if side == BUY else 1 - is_aimed)
+    command["price_ticks"] = model.price_base_ticks[symbol] + limit
+    match_order(market, symbol, side, limit, np.int64(command["quantity_lots"]))
+
+
+@uncounted
+@inlined
+def _rest(model: Any, market: Any, command: Any, shape: int, now_ns: int, bucket_end_ns: int) -> None:
+    """A day order: near the touch or deeper, fleeting or patient."""
+    symbol = command["symbol_id"]
+    is_patient = (shape & SHARE_MASK) >= model.cancel_share
+    depth = 0 if is_patient else model.depth_of[shape >> SHARE_BITS & TABLE_MASK]
+    index = market.mid[symbol] - depth if command["side"] == BUY else market.mid[symbol] + 1 + depth
+    command["time_in_force"] = _DAY
+    command["price_ticks"] = model.price_base_ticks[symbol] + index
+    market.words[DAY_ORDERS] += 1
     market.words[FREE] -= 1
     slot = market.free[market.words[FREE]]
     order = market.orders[slot]
-    market.words[ORDER_IDS] += 1
-    order["order_id"] = market.words[ORDER_IDS]
-    order["price_index"] = market.mid[symbol] - depth if side == BUY else market.mid[symbol] + 1 + depth
-    order["lots"] = lots
+    order["order_id"] = command["order_id"]
+    order["price_index"] = index
+    order["lots"] = command["quantity_lots"]
     order["symbol_id"] = symbol
-    order["session_id"] = session
-    order["side"] = side
+    order["session_id"] = command["session_id"]
+    order["side"] = command["side"]
     order["is_patient"] = is_patient
     order["is_stale"] = 0
-    command = commands[_send(market, _SEND_NEW, now_ns, commands)]
-    command["side"] = side
-    command["time_in_force"] = _DAY
-    command["symbol_id"] = symbol
-    command["session_id"] = session
-    command["order_id"] = order["order_id"]
-    command["price_ticks"] = model.price_base_ticks[symbol] + order["price_index"]
-    command["quantity_lots"] = lots
-    market.words[DAY_ORDERS] += 1
     enter_book(market, slot)
     _plan_end(model, market, slot, now_ns, bucket_end_ns)
 
@@ -232,9 +208,11 @@ def _send_day_order(
 @uncounted
 @inlined
 def _timer_fires(model: Any, market: Any, commands: Any, slot: int, bucket_end_ns: int) -> None:
+    """The life of an order ends, or begins anew."""
     order = market.orders[slot]
     now_ns = order["due_ns"]
     draw = draw_word(market)
+    is_repeated = (draw >> 32 & SHARE_MASK) < model.stale_share
     if order["is_live"]:
         if (draw & SHARE_MASK) < model.replace_share:
             _replace(model, market, commands, slot, draw)
@@ -250,19 +228,16 @@ def _timer_fires(model: Any, market: Any, commands: Any, slot: int, bucket_end_n
             _plan_end(model, market, slot, now_ns, bucket_end_ns)
             return
         leave_book(market, slot)
-    elif order["is_stale"]:
+        if is_repeated:
+            order["is_stale"] = 1
+            set_timer(market, slot, bucket_end_ns, model.bucket_shift)
+            return
+    elif (
+        order["is_stale"] or is_repeated
+    ):  # a repetition, or a cancel that crossed with the order's last trade
         _send_stale(model, market, commands, slot, draw)
-        market.free[market.words[FREE]] = slot
-        market.words[FREE] += 1
-        return
-    # The order is gone, by this cancel or by an earlier trade. Now and then one more message is under way.
-    if (draw >> 32 & SHARE_MASK) < model.stale_share:
-        order["is_stale"] = 1
-        order["is_patient"] = 0
-        _plan_end(model, market, slot, now_ns, bucket_end_ns)
-    else:
-        market.free[market.words[FREE]] = slot
-        market.words[FREE] += 1
+    market.free[market.words[FREE]] = slot
+    market.words[FREE] += 1
 
 
 @uncounted
@@ -279,9 +254,7 @@ def _replace(model: Any, market: Any, commands: Any, slot: int, draw: int) -> No
     else:
         lots -= lots >> 1
     if index < 0 or index >= LEVELS:
-        index = np.int64(
-            order["price_index"]
-        )  # at the end of the band it stays as it is, which is a replace, too
+        index = np.int64(order["price_index"])  # the band ends: nothing changes, which is a replace, too
     command = commands[_send_about(market, _SEND_REPLACE, order["due_ns"], commands, slot)]
     market.words[REPLACES] += 1
     keeps_place = index == order["price_index"] and lots <= order["lots"]

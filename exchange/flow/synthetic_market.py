@@ -1,5 +1,4 @@
-"""The synthetic market's own state: a random source, a book that matches by price and time, a wheel of
-timers.
+"""The synthetic market's own state: a random source, a book that matches by price and time, a timer wheel.
 
 What its participants do is :mod:`exchange.flow.synthetic_kernel`'s; this file is what they do it with.
 

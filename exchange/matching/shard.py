@@ -4,17 +4,33 @@ A turn of a shard: hand on what is left of the last turn's events; take a batch 
 with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped commands are what is
 journaled and replicated: the books are a deterministic function of them.
 
+After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book that it touched
+last. Any thread can read it at any time, and never holds the shard up by reading.
+
 If the outbox is full the rest of the events stays where it is and the shard takes no further commands: that is
 back-pressure, and it travels to the inbox and from there to the ingress. Nothing is dropped and nothing waits.
 """
 
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from exchange.agent import do_work
 from exchange.book.ladder_events import SEQUENCE as COMMAND_SEQUENCE
-from exchange.book.protocol import apply_commands, events_bound
+from exchange.book.ladder_events import SYMBOL_ID
+from exchange.book.protocol import apply_commands, events_bound, live_order_count, top_of_book
+from exchange.latest_value.protocol import publish, read
+from exchange.latest_value.seqlock import SeqlockValue
 from exchange.messages import RECORD_BYTES
-from exchange.native import Arena, implements, kernel, load_int64, store_int64, store_release
+from exchange.native import (
+    Arena,
+    address_of,
+    implements,
+    kernel,
+    load_int64,
+    load_uint16,
+    store_int64,
+)
 from exchange.queues.protocol import poll_batch, try_push_batch
 
 # the shard's own words
@@ -26,7 +42,27 @@ PENDING_FROM: Final = 16
 """The address of the first of them."""
 EVENTS: Final = 24
 """Events made so far."""
+STATUS: Final = 64
+"""Where the next status is put together before it is published."""
 WORDS_BYTES: Final = 128
+
+READ_ATTEMPTS: Final = 1000
+
+
+class ShardStatus(NamedTuple):
+    """What a shard publishes after each batch: eight words, in this order. An empty side of the book is 0, 0."""
+
+    commands: int
+    events: int
+    live_orders: int
+    symbol_id: int
+    bid_price_ticks: int
+    bid_quantity_lots: int
+    ask_price_ticks: int
+    ask_quantity_lots: int
+
+
+STATUS_WORDS: Final = len(ShardStatus._fields)
 
 
 class Shard(NamedTuple):
@@ -39,6 +75,8 @@ class Shard(NamedTuple):
     batch: int
     batch_commands: int
     events: int
+    status: Any
+    symbol_count: int
 
 
 class ShardMemory:
@@ -51,6 +89,14 @@ class ShardMemory:
         self.words: Final = self.arena.allocate(WORDS_BYTES)
         self.batch: Final = self.arena.allocate(batch_bytes)
         self.events: Final = self.arena.allocate(events_bytes)
+        self.status: Final = SeqlockValue(STATUS_WORDS)
+
+    def read_status(self) -> ShardStatus | None:
+        """The shard's last status; None in the rare case that it was being written at every attempt."""
+        out = np.zeros(STATUS_WORDS, np.int64)
+        if read(self.status.reader(), address_of(out), READ_ATTEMPTS) == 0:
+            return None
+        return ShardStatus(*out.tolist())
 
 
 @kernel
@@ -79,6 +125,14 @@ def _do_work(shard: Shard) -> int:
     pushed = try_push_batch(shard.outbox, shard.events, events)
     store_int64(words + PENDING, events - pushed)
     store_int64(words + PENDING_FROM, shard.events + pushed * RECORD_BYTES)
-    store_release(words + EVENTS, load_int64(words + EVENTS) + events)
-    store_release(words + SEQUENCE, sequence + count)
+    store_int64(words + EVENTS, load_int64(words + EVENTS) + events)
+    store_int64(words + SEQUENCE, sequence + count)
+    symbol_id = load_uint16(shard.batch + (count - 1) * RECORD_BYTES + SYMBOL_ID)
+    if symbol_id < shard.symbol_count:
+        top_of_book(shard.book, symbol_id, words + STATUS + 32)
+        store_int64(words + STATUS + 24, symbol_id)
+    store_int64(words + STATUS, sequence + count)
+    store_int64(words + STATUS + 8, load_int64(words + EVENTS))
+    store_int64(words + STATUS + 16, live_order_count(shard.book))
+    publish(shard.status, words + STATUS)
     return count

@@ -3,7 +3,7 @@
 Run the whole campaign, or repeat one seed that a test has printed, from the root of the repository::
 
     python -m tests.property.campaign --commands 10000000
-    python -m tests.property.campaign --commands 20000 --seed 1234
+    python -m tests.property.campaign --seed 1234 --commands 20000
 
 It prints how many commands and events were compared, which kinds of events there were (a campaign that never trades
 compares little), and a digest of all of them: the same seeds give the same digest on any machine with the same
@@ -66,7 +66,7 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
         for kind in ("naive", "ladder")
     ]
     random = np.random.default_rng([seed, 1])
-    naive = ladder = b""
+    naive, ladder = bytearray(), bytearray()
     for start in range(0, command_count, COMMANDS_PER_LOOK):
         block = commands[start : start + COMMANDS_PER_LOOK]
         aim_at_live_orders(random, block, _live_orders(drivers[0].owner))
@@ -75,7 +75,8 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
     if naive != ladder:
         raise AssertionError(
             f"naive and ladder differ: {first_difference(commands, naive, ladder)}\n{regime}\n"
-            f"repeat with: python -m tests.property.campaign --commands {command_count} --seed {seed}"
+            f"repeat with: python -m tests.property.campaign --seed {seed} --commands {command_count} "
+            f"--commands-per-seed {command_count}"
         )
     audit_ladder(drivers[1].owner)
     for symbol_id in range(regime.symbol_count):
@@ -115,9 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.property.campaign", description=__doc__)
     parser.add_argument("--commands", type=int, default=10_000_000, help="how many commands in all")
     parser.add_argument("--seed", type=int, default=1, help="first seed; the following ones count up")
+    parser.add_argument("--commands-per-seed", type=int, default=COMMANDS_PER_SEED)
     options = parser.parse_args()
     started = time.monotonic()
-    tally = run_campaign(options.seed, options.commands, progress=True)
+    tally = run_campaign(options.seed, options.commands, options.commands_per_seed, progress=True)
     print(f"{tally}; seeds from {options.seed}, {time.monotonic() - started:.0f} s")
 
 

@@ -142,3 +142,11 @@ def test_back_pressure_is_counted_where_it_happens() -> None:
     counts = exchange.back_pressure()
     assert set(counts) == {"inbox.0", "outbox.0"}
     assert counts["inbox.0"] > 0
+
+
+def test_a_shard_publishes_how_far_it_is_and_the_top_of_the_book_it_touched_last() -> None:
+    bid = Command(CommandKind.NEW, symbol_id=3, order_id=1, price_ticks=100, quantity_lots=5)
+    ask = bid._replace(side=1, order_id=2, price_ticks=103, quantity_lots=9)
+    profile = settings("queue.kind=spsc", "book.kind=ladder")
+    exchange, _ = play(profile, np.array([tuple(bid), tuple(ask)], COMMAND_DTYPE))
+    assert [tuple(status) for status in exchange.status() if status] == [(2, 2, 2, 3, 100, 5, 103, 9)]
