@@ -42,7 +42,8 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,docs,dev]'
 	@touch $@
 
-# Suitable is: 3.12 or newer, able to make a virtual environment, and not the free-threaded build, which numba lacks.
+# Suitable is: 3.12 or newer, able to make a virtual environment, and not the free-threaded build (no wheels of some
+# dependencies).
 SUITABLE := import sys, sysconfig, venv, ensurepip; \
 	sys.exit(sys.version_info < (3, 12) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
 

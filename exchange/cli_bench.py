@@ -177,7 +177,36 @@ def _load_flow(choice: FlowChoice, length: int) -> "Flow":
 
 
 def _bench_layer(layer: str, kinds: tuple[str, ...], rounds: int | None, *, quick: bool) -> "BenchResult":
-    raise NotImplementedError
+    """A micro-benchmark: the variants of one layer (``kinds``, or all of them) against each other."""
+    planned = {} if rounds is None else {"rounds": rounds}
+    if quick:
+        planned = {"rounds": QUICK_ROUNDS} | planned
+    with _progress() as progress:
+        match layer:
+            case "queue":
+                from exchange.bench.queue_bench import QueueBenchPlan, run_queue_bench
+
+                small = {"records": 1_000_000, "round_trips": 10_000} if quick else {}
+                return run_queue_bench(kinds, QueueBenchPlan(**small | planned), command_line(), progress)
+            case "stack":
+                from exchange.bench.stack_bench import StackBenchPlan, run_stack_bench
+
+                small = {"operations": 300_000} if quick else {}
+                return run_stack_bench(kinds, StackBenchPlan(**small | planned), command_line(), progress)
+            case "latest-value":
+                from exchange.bench.latest_value_bench import LatestValueBenchPlan, run_latest_value_bench
+
+                return run_latest_value_bench(kinds, LatestValueBenchPlan(**planned), command_line(), progress)
+            case "book":
+                from exchange.bench.book_bench import BookBenchPlan, run_book_bench
+
+                small = {"commands": 500_000, "interpreted_commands": 20_000} if quick else {}
+                return run_book_bench(kinds, BookBenchPlan(**small | planned), command_line(), progress)
+            case _:
+                from exchange.bench.flow_bench import FlowBenchPlan, run_flow_bench
+
+                small = {"commands": 300_000} if quick else {}
+                return run_flow_bench(kinds, FlowBenchPlan(**small | planned), command_line(), progress)
 
 
 @click.command()

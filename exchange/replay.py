@@ -1,8 +1,8 @@
 """A recorded market played through a whole exchange, and what came of it.
 
-A replay is not a measurement: it answers *whether* the exchange does the right thing with real orders, where the benchmark
-answers how fast. The commands of a recording go the way that every command goes (transport, ingress, queue, shard,
-book, queue, egress), every event is kept, and then the books and the events are looked at:
+A replay is not a measurement: it answers *whether* the exchange does the right thing with real orders, where the
+benchmark answers how fast. The commands of a recording go the way that every command goes (transport, ingress, queue,
+shard, book, queue, egress), every event is kept, and then the books and the events are looked at:
 
 * the books at the end: best prices, depth, live orders, and their digest;
 * the events: how many of each kind, rejects by reason, trades, whom recorded executions met, and their digest;
@@ -239,9 +239,7 @@ def play(
     return Replayed(exchange, *in_flow_order(transport.events(), flow.commands), elapsed_ns)
 
 
-def in_flow_order(
-    events: NDArray[Any], commands: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def in_flow_order(events: NDArray[Any], commands: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Put the events of a run in the order of the commands that caused them, as one shard would have.
 
     Shards number their commands and trades each for itself, and their events arrive as the threads take turns. But
@@ -280,7 +278,7 @@ def _events_bound(commands: NDArray[Any]) -> int:
     """The most events that commands of a recording can cause; at least 1.
 
     Each command has one answer. Each order that comes in (new, or replaced) ends its own trading with at most one
-    trade that leaves the other order alive and at most one cancel of its remainder, and is used up by at most one trade.
+    trade that leaves the other order alive and at most one cancel of its remainder, and at most one trade uses it up.
     """
     entries = np.isin(commands["kind"], (CommandKind.NEW, CommandKind.REPLACE))
     return max(1, len(commands) + 3 * int(np.count_nonzero(entries)))
@@ -302,8 +300,8 @@ def _wait_for_answers(
             watcher.answered(count)
         elif now - seen_at > _STALLED_SECONDS:
             raise RuntimeError(
-                f"profile {exchange.settings.name}: {count} of {wanted} answers, then none for {_STALLED_SECONDS:.0f} s;"
-                f" shards: {exchange.status()}"
+                f"profile {exchange.settings.name}: {count} of {wanted} answers,"
+                f" then none for {_STALLED_SECONDS:.0f} s; shards: {exchange.status()}"
             )
         time.sleep(_LOOK_SECONDS)
     watcher.answered(wanted)

@@ -1,8 +1,8 @@
 """A replay's report on the terminal: the book at the end, what happened, and whether it is right.
 
-What is not a terminal gets 100 columns and no escape codes, so that a pipe or a log file loses nothing; names from files are
-printed as plain text, never as markup. Prices are printed in dollars, since both recorded formats count 1/10,000
-dollar; quantities are shares.
+What is not a terminal gets 100 columns and no escape codes, so that a pipe or a log file loses nothing; names from
+files are printed as plain text, never as markup. Prices are printed in dollars, since both recorded formats count
+1/10,000 dollar; quantities are shares.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,10 @@ def print_report(report: ReplayReport, console: Console | None = None) -> None:
     out = console or _console()
     pace = "" if report.speed_factor is None else f" at {report.speed_factor:g} times the recorded speed"
     out.print(
-        Text(f"Replay of {report.flow} as {report.reading}, profile {report.profile['name']}{pace}", style="bold")
+        Text(
+            f"Replay of {report.flow} as {report.reading}, profile {report.profile['name']}{pace}",
+            style="bold",
+        )
     )
     out.print(Text(report.description, style="dim"))
     out.print()
@@ -75,7 +78,9 @@ def _table(title: str) -> Table:
 
 
 def _book_table(symbol: SymbolReport) -> Table:
-    table = _table(f"The book of {symbol.name} at the end: {symbol.live_orders:,} live orders, the best prices")
+    table = _table(
+        f"The book of {symbol.name} at the end: {symbol.live_orders:,} live orders, the best prices"
+    )
     for heading in ("bid orders", "shares", "bid", "ask"):
         table.add_column(heading, justify="right")
     table.add_column("shares")
@@ -114,7 +119,8 @@ def _counts_table(report: ReplayReport) -> Table:
     # Not counts of the file: the times have a line of their own, and what executions met is observed, not predicted.
     for key in ("first_record_ns", "last_record_ns", "executions_of_another_order"):
         recorded.pop(key, None)
-    events = report.events_by_kind | {f"rejected: {name}": n for name, n in report.rejects_by_reason.items()}
+    events = dict(report.events_by_kind)
+    events |= {f"rejected: {reason}": count for reason, count in report.rejects_by_reason.items()}
     lists = (
         _rows(recorded),
         [*_rows(report.commands_by_kind), ("all commands", report.commands)],
@@ -148,7 +154,9 @@ def _sentences(report: ReplayReport) -> list[str]:
         lines += _level_one(report.level_one)
     refused = ", ".join(f"{name} {count:,}" for name, count in report.back_pressure.items() if count)
     lines.append(f"Pushes that found a queue full: {refused or 'none'}.")
-    lines.append(f"Digest of the final state: {report.state_digest}. Digest of all events: {report.event_digest}.")
+    lines.append(
+        f"Digest of the final state: {report.state_digest}. Digest of all events: {report.event_digest}."
+    )
     return lines
 
 

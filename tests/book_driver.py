@@ -148,8 +148,9 @@ def first_difference(commands: NDArray[Any], left: bytes | bytearray, right: byt
             events = [np.frombuffer(block, EVENT_DTYPE) for block in (one, other)]
             sequence = int(next(event for event in events if len(event))[0]["command_sequence"])
             command = Command(*(field.item() for field in commands[commands["sequence"] == sequence][0]))
-            texts = [str(Event(*(field.item() for field in event[0]))) if len(event) else "nothing" for event in events]
+            texts = [
+                str(Event(*(field.item() for field in event[0]))) if len(event) else "nothing"
+                for event in events
+            ]
             return f"event {at // RECORD_BYTES}: {texts[0]} against {texts[1]}, caused by {command}"
     return "no difference"
-
-

@@ -157,7 +157,7 @@ def _host_warnings(
     if not allowed:
         raise UserError(
             f"{names[0]} and {names[1]} were measured on different machines: {difference}. A ratio would "
-            "compare the machines; --allow-different-hosts compares them all the same"
+            "compare the machines; --different-hosts compares them all the same"
         )
     yield f"different machines: {difference}. The ratios compare the machines too"
 

@@ -5,28 +5,47 @@ benchmark says how long that takes.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exchange.bench.host import describe_host
+from exchange.bench.micro import check_kinds
 from exchange.bench.results import BenchResult, MicroResult
 from exchange.flow import load_flow
 from exchange.flow.config import SyntheticConfig
 
+if TYPE_CHECKING:
+    from exchange.bench.runner import Progress
+
+FLOW_KINDS: Final = ("synthetic",)
 SYMBOL_COUNTS: Final = (1, 8, 100)
 
 
+class FlowBenchPlan(NamedTuple):
+    """How many commands each flow has, and how often it is made."""
+
+    commands: int = 1_000_000
+    rounds: int = 5
+
+
 def run_flow_bench(
-    commands: int, rounds: int, command_line: str, progress: Callable[[str], None] = lambda text: None
+    kinds: Sequence[str], plan: FlowBenchPlan, command_line: str, progress: "Progress"
 ) -> BenchResult:
-    """Make flows of ``commands`` commands, ``rounds`` times each, interleaved; a different seed in every round."""
+    """Make flows with few and with many symbols, interleaved; a different seed in every round.
+
+    Raises:
+        UserError: an unknown kind.
+    """
+    check_kinds("flow", kinds, FLOW_KINDS)
+    commands, rounds = plan.commands, plan.rounds
     rates: dict[int, list[float]] = {symbols: [] for symbols in SYMBOL_COUNTS}
-    progress("warm-up")
-    load_flow("synthetic", synthetic=SyntheticConfig(commands=min(commands, 1000)))
+    progress.total(1 + rounds * len(rates))
+    progress.step("compiling and warming up")
+    load_flow("synthetic", synthetic=SyntheticConfig(commands=1000))
     for round_index in range(rounds):
         for symbols, values in rates.items():
-            progress(f"{symbols} symbols, round {round_index + 1} of {rounds}")
+            progress.step(f"{symbols} symbols, round {round_index + 1} of {rounds}")
             model = SyntheticConfig(commands=commands, symbols=symbols, seed=round_index)
             begin = time.perf_counter_ns()
             flow = load_flow("synthetic", synthetic=model)

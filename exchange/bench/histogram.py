@@ -15,6 +15,7 @@ Rules: one writer for each array; merge by adding arrays. Negative values are co
 hour as one hour, so that no sample is ever dropped.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -67,36 +68,31 @@ def empty_counts() -> Counts:
     return np.zeros(COUNTS_LENGTH, dtype=np.int64)
 
 
-def value_at_percentile_ns(counts: Counts, percentile: float) -> int:
-    """Return the value that ``percentile`` % of the samples did not exceed, rounded up to the top of its
-    bucket.
+def values_at_percentiles_ns(counts: Counts, percentiles: Sequence[float]) -> list[int]:
+    """Return, for each of ``percentiles``, the value that so many % of the samples did not exceed.
 
-    The rank is rounded as HdrHistogram does it, so that both give the same answer.
+    A value is rounded up to the top of its bucket, and a rank as HdrHistogram does it, so that both give the
+    same answers.
 
     Raises:
         ValueError: no samples, or a percentile outside (0, 100].
     """
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile is {percentile}; allowed is more than 0 and at most 100")
     cumulative = np.cumsum(counts)
-    if cumulative[-1] == 0:
+    total = int(cumulative[-1])
+    if total == 0:
         raise ValueError("the histogram is empty: it has no percentiles")
-    rank = max(int(percentile * int(cumulative[-1]) / 100 + 0.5), 1)
-    return bucket_top_ns(int(np.searchsorted(cumulative, rank)))
+    for percentile in percentiles:
+        if not 0 < percentile <= 100:
+            raise ValueError(f"percentile is {percentile}; allowed is more than 0 and at most 100")
+    ranks = [max(int(percentile * total / 100 + 0.5), 1) for percentile in percentiles]
+    return [bucket_top_ns(index) for index in np.searchsorted(cumulative, ranks).tolist()]
 
 
 def latency_percentiles(counts: Counts) -> LatencyPercentiles | None:
     """Return the percentiles of a result file, or ``None`` for an empty histogram."""
     if not counts.any():
         return None
-    return LatencyPercentiles(
-        p50_ns=value_at_percentile_ns(counts, 50),
-        p90_ns=value_at_percentile_ns(counts, 90),
-        p99_ns=value_at_percentile_ns(counts, 99),
-        p99_9_ns=value_at_percentile_ns(counts, 99.9),
-        p99_99_ns=value_at_percentile_ns(counts, 99.99),
-        max_ns=value_at_percentile_ns(counts, 100),
-    )
+    return LatencyPercentiles(*values_at_percentiles_ns(counts, (50, 90, 99, 99.9, 99.99, 100)))
 
 
 def to_hdr_histogram(counts: Counts) -> "HdrHistogram":

@@ -135,7 +135,9 @@ def run_pinned(
         for thread in threads:
             thread.join()
     if failures:
-        raise next((one for one in failures if not isinstance(one, threading.BrokenBarrierError)), failures[0])
+        raise next(
+            (one for one in failures if not isinstance(one, threading.BrokenBarrierError)), failures[0]
+        )
     if stood_still:
         raise StoodStill(f"not done after {PATIENCE_S:.0f} s")
     return results
@@ -195,18 +197,18 @@ class Table:
         rows: list[MicroResult] = []
         for (name, parameters), group in self._groups.items():
             known = [one for one in self._variants if one in group.values or one in self._skipped]
-            for variant in known or list(group.values):
-                rows.append(
-                    MicroResult(
-                        name=name,
-                        variant=variant,
-                        unit=group.unit,
-                        better=group.better,
-                        values=() if variant in self._skipped else tuple(group.values[variant]),
-                        parameters={**dict(parameters), "cores": str(self._cores)},
-                        skipped=self._skipped.get(variant),
-                    )
+            rows.extend(
+                MicroResult(
+                    name=name,
+                    variant=variant,
+                    unit=group.unit,
+                    better=group.better,
+                    values=() if variant in self._skipped else tuple(group.values[variant]),
+                    parameters={**dict(parameters), "cores": str(self._cores)},
+                    skipped=self._skipped.get(variant),
                 )
+                for variant in known or group.values
+            )
         return tuple(rows)
 
 

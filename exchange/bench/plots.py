@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from exchange.bench.histogram import decode, value_at_percentile_ns
+from exchange.bench.histogram import decode, values_at_percentiles_ns
 from exchange.bench.results import LoadPoint, ProfileResult
 from exchange.bench.summary import (
     FEWEST_SAMPLES_BEYOND,
@@ -181,7 +181,7 @@ def percentile_curve(points: Sequence[LoadPoint]) -> tuple[npt.NDArray[np.float6
     fewest = min(int(counts.sum()) for counts in all_counts)
     odds = np.logspace(0, np.log10(max(fewest / FEWEST_SAMPLES_BEYOND, 2.0)), 160)
     percents = np.maximum(100.0 * (1.0 - 1.0 / odds), 1e-9)
-    rounds = np.array([[value_at_percentile_ns(counts, one) for one in percents] for counts in all_counts])
+    rounds = np.array([values_at_percentiles_ns(counts, percents.tolist()) for counts in all_counts])
     return odds, np.median(rounds, axis=0), rounds.min(axis=0), rounds.max(axis=0)
 
 

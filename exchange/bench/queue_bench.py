@@ -1,9 +1,10 @@
 """``exchange bench queue``: what a record costs on its way from one thread to another, queue by queue.
 
 Two threads on two cores. *Throughput*: one pushes 64-byte records as fast as the queue takes them, in singles (one
-push, and so one publication, for each) or in batches; the other polls, and checks in every record the word that says which
-one it must be: a queue that loses, doubles or swaps records is not faster, it is left out and named. *Round trip*: one record
-in flight, through one queue to the other thread and back through another; the median and the 99th percentile.
+push, and so one publication, for each) or in batches; the other polls, and checks in every record the word that says
+which one it must be: a queue that loses, doubles or swaps records is not faster, it is left out and named. *Round
+trip*: one record in flight, through one queue to the other thread and back through another; the median and the 99th
+percentile.
 
 Plain-Python queues are driven by the same loops, interpreted. Slow queues carry fewer records, so that no
 measurement lasts much longer than the others.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exchange.bench.micro import (
     Cores,
@@ -45,7 +47,8 @@ from exchange.native import (
     view_bytes,
     yield_core,
 )
-from exchange.queues import (
+from exchange.queues import build_queue
+from exchange.queues.config import (
     DisruptorQueueConfig,
     LockedQueueConfig,
     MpscQueueConfig,
@@ -53,7 +56,6 @@ from exchange.queues import (
     QueueConfig,
     SpscQueueConfig,
     UserQueueConfig,
-    build_queue,
 )
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
 
@@ -234,16 +236,19 @@ class _Bench:
         started_ns, ended_ns = run_pinned(
             [
                 (self._cores.first, lambda: push(route.producer, self._source, count, batch, stop, yields)),
-                (self._cores.second, lambda: poll(route.consumer, self._out, count, stop, yields, self._findings)),
+                (
+                    self._cores.second,
+                    lambda: poll(route.consumer, self._out, count, stop, yields, self._findings),
+                ),
             ],
             stop,
         )
         arrived, wrong = load_int64(self._findings), load_int64(self._findings + 8)
         if wrong or arrived != count:
             raise ValueError(f"of {count} records {arrived} arrived, {wrong} of them not in their turn")
-        return count / ((ended_ns - started_ns) / 1e9)
+        return float(count / ((ended_ns - started_ns) / 1e9))
 
-    def _return_trips(self, ways: tuple[_Route, _Route], count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _return_trips(self, ways: tuple[_Route, _Route], count: int) -> NDArray[np.float64]:
         """Send ``count`` records there and back, one at a time; returns the nanoseconds each took.
 
         Raises:
@@ -251,14 +256,24 @@ class _Bench:
             ValueError: another record came back than was sent.
         """
         there, back = ways
-        ask_body, answer_body = _body(ask, there.producer, back.consumer), _body(answer, there.consumer, back.producer)
+        ask_body, answer_body = (
+            _body(ask, there.producer, back.consumer),
+            _body(answer, there.consumer, back.producer),
+        )
         stop, yields = self._stop, self._cores.must_yield
         (elapsed_ns, cycles, wrong), _ = run_pinned(
             [
                 (
                     self._cores.first,
                     lambda: ask_body(
-                        there.producer, back.consumer, self._source, self._out, count, self._samples, stop, yields
+                        there.producer,
+                        back.consumer,
+                        self._source,
+                        self._out,
+                        count,
+                        self._samples,
+                        stop,
+                        yields,
                     ),
                 ),
                 (
@@ -270,8 +285,9 @@ class _Bench:
         )
         if wrong:
             raise ValueError(f"{wrong} of {count} records that came back were not the ones that were sent")
-        samples = np.frombuffer(view_bytes(self._samples, count * 8), np.int64)
-        return samples * (elapsed_ns / cycles)
+        samples_cycles = np.frombuffer(view_bytes(self._samples, count * 8), np.int64)
+        samples_ns: NDArray[np.float64] = samples_cycles * (elapsed_ns / cycles)
+        return samples_ns
 
 
 def _clamp(records: float) -> int:

@@ -39,7 +39,7 @@ from exchange.bench.results import (
 from exchange.errors import UserError
 from exchange.flow import Flow
 from exchange.flow.pacing import poisson
-from exchange.settings import Settings, to_dict, warnings
+from exchange.settings import Settings, thread_layout, to_dict, warnings
 
 COMMON_LOAD_FRACTION: Final = 0.5
 """The load that all profiles are offered alike, as a part of the slowest one's rehearsed throughput."""
@@ -215,7 +215,7 @@ class _Bench:
             for one in measured
         )
         for one in measured:
-            for text in warnings(one.settings, cores):
+            for text in (*warnings(one.settings, cores), *_shared_shards(one.settings, cores)):
                 self._warn(f"{one.settings.name}: {text}")
         return BenchResult(
             kind="profiles",
@@ -250,6 +250,18 @@ def describe_flow(flow: Flow) -> FlowDescription:
     seed = flow.notes.get("seed")
     notes = tuple(f"{key.replace('_', ' ')}: {count:,}" for key, count in flow.notes.items() if key != "seed")
     return FlowDescription(flow.name, flow.description, len(flow.commands), len(flow.symbols), seed, notes)
+
+
+def _shared_shards(settings: Settings, cores: int) -> list[str]:
+    """Say where sharding cannot pay, because shards take turns on one core."""
+    threads = [[agent for agent in thread if agent.startswith("shard.")] for thread in thread_layout(settings, cores)]
+    crowded = [shards for shards in threads if len(shards) > 1]
+    if not crowded:
+        return []
+    return [
+        f"{' and '.join(crowded[0])} share a thread (this machine has {cores} cores for us): here sharding costs "
+        "the routing and gains nothing; it needs a core for each shard"
+    ]
 
 
 def _sum_by_key(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -127,6 +127,17 @@ def summarize_profiles(result: BenchResult) -> list[ProfileSummary]:
     return summaries
 
 
+def indistinguishable(result: BenchResult, name: str) -> list[str]:
+    """Return the profiles whose throughput these rounds cannot tell from that of profile ``name``.
+
+    With a single round nothing can be told from anything, and the list is empty: there is no interval to
+    judge by.
+    """
+    rates = {profile.name: _rates(profile) for profile in result.profiles if profile.saturation_rounds}
+    ratios = {other: paired_ratio(rates[other], rates[name]) for other in rates if other != name}
+    return [other for other, ratio in ratios.items() if ratio and ratio.low is not None and not ratio.differs]
+
+
 def digest_states(result: BenchResult) -> dict[str, DigestState]:
     """Return for each profile whether its final books equal those of the first profile that ran."""
     ran = [profile for profile in result.profiles if profile.saturation_rounds]

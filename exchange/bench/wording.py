@@ -20,6 +20,7 @@ from exchange.bench.summary import (
     MicroRow,
     ProfileSummary,
     common_load,
+    indistinguishable,
     latency_at,
     micro_groups,
     summarize_profiles,
@@ -177,6 +178,9 @@ def _profile_verdict(result: BenchResult) -> list[str]:
     if best.to_first is not None:
         sentence += f", {three_digits(best.to_first.ratio)} times {ran[0].profile.name}"
         sentence += f" (interval {interval(best.to_first)})" if best.to_first.low is not None else ""
+    level = indistinguishable(result, best.profile.name)
+    if level:
+        sentence += f"; these rounds cannot tell it from {_listed(level)}"
     return [sentence + ".", *_step_findings(ran), *_latency_findings(result, ran, best), *findings]
 
 

@@ -47,7 +47,10 @@ def find_id(book: LadderBook, symbol_id: int, order_id: int) -> tuple[int, int]:
         if link == NO_LINK:
             return NO_LINK, slot
         order = address_of_link(book, link)
-        if likely(load_int64(order + ORDER_ID) == order_id) and load_uint16(order + ORDER_SYMBOL) == symbol_id:
+        if (
+            likely(load_int64(order + ORDER_ID) == order_id)
+            and load_uint16(order + ORDER_SYMBOL) == symbol_id
+        ):
             return link, slot
         slot = (slot + 1) & _mask(book)
 

@@ -90,7 +90,9 @@ def write_rejected(event: int, command: int, reason: int) -> int:
     )
     quantity = quantity_word(load_uint32(command + QUANTITY), 0, load_uint8(command + KIND))
     order_id, other_order_id = load_int64(command + ORDER_ID), load_int64(command + OTHER_ORDER_ID)
-    return write_event(event, command, head, order_id, other_order_id, load_int64(command + PRICE), quantity, 0)
+    return write_event(
+        event, command, head, order_id, other_order_id, load_int64(command + PRICE), quantity, 0
+    )
 
 
 @inlined

@@ -105,7 +105,9 @@ class NaiveBook:
     def apply(self, command: Command) -> list[Event]:
         """Apply one command and tell what happened."""
         match command.kind:
-            case CommandKind.NEW | CommandKind.CANCEL | CommandKind.REPLACE if command.symbol_id >= len(self.symbols):
+            case CommandKind.NEW | CommandKind.CANCEL | CommandKind.REPLACE if command.symbol_id >= len(
+                self.symbols
+            ):
                 return [_rejected(command, Reason.UNKNOWN_SYMBOL)]
             case CommandKind.NEW:
                 return self._new(command)
@@ -231,7 +233,9 @@ class NaiveBook:
             price = opposite.best_price()
             if price is None:
                 break
-            if limit_ticks is not None and (price > limit_ticks if taker.side == BUY else price < limit_ticks):
+            if limit_ticks is not None and (
+                price > limit_ticks if taker.side == BUY else price < limit_ticks
+            ):
                 break
             maker = opposite.levels[price][0]
             quantity = min(maker.quantity_lots, taker.quantity_lots)
@@ -345,7 +349,9 @@ def _canceled(command: Command, order: RestingOrder, quantity_lots: int, reason:
 def _apply_commands(book: NaiveBook, commands_address: int, count: int, events_address: int) -> int:
     block = string_at(commands_address, count * RECORD_BYTES)
     events = [event for fields in COMMAND_STRUCT.iter_unpack(block) for event in book.apply(Command(*fields))]
-    memmove(events_address, b"".join([EVENT_STRUCT.pack(*event) for event in events]), len(events) * RECORD_BYTES)
+    memmove(
+        events_address, b"".join([EVENT_STRUCT.pack(*event) for event in events]), len(events) * RECORD_BYTES
+    )
     return len(events)
 
 

@@ -96,12 +96,14 @@ def read_level_one(path: str) -> NDArray[np.int64]:
         UserError: it cannot be read; a line is not a multiple of four integers.
     """
     source = open_source(path)
-    text = bytes(source.data).decode("ascii", "replace")
+    lines = bytes(source.data).decode("ascii", "replace").split()
+    if not lines:
+        raise _wrong_columns(source, 0)
     try:
-        rows = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.int64, ndmin=2, comments=None)
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2, comments=None)
     except ValueError as error:
         raise UserError(f"{path}: not a LOBSTER order book file: {error}") from None
-    if rows.shape[1] % _COLUMNS_PER_LEVEL or rows.size == 0:
+    if rows.shape[1] % _COLUMNS_PER_LEVEL:
         raise _wrong_columns(source, rows.shape[1])
     return np.ascontiguousarray(rows[:, _LOBSTER_ORDER])
 

@@ -107,7 +107,10 @@ def open_source(path: str, *, allow_truncated: bool = False) -> Source:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if head != GZIP_MAGIC:
         return Source(path, np.frombuffer(packed, np.uint8))
-    data = np.frombuffer(unpack_gzip(path, packed, allow_truncated=allow_truncated), np.uint8)
+    unpacked = unpack_gzip(path, packed, allow_truncated=allow_truncated)
+    if not unpacked:
+        raise UserError(f"{path}: byte 0 of the unpacked data: the file is empty")
+    data = np.frombuffer(unpacked, np.uint8)
     data.flags.writeable = False  # as a mapped file is, so that each kernel is compiled once
     return Source(path, data, is_packed=True)
 
@@ -151,7 +154,7 @@ def read_recording(source: Source, config: RecordedConfig) -> Recording:
     Raises:
         UserError: neither format; cut or corrupt.
     """
-    first = int(source.data[0]) if len(source.data) else 0
+    first = int(source.data[0])
     if chr(first).isdigit():
         from exchange.flow.lobster import read_lobster
 

@@ -117,7 +117,7 @@ def uncounted[F: Callable[..., Any]](function: F) -> F:
 @inlined
 def draw_word(market: Any) -> Any:
     """64 random bits."""
-    state = add_wrapping(market.words[RANDOM], _WEYL)
+    state = add_wrapping(int(market.words[RANDOM]), _WEYL)
     market.words[RANDOM] = state
     mixed = multiply_wrapping(state ^ shift_right_logical(state, 30), _MIX_1)
     mixed = multiply_wrapping(mixed ^ shift_right_logical(mixed, 27), _MIX_2)

@@ -347,7 +347,7 @@ def _leave_line(row: int, twin: Any) -> None:
 
 @inlined
 def _bucket_of(key: int, buckets: int) -> Any:
-    return shift_right_logical(multiply_wrapping(key, _GOLDEN_RATIO), 32) & (buckets - 1)
+    return shift_right_logical(multiply_wrapping(int(key), _GOLDEN_RATIO), 32) & (buckets - 1)
 
 
 @kernel

@@ -13,8 +13,8 @@ things have to hold on a machine that reorders (x86 would forgive us, the compil
 
 * no word may become visible before the odd number is: a *release fence* after it, which no later store passes;
 * the even number may not become visible before the words: a *release store*;
-* the second look at the number may not happen before the words are read: an *acquire fence* before it. An acquire *load*
-  would be wrong there: it holds back what comes after it, not what comes before.
+* the second look at the number may not happen before the words are read: an *acquire fence* before it. An acquire
+  *load* would be wrong there: it holds back what comes after it, not what comes before.
 
 Sources: Boehm 2012, "Can seqlocks get along with programming language memory models?" (MSPC 2012, figure 6 for the
 reader); Lameter 2005, "Effective synchronization on Linux/NUMA systems".

@@ -88,13 +88,17 @@ class Arena:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
-            raise UserError(f"shared memory {name!r} exists already; remove {path} if no one uses it") from error
+            raise UserError(
+                f"shared memory {name!r} exists already; remove {path} if no one uses it"
+            ) from error
         try:
             os.posix_fallocate(descriptor, 0, capacity_bytes)
             mapping = mmap.mmap(descriptor, capacity_bytes)
         except OSError as error:
             path.unlink()
-            raise UserError(f"shared memory {name!r}: no room for {capacity_bytes} bytes in /dev/shm") from error
+            raise UserError(
+                f"shared memory {name!r}: no room for {capacity_bytes} bytes in /dev/shm"
+            ) from error
         finally:
             os.close(descriptor)
         return cls(mapping, capacity_bytes, mmap.PAGESIZE, name)
@@ -109,7 +113,9 @@ class Arena:
         try:
             descriptor = os.open(_shared_path(name), os.O_RDWR)
         except FileNotFoundError as error:
-            raise UserError(f"shared memory {name!r} does not exist; is the process that makes it up?") from error
+            raise UserError(
+                f"shared memory {name!r} does not exist; is the process that makes it up?"
+            ) from error
         try:
             capacity_bytes = os.fstat(descriptor).st_size
             return cls(mmap.mmap(descriptor, capacity_bytes), capacity_bytes, mmap.PAGESIZE, name)
@@ -128,7 +134,9 @@ class Arena:
         """
         offset = (self._used_bytes + alignment - 1) & -alignment
         if offset + size_bytes > self.capacity_bytes:
-            raise MemoryError(f"arena of {self.capacity_bytes} bytes is {offset + size_bytes} bytes too short")
+            raise MemoryError(
+                f"arena of {self.capacity_bytes} bytes is {offset + size_bytes} bytes too short"
+            )
         self._used_bytes = offset + size_bytes
         return self.address + offset
 

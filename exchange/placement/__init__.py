@@ -15,9 +15,9 @@ Importing this package is cheap: hwloc is loaded when a topology is first read.
 import os
 import threading
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Annotated, assert_never
 
-import msgspec
+from msgspec import Meta, Struct
 
 from exchange.errors import UserError
 from exchange.placement.protocol import Assignment, Placement, Plan, ThreadDescription
@@ -40,21 +40,20 @@ __all__ = [
 ]
 
 
-class NonePlacement(msgspec.Struct, frozen=True, tag_field="kind", tag="none", forbid_unknown_fields=True):
-    """``kind = "none"``: the operating system decides."""
+class NonePlacement(Struct, frozen=True, tag_field="kind", tag="none", forbid_unknown_fields=True):
+    """Every thread is left to the operating system, which may move it at any time."""
 
 
-class PinnedPlacement(
-    msgspec.Struct, frozen=True, tag_field="kind", tag="pinned", forbid_unknown_fields=True
-):
-    """``kind = "pinned"``: one processing unit for each thread.
+class PinnedPlacement(Struct, frozen=True, tag_field="kind", tag="pinned", forbid_unknown_fields=True):
+    """Every thread is bound to one processing unit, chosen from the machine's topology."""
 
-    ``reserve_os_core`` keeps a core free of busy-spinning threads where there is one to spare;
-    ``avoid_smt_siblings`` false lets two threads share a core's two halves even where whole cores are free.
-    """
-
-    reserve_os_core: bool = True
-    avoid_smt_siblings: bool = True
+    reserve_os_core: Annotated[
+        bool, Meta(description="keep one core free of busy-spinning threads where there is one to spare")
+    ] = True
+    avoid_smt_siblings: Annotated[
+        bool,
+        Meta(description="give each thread a whole core as far as the cores go; false fills both halves"),
+    ] = True
 
 
 type PlacementConfig = NonePlacement | PinnedPlacement

@@ -260,9 +260,11 @@ def explain_plan(seating: Seating, reserve_os_core: bool) -> tuple[tuple[str, ..
         warnings.append(crowded)
     if seating.os_core is not None:
         units = format_cpu_list(unit.os_index for unit in seating.os_core.processing_units)
+        guests = [thread.name for thread in seating.on_core(seating.os_core)]
         notes.append(
             f"core {seating.os_core.index} (processing unit {units}) is kept for the OS, its interrupts and "
             "the exchange's own Python threads"
+            + (f"; there too, asleep when idle: {_names(guests)}" if guests else "")
         )
     elif reserve_os_core and spinning:
         spinners = count_noun(len(spinning), "busy-spinning thread")

@@ -10,7 +10,6 @@ Sources: Lamport 1983; Giacomoni, Moseley and Vachharajani 2008 ("FastForward") 
 
 from typing import NamedTuple
 
-from exchange.messages import RECORD_BYTES
 from exchange.native import (
     copy_record,
     implements,

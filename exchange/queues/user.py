@@ -1,7 +1,7 @@
 """A queue from a file outside the package: ``kind = "file:./my_queue.py:MyQueue"``.
 
-The file is ordinary Python that imports what it needs from ``exchange``; ``docs/layers/queues.md`` and the first tutorial
-show one. Its class is called with ``capacity_slots, producers, consumers`` and has the methods of
+The file is ordinary Python that imports what it needs from ``exchange``; ``docs/layers/queues.md`` and the first
+tutorial show one. Its class is called with ``capacity_slots, producers, consumers`` and has the methods of
 :class:`exchange.queues.protocol.Queue`; the three operations are supplied with ``@implements``.
 
 Everything that can be missing is looked for here, before a thread starts, and named. The file takes part in the
@@ -33,7 +33,9 @@ def load_user_queue(config: UserQueueConfig, producers: int, consumers: int) -> 
     queue_class = getattr(_import_file(path), config.name, None)
     if not isinstance(queue_class, type):
         raise UserError(f"{where}: it has no class {config.name!r}; kind is 'file:PATH:CLASS'")
-    missing = [name for name in ("producer", "consumer", "back_pressure_count") if not hasattr(queue_class, name)]
+    missing = [
+        name for name in ("producer", "consumer", "back_pressure_count") if not hasattr(queue_class, name)
+    ]
     if missing:
         raise UserError(f"{where}: class {config.name} lacks the method(s) {', '.join(missing)}")
     try:

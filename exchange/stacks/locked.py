@@ -32,7 +32,11 @@ class LockedStack(StackOwner):
     VARIANT = "locked"
 
     def __init__(
-        self, capacity: int, filled: bool = False, arena: Arena | None = None, huge_pages: HugePages = "advise"
+        self,
+        capacity: int,
+        filled: bool = False,
+        arena: Arena | None = None,
+        huge_pages: HugePages = "advise",
     ) -> None:
         super().__init__(capacity, filled, arena, huge_pages)
         if self.is_new:

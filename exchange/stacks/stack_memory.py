@@ -47,7 +47,11 @@ class StackOwner:
     VARIANT: ClassVar[str]
 
     def __init__(
-        self, capacity: int, filled: bool = False, arena: Arena | None = None, huge_pages: HugePages = "advise"
+        self,
+        capacity: int,
+        filled: bool = False,
+        arena: Arena | None = None,
+        huge_pages: HugePages = "advise",
     ) -> None:
         if not 1 <= capacity <= CAPACITY_MAX:
             raise UserError(f"stack {self.VARIANT!r}: capacity = {capacity}: must be 1 to {CAPACITY_MAX}")

@@ -39,7 +39,9 @@ def trades(events: list[Event]) -> list[tuple[int, int, int]]:
 
 def test_an_accepted_order_rests_and_its_event_repeats_its_fields(make_book: MakeBook) -> None:
     book = make_book(symbol_count=3)
-    order = new(11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, reserved=6)
+    order = new(
+        11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, reserved=6
+    )
     accepted = Event(
         EventKind.ACCEPTED,
         side=SELL,
@@ -86,7 +88,13 @@ def test_a_trade_names_both_orders_and_prints_at_the_resting_price(make_book: Ma
 def test_best_price_trades_first_and_at_one_price_the_earliest(make_book: MakeBook, side: int) -> None:
     book = make_book()
     better = 1 if side == BUY else -1
-    for order_id, price_ticks in [(1, 100), (2, 100 + better), (3, 100), (4, 100 + better), (5, 100 - better)]:
+    for order_id, price_ticks in [
+        (1, 100),
+        (2, 100 + better),
+        (3, 100),
+        (4, 100 + better),
+        (5, 100 - better),
+    ]:
         book.apply(new(order_id, side, price_ticks, 1))
     events = book.apply(new(9, 1 - side, 100 - better, 5))
     assert [maker for maker, _, _ in trades(events)] == [2, 4, 1, 3, 5]
@@ -170,7 +178,10 @@ def test_match_numbers_count_the_trades_of_all_symbols_from_one(make_book: MakeB
     book = make_book(symbol_count=2)
     book.apply(new(1, SELL, 10, 1), new(2, SELL, 10, 1), new(1, SELL, 10, 9, symbol_id=1))
     events = book.apply(
-        new(7, BUY, 10, 2), new(8, BUY, 10, 1, symbol_id=1), new(9, BUY, 10, 0), new(8, BUY, 10, 1, symbol_id=1)
+        new(7, BUY, 10, 2),
+        new(8, BUY, 10, 1, symbol_id=1),
+        new(9, BUY, 10, 0),
+        new(8, BUY, 10, 1, symbol_id=1),
     )
     assert [event.match_number for event in events if event.kind == EventKind.EXECUTED] == [1, 2, 3, 4]
     assert all(event.match_number == 0 for event in events if event.kind != EventKind.EXECUTED)
@@ -194,7 +205,9 @@ def test_a_cancel_takes_the_asked_lots_or_all(make_book: MakeBook, asked: int, t
             timestamp_ns=3000,
         )
     ]
-    assert [(order.order_id, order.quantity_lots) for order in book.orders()] == [(1, left)] * (left > 0) + [(2, 3)]
+    assert [(order.order_id, order.quantity_lots) for order in book.orders()] == [(1, left)] * (left > 0) + [
+        (2, 3)
+    ]
     assert book.top() == (1, [100, left + 3, 0, 0])
 
 
@@ -221,7 +234,9 @@ def test_replace_with_no_more_quantity_at_the_same_price_keeps_its_place(make_bo
     assert [maker for maker, _, _ in trades(book.apply(new(3, SELL, 100, 9)))] == [10, 2]
 
 
-@pytest.mark.parametrize(("price_ticks", "quantity_lots", "order"), [(100, 6, [2, 1]), (99, 5, [2, 1]), (101, 5, [1, 2])])
+@pytest.mark.parametrize(
+    ("price_ticks", "quantity_lots", "order"), [(100, 6, [2, 1]), (99, 5, [2, 1]), (101, 5, [1, 2])]
+)
 def test_replace_with_more_quantity_or_another_price_goes_to_the_end_of_its_level(
     make_book: MakeBook, price_ticks: int, quantity_lots: int, order: list[int]
 ) -> None:
@@ -272,13 +287,25 @@ def test_a_replaced_order_is_known_by_its_new_id_only(make_book: MakeBook) -> No
         book.apply(replace(old_id, new_id, price_ticks, 5))
         assert book.ids() == [new_id]
         assert book.apply(cancel(old_id))[0].reason == Reason.UNKNOWN_ORDER
-    assert kinds(book.apply(new(2, BUY, 100, 1), new(3, BUY, 100, 1), cancel(1))) == ["ACCEPTED", "ACCEPTED", "CANCELED"]
+    assert kinds(book.apply(new(2, BUY, 100, 1), new(3, BUY, 100, 1), cancel(1))) == [
+        "ACCEPTED",
+        "ACCEPTED",
+        "CANCELED",
+    ]
 
 
 def test_mass_cancel_goes_by_symbol_then_side_then_priority(make_book: MakeBook) -> None:
     book = make_book(symbol_count=3, price_max_ticks=10**9)
     for order_id, (symbol_id, side, price_ticks) in enumerate(
-        [(2, SELL, 900), (0, BUY, 5), (2, BUY, 10), (0, BUY, 50_000), (0, SELL, 10**9), (0, BUY, 5), (0, SELL, 60_000)]
+        [
+            (2, SELL, 900),
+            (0, BUY, 5),
+            (2, BUY, 10),
+            (0, BUY, 50_000),
+            (0, SELL, 10**9),
+            (0, BUY, 5),
+            (0, SELL, 60_000),
+        ]
     ):
         book.apply(new(order_id, side, price_ticks, order_id + 1, symbol_id=symbol_id, session_id=7))
     book.apply(new(90, BUY, 5, 1, session_id=8), new(91, SELL, 10**9, 1, session_id=8))
@@ -360,7 +387,9 @@ def test_any_64_bit_pattern_is_an_order_id(make_book: MakeBook) -> None:
     assert (book.ids(0), book.ids(1)) == ([2**62], EXTREME_IDS)
 
 
-@pytest.mark.parametrize(("low", "high"), [(1, 2**36 - 1), (1, 1), (77, 77), (1, 64), (1, 65), (500, 4596), (2**36 - 2, 2**36 - 1)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(1, 2**36 - 1), (1, 1), (77, 77), (1, 64), (1, 65), (500, 4596), (2**36 - 2, 2**36 - 1)]
+)
 def test_the_edges_of_the_band_are_ordinary_prices(make_book: MakeBook, low: int, high: int) -> None:
     book = make_book(price_min_ticks=low, price_max_ticks=high)
     assert trades(book.apply(new(1, BUY, low, 1), new(2, SELL, low, 1))) == [(1, low, 1)]
@@ -405,7 +434,9 @@ def test_exported_orders_build_the_same_book_again(make_book: MakeBook) -> None:
     for order_id, price_ticks in enumerate(prices):
         for symbol_id in (0, 1):
             side = BUY if price_ticks < 1000 else SELL
-            book.apply(new(order_id, side, price_ticks, order_id + 1, symbol_id=symbol_id, session_id=order_id % 3))
+            book.apply(
+                new(order_id, side, price_ticks, order_id + 1, symbol_id=symbol_id, session_id=order_id % 3)
+            )
     book.apply(replace(1, 50, 9, 100, session_id=1), cancel(4, 2, session_id=1), cancel(3))
     for symbol_id in (0, 1):
         again.apply(*book.orders(symbol_id))
@@ -428,7 +459,8 @@ def test_exported_orders_stand_in_priority_order(make_book: MakeBook) -> None:
     orders = book.orders()
     assert len(orders) == book.live_order_count() == 60
     ranks = [
-        (order.side, -order.price_ticks if order.side == BUY else order.price_ticks, order.order_id) for order in orders
+        (order.side, -order.price_ticks if order.side == BUY else order.price_ticks, order.order_id)
+        for order in orders
     ]
     assert all(before < after for before, after in pairwise(ranks))
 

@@ -39,7 +39,10 @@ def refusal(book: BookDriver, command: Command) -> Reason:
         command_kind=command.kind,
         timestamp_ns=1000 * book.sequence,
     )
-    assert before == ([book.orders(symbol_id) for symbol_id in range(book.symbol_count)], book.live_order_count())
+    assert before == (
+        [book.orders(symbol_id) for symbol_id in range(book.symbol_count)],
+        book.live_order_count(),
+    )
     return Reason(event.reason)
 
 
@@ -51,7 +54,9 @@ def test_every_byte_that_is_no_command_kind_is_refused(make_book: MakeBook) -> N
     book = make_book()
     book.apply(new(1, BUY, 100, 5))
     for kind in invalid_bytes({int(kind) for kind in CommandKind}):
-        everything_wrong = Command(kind, side=9, time_in_force=8, order_type=7, symbol_id=44, order_id=1, session_id=3)
+        everything_wrong = Command(
+            kind, side=9, time_in_force=8, order_type=7, symbol_id=44, order_id=1, session_id=3
+        )
         assert refusal(book, everything_wrong) == Reason.UNKNOWN_COMMAND
         assert refusal(book, new(2, BUY, 100, 5)._replace(kind=kind)) == Reason.UNKNOWN_COMMAND
 
@@ -86,7 +91,12 @@ def test_those_bytes_do_not_matter_to_other_commands(make_book: MakeBook, field:
     book = make_book()
     book.apply(new(1, BUY, 100, 5))
     for byte in range(256):
-        for command in [replace(1, 1, 100, 5), cancel(1, 1), replace(1, 1, 100, 5), mass_cancel(session_id=4)]:
+        for command in [
+            replace(1, 1, 100, 5),
+            cancel(1, 1),
+            replace(1, 1, 100, 5),
+            mass_cancel(session_id=4),
+        ]:
             (event,) = book.apply(command._replace(**{field: byte}))
             assert event.kind != EventKind.REJECTED
             assert (event.side, event.time_in_force) == (BUY, 0), "told by the order, not by the command"
@@ -117,7 +127,11 @@ def test_prices_out_of_the_band_are_refused(make_book: MakeBook, price_ticks: in
 def test_an_id_that_lives_in_the_symbol_is_refused(make_book: MakeBook) -> None:
     book = make_book(symbol_count=2)
     book.apply(new(1, BUY, 100, 5, session_id=1), new(2, SELL, 200, 5, session_id=2))
-    for command in [new(1, BUY, 100, 5), new(1, SELL, 90, 1, session_id=2, **IOC), new(2, SELL, 0, 1, **MARKET)]:
+    for command in [
+        new(1, BUY, 100, 5),
+        new(1, SELL, 90, 1, session_id=2, **IOC),
+        new(2, SELL, 0, 1, **MARKET),
+    ]:
         assert refusal(book, command) == Reason.DUPLICATE_ORDER_ID
     assert refusal(book, replace(1, 2, 100, 5, session_id=1)) == Reason.DUPLICATE_ORDER_ID
     assert book.apply(new(1, BUY, 100, 5, symbol_id=1))[0].kind == EventKind.ACCEPTED
@@ -157,10 +171,15 @@ def test_a_full_book_refuses_orders_that_may_rest_and_no_others(make_book: MakeB
     book = make_book(symbol_count=2, capacity_orders=3)
     book.apply(new(1, BUY, 100, 5), new(2, SELL, 200, 5), new(1, BUY, 100, 5, symbol_id=1))
     assert refusal(book, new(3, BUY, 100, 5)) == Reason.BOOK_FULL
-    assert refusal(book, new(2, BUY, 100, 5, symbol_id=1)) == Reason.BOOK_FULL, "capacity is of all symbols together"
+    assert refusal(book, new(2, BUY, 100, 5, symbol_id=1)) == Reason.BOOK_FULL, (
+        "capacity is of all symbols together"
+    )
     assert refusal(book, new(3, BUY, 200, 5)) == Reason.BOOK_FULL, "even though it would trade at once"
     assert [event.kind for event in book.apply(replace(1, 3, 101, 50))] == [EventKind.REPLACED]
-    assert [event.kind for event in book.apply(new(4, BUY, 150, 5, **IOC))] == [EventKind.ACCEPTED, EventKind.CANCELED]
+    assert [event.kind for event in book.apply(new(4, BUY, 150, 5, **IOC))] == [
+        EventKind.ACCEPTED,
+        EventKind.CANCELED,
+    ]
     book.apply(new(4, BUY, 200, 5, **MARKET))
     assert book.apply(new(4, BUY, 100, 5))[0].kind == EventKind.ACCEPTED
     assert refusal(book, new(5, BUY, 100, 5)) == Reason.BOOK_FULL

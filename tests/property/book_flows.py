@@ -43,7 +43,9 @@ def regime_of_seed(random: np.random.Generator) -> Regime:
     spacing_ticks = int(random.choice(SPACINGS_TICKS))
     price_count = int(random.choice([1, 2, 5, 20, 200]))
     spread_steps = int(random.choice([0, price_count // 2, price_count - 1, price_count, price_count]))
-    width = min((price_count + spread_steps) * spacing_ticks + int(random.integers(0, 70)), PRICE_TICKS_MAX - 1)
+    width = min(
+        (price_count + spread_steps) * spacing_ticks + int(random.integers(0, 70)), PRICE_TICKS_MAX - 1
+    )
     price_min_ticks = int(random.choice([1, 1 + int(random.integers(0, 1000)), PRICE_TICKS_MAX - width]))
     narrow = random.random() < 0.5
     return Regime(

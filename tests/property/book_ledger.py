@@ -58,7 +58,12 @@ class Ledger:
                 assert answer.kind == EventKind.ACCEPTED
                 assert answer.order_id not in self.symbols[command.symbol_id]
                 taker = Entry(
-                    answer.order_id, answer.session_id, answer.side, answer.price_ticks, answer.quantity_lots, 0
+                    answer.order_id,
+                    answer.session_id,
+                    answer.side,
+                    answer.price_ticks,
+                    answer.quantity_lots,
+                    0,
                 )
                 may_rest = command.order_type == OrderType.LIMIT and command.time_in_force == TimeInForce.DAY
                 self._enter(command, taker, rest, may_rest)
@@ -86,7 +91,11 @@ class Ledger:
             assert event.kind == EventKind.EXECUTED
             maker = min((entry for entry in opposite.values() if entry.side != taker.side), key=Entry.rank)
             assert (event.other_order_id, event.other_session_id) == (maker.order_id, maker.session_id)
-            assert (event.order_id, event.session_id, event.side) == (taker.order_id, taker.session_id, taker.side)
+            assert (event.order_id, event.session_id, event.side) == (
+                taker.order_id,
+                taker.session_id,
+                taker.side,
+            )
             assert event.price_ticks == maker.price_ticks
             better = taker.price_ticks - maker.price_ticks
             assert not limited or (better if taker.side == BUY else -better) >= 0
@@ -132,7 +141,11 @@ class Ledger:
     def _cancel(self, event: Event, reason: Reason) -> None:
         entry = self.symbols[event.symbol_id][event.order_id]
         assert (event.kind, event.reason) == (EventKind.CANCELED, reason)
-        assert (event.side, event.session_id, event.price_ticks) == (entry.side, entry.session_id, entry.price_ticks)
+        assert (event.side, event.session_id, event.price_ticks) == (
+            entry.side,
+            entry.session_id,
+            entry.price_ticks,
+        )
         self._take(event.symbol_id, entry, event.quantity_lots)
 
     def _take(self, symbol_id: int, entry: Entry, quantity_lots: int) -> None:
@@ -149,9 +162,11 @@ class Ledger:
         """What a book exports is what its events have told; and the book is not crossed."""
         entries = self.by_priority(symbol_id)
         assert [
-            (order.side, order.price_ticks, order.order_id, order.quantity_lots, order.session_id) for order in orders
+            (order.side, order.price_ticks, order.order_id, order.quantity_lots, order.session_id)
+            for order in orders
         ] == [
-            (entry.side, entry.price_ticks, entry.order_id, entry.open_lots, entry.session_id) for entry in entries
+            (entry.side, entry.price_ticks, entry.order_id, entry.open_lots, entry.session_id)
+            for entry in entries
         ]
         present, words = 0, [0, 0, 0, 0]
         for side in (0, 1):

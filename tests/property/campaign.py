@@ -91,7 +91,8 @@ def compare_books(seed: int, command_count: int, tally: Tally) -> None:
 
 def _live_orders(naive: NaiveBook) -> NDArray[np.int64]:
     fields = [
-        (order.symbol_id, order.session_id, order.order_id, order.price_ticks) for order in naive.orders.values()
+        (order.symbol_id, order.session_id, order.order_id, order.price_ticks)
+        for order in naive.orders.values()
     ]
     return np.array(fields, np.int64).reshape(-1, 4)
 

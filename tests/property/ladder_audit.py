@@ -39,7 +39,11 @@ from exchange.native import load_int64, load_uint16, load_uint32, view_bytes
 
 
 LEVEL_DTYPE = np.dtype(
-    {"names": ["next", "previous", "quantity"], "formats": ["<u4", "<u4", "<i8"], "offsets": [NEXT, PREVIOUS, LEVEL_QUANTITY]}
+    {
+        "names": ["next", "previous", "quantity"],
+        "formats": ["<u4", "<u4", "<i8"],
+        "offsets": [NEXT, PREVIOUS, LEVEL_QUANTITY],
+    }
 )
 
 
@@ -86,7 +90,9 @@ def _audit_page(book: LadderBook, side_id: int, number: int, page: int, live: di
     """The keys of the page that have orders, whose links and symbols go into ``live``."""
     bits = load_int64(page_address(book, page) + OCCUPIED)
     assert bits != 0, "an empty page was not given back"
-    levels = np.frombuffer(view_bytes(address_of_link(book, link_of_level(book, page, 0)), 64 * 16), LEVEL_DTYPE)
+    levels = np.frombuffer(
+        view_bytes(address_of_link(book, link_of_level(book, page, 0)), 64 * 16), LEVEL_DTYPE
+    )
     links = link_of_level(book, page, 0) + np.arange(64)
     empty = levels["next"] == links
     assert (levels["previous"][empty] == links[empty]).all()
@@ -151,9 +157,7 @@ def _audit_summaries(book: LadderBook, pages: set[tuple[int, int]]) -> None:
             tag = (side_id << 4) + height
             expected[(tag, number >> (6 * height))] |= 1 << ((number >> (6 * (height - 1))) & 63)
     slots = _table(book.summaries, book.summary_hash_shift, 4)
-    found = {
-        (tag, number): bits & (2**64 - 1) for bits, number, tag, _ in slots[slots[:, 2] != 0].tolist()
-    }
+    found = {(tag, number): bits & (2**64 - 1) for bits, number, tag, _ in slots[slots[:, 2] != 0].tolist()}
     assert found == expected
     assert len(found) == np.count_nonzero(slots[:, 2]), "a summary stands twice in the hash table"
     assert not slots[slots[:, 2] == 0, 0].any(), "a free slot has bits"

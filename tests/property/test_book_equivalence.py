@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from exchange.book.id_index import find_id
 from exchange.book.ladder_memory import GOLDEN_RATIO
+from exchange.book.naive import NaiveBook, RestingOrder
 from exchange.messages import (
     ALL_SYMBOLS,
     COMMAND_STRUCT,
@@ -75,13 +76,21 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
-KINDS = [CommandKind.NEW] * 5 + [CommandKind.CANCEL] * 2 + [CommandKind.REPLACE] * 3 + [CommandKind.MASS_CANCEL, 0]
+KINDS = (
+    [CommandKind.NEW] * 5
+    + [CommandKind.CANCEL] * 2
+    + [CommandKind.REPLACE] * 3
+    + [CommandKind.MASS_CANCEL, 0]
+)
 MOSTLY_ZERO = [0, 0, 0, 0, 0, 0, 1]
 
 
 @st.composite
 def command_sequences(draw: st.DrawFn) -> tuple[World, list[Command]]:
-    """A world and some commands; all draws of a command are small numbers, so that examples shrink well."""
+    """A world and some commands; all draws of a command are small numbers, so that examples shrink well.
+
+    Most cancels and replaces are aimed at an order that lives by then, or they would nearly all miss.
+    """
     world = draw(worlds())
     last_price, last_symbol = len(world.prices) - 4, world.symbol_count - 1
     commands = st.builds(
@@ -92,20 +101,40 @@ def command_sequences(draw: st.DrawFn) -> tuple[World, list[Command]]:
         order_type=st.sampled_from([*MOSTLY_ZERO, 0, 0]),
         symbol_id=st.sampled_from([*range(world.symbol_count)] * 3 + [last_symbol + 1, ALL_SYMBOLS]),
         session_id=st.sampled_from([3, 3, 3, 4]),
+        sequence=st.just(0),
         order_id=st.sampled_from(world.ids),
         new_order_id=st.sampled_from(world.ids),
         price_ticks=st.integers(0, last_price).map(world.prices.__getitem__) | st.sampled_from(world.prices),
         quantity_lots=st.sampled_from([1, 2, 3, 5, 8, 100, 0, 2**32 - 1]),
-        sequence=st.just(0),
         reserved=st.just(5),
         tag=st.just(9),
         timestamp_ns=st.just(0),
     )
     length = draw(st.integers(1, 60))
-    sequence = draw(st.lists(commands, min_size=length, max_size=length))
-    return world, [
-        command._replace(sequence=number, timestamp_ns=10 * number) for number, command in enumerate(sequence, 1)
-    ]
+    aims = st.tuples(
+        st.integers(0, 5), st.sampled_from(["as drawn", "as drawn", "same quantity", "same price"])
+    )
+    drawn = draw(st.lists(st.tuples(commands, aims), min_size=length, max_size=length))
+    book = NaiveBook(world.symbol_count, world.capacity_orders, world.price_min_ticks, world.price_max_ticks)
+    sequence = []
+    for number, (command, (aim, keep)) in enumerate(drawn, 1):
+        aimed = aimed_at(command, list(book.orders.values()), aim, keep)
+        sequence.append(aimed._replace(sequence=number, timestamp_ns=10 * number))
+        book.apply(sequence[-1])
+    return world, sequence
+
+
+def aimed_at(command: Command, live: list[RestingOrder], aim: int, keep: str) -> Command:
+    """The command with the id, the owner and perhaps quantity or price of a live order; 0 aims at nothing."""
+    if aim == 0 or not live or command.kind not in (CommandKind.CANCEL, CommandKind.REPLACE):
+        return command
+    order = live[aim % len(live)]
+    command = command._replace(
+        symbol_id=order.symbol_id, session_id=order.session_id, order_id=order.order_id
+    )
+    if keep == "same quantity":
+        return command._replace(quantity_lots=order.quantity_lots)
+    return command._replace(price_ticks=order.price_ticks) if keep == "same price" else command
 
 
 def driver_of(kind: str, world: World) -> BookDriver:
@@ -118,7 +147,7 @@ def driver_of(kind: str, world: World) -> BookDriver:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(command_sequences())
 def test_books_and_ledger_agree_after_every_command(drawn: tuple[World, list[Command]]) -> None:
     world, commands = drawn
@@ -171,7 +200,10 @@ def test_exported_orders_rebuild_a_book_that_goes_on_alike(drawn: tuple[World, l
         for symbol_id in range(world.symbol_count):
             second.apply(*first.orders(symbol_id))
         first.sequence = second.sequence = half
-        left, right = ([event._replace(match_number=0) for event in book.apply(*commands[half:])] for book in (first, second))
+        left, right = (
+            [event._replace(match_number=0) for event in book.apply(*commands[half:])]
+            for book in (first, second)
+        )
         assert left == right
 
 
@@ -217,7 +249,9 @@ def test_the_ledger_notices_a_wrong_event() -> None:
     ]:
         copy = Ledger(1)
         copy.symbols = [{order_id: replace(entry) for order_id, entry in ledger.symbols[0].items()}]
-        wrong = [event._replace(**{field: value}) if at == index else event for index, event in enumerate(events)]
+        wrong = [
+            event._replace(**{field: value}) if at == index else event for index, event in enumerate(events)
+        ]
         with pytest.raises(AssertionError):
             follow_and_compare(copy, trade, wrong, book)
     follow_and_compare(ledger, trade, events, book)

@@ -19,7 +19,17 @@ from exchange.book.id_index import _home as id_home
 from exchange.book.ladder import LINKED_BYTES_MAX, Ladder
 from exchange.book.ladder_memory import GOLDEN_RATIO, LadderBook
 from exchange.errors import UserError
-from exchange.messages import BUY, COMMAND_DTYPE, EVENT_DTYPE, SELL, Command, CommandKind, EventKind, OrderType, Reason
+from exchange.messages import (
+    BUY,
+    COMMAND_DTYPE,
+    EVENT_DTYPE,
+    SELL,
+    Command,
+    CommandKind,
+    EventKind,
+    OrderType,
+    Reason,
+)
 from tests.book_driver import BookDriver, cancel, first_difference, mass_cancel, new, stamped
 from tests.property.campaign import run_campaign
 from tests.property.ladder_audit import audit_ladder
@@ -81,11 +91,19 @@ def test_a_full_book_of_lonely_orders_can_be_emptied_and_filled_again() -> None:
     spacing_ticks = PRICE_TICKS_MAX // capacity_orders
     rng = np.random.default_rng(5)
     fill = [
-        new(number, BUY if number < capacity_orders // 2 else SELL, 1 + number * spacing_ticks, 3, session_id=number % 2)
+        new(
+            number,
+            BUY if number < capacity_orders // 2 else SELL,
+            1 + number * spacing_ticks,
+            3,
+            session_id=number % 2,
+        )
         for number in rng.permutation(capacity_orders).tolist()
     ]
     too_many = [new(-1, BUY, 1, 1), new(-2, SELL, PRICE_TICKS_MAX, 1)]
-    some = [cancel(number, session_id=number % 2) for number in rng.permutation(capacity_orders)[:1000].tolist()]
+    some = [
+        cancel(number, session_id=number % 2) for number in rng.permutation(capacity_orders)[:1000].tolist()
+    ]
     end = [mass_cancel(session_id=0), mass_cancel(session_id=1)]
     flow = stamped([*fill, *too_many, *some, *fill, *too_many, *end, *fill, *too_many])
     events, ladder = agreed_events(flow, capacity_orders=capacity_orders, price_max_ticks=PRICE_TICKS_MAX)
@@ -156,14 +174,18 @@ def test_pages_and_summaries_that_all_hash_to_the_last_slot() -> None:
         numbers = np.arange(1 << 24, dtype=np.uint64)  # pages of bids, side 0: its tag adds nothing
         golden = np.uint64(GOLDEN_RATIO % 2**64)
         page_homes = numbers * golden >> np.uint64(book.page_hash_shift)
-        summary_homes = ((numbers >> np.uint64(6)) * golden + np.uint64(1)) * golden >> np.uint64(book.summary_hash_shift)
+        summary_homes = ((numbers >> np.uint64(6)) * golden + np.uint64(1)) * golden >> np.uint64(
+            book.summary_hash_shift
+        )
     last = page_homes.max(), summary_homes.max()
     chosen = numbers[(page_homes == last[0]) & (summary_homes == last[1])]
     assert len(chosen) >= capacity_orders
     rng = np.random.default_rng(8)
     commands: list[Command] = []
     for _ in range(30):
-        prices = (rng.choice(chosen, capacity_orders, replace=False).astype(np.int64) * 64 + 1 + rng.integers(0, 64)).tolist()
+        prices = (
+            rng.choice(chosen, capacity_orders, replace=False).astype(np.int64) * 64 + 1 + rng.integers(0, 64)
+        ).tolist()
         commands += [new(number, BUY, price, 1) for number, price in enumerate(prices)]
         commands.append(new(-1, SELL, 1, 15, time_in_force=1))
         commands += [cancel(number) for number in rng.permutation(capacity_orders).tolist()]
@@ -176,7 +198,9 @@ def test_memory_is_reserved_for_the_largest_book_that_the_settings_allow() -> No
 
 
 def test_more_orders_than_links_can_reach_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"^book\.capacity_orders = 67108864: .* 64 GiB; lower .* narrow the price band$"):
+    with pytest.raises(
+        UserError, match=r"^book\.capacity_orders = 67108864: .* 64 GiB; lower .* narrow the price band$"
+    ):
         Ladder(1, 1 << 26, 1, PRICE_TICKS_MAX)
 
 
@@ -193,7 +217,9 @@ def test_a_system_that_refuses_the_address_space_is_reported_in_one_line() -> No
         "try: build_book(LadderBookConfig(capacity_orders=1 << 24), 1)\n"
         "except UserError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.startswith("book.capacity_orders = 16777216: the system refuses ")
     assert done.stdout.count("\n") == 1
 

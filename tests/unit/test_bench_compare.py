@@ -109,7 +109,7 @@ def test_different_hosts_are_refused_naming_what_differs():
     ) as refused:
         compare_results(result(), other, names=("A.json", "B.json"))
     assert "load" not in str(refused.value)
-    assert "--allow-different-hosts" in str(refused.value)
+    assert "--different-hosts" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -151,7 +151,7 @@ def test_a_missing_field_is_refused_naming_it(result):
         from_json(json.dumps(raw).encode(), "A.json")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b'{"schema_version": "\xff"}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b'{"schema_version": 1, "kind": "\xff"}'])
 def test_what_is_no_json_is_refused_on_one_line(data):
     with pytest.raises(UserError, match=r"^A.json: not JSON: [^\n]+$"):
         from_json(data, "A.json")

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exchange.bench.statistics import (
@@ -45,6 +45,7 @@ def test_rounds_that_are_no_numbers_are_refused(values):
         spread(values)
 
 
+@settings(deadline=None)
 @given(ROUNDS)
 def test_a_spread_is_in_order_and_within_the_rounds(values):
     found = spread(values)
@@ -94,6 +95,7 @@ def test_few_rounds_claim_no_more_than_they_can(rounds, confidence):
     assert found.confidence == confidence
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_the_interval_encloses_the_ratio_and_stays_within_the_rounds(pairs):
     baseline, candidate = unzip(pairs)
@@ -106,6 +108,7 @@ def test_the_interval_encloses_the_ratio_and_stays_within_the_rounds(pairs):
         assert found.ratio * (1 - 1e-9) <= found.high <= max(ratios) * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_the_order_of_rounds_does_not_matter(pairs, random):
     shuffled = list(pairs)
@@ -113,12 +116,14 @@ def test_the_order_of_rounds_does_not_matter(pairs, random):
     assert paired_ratio(*unzip(pairs)) == paired_ratio(*unzip(shuffled))
 
 
+@settings(deadline=None)
 @given(PAIRS, st.sampled_from([0.25, 2.0, 1024.0]))
 def test_the_unit_of_the_values_does_not_matter(pairs, factor):
     scaled = [(factor * one, factor * other) for one, other in pairs]
     assert paired_ratio(*unzip(pairs)) == paired_ratio(*unzip(scaled))
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_swapping_the_sides_gives_the_reciprocal(pairs):
     assume(len(pairs) % 2 == 1 and len(pairs) < FEWEST_TO_BOOTSTRAP)
@@ -146,6 +151,7 @@ def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says(rounds):
     assert abs(hits / trials - confidence) < 0.06
 
 
+@settings(deadline=None)
 @given(ROUNDS, ROUNDS)
 def test_independent_ratio_is_the_ratio_of_medians_within_its_interval(before, after):
     found = independent_ratio(before, after)

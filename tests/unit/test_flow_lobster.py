@@ -164,7 +164,7 @@ def test_gzip_is_recognised_by_content(read):
 def test_a_wrong_line_is_named_with_line_and_byte(read, line, complaint):
     good = "1.0,1,1,10,50,1\n"
     with pytest.raises(UserError) as error:
-        read(f"{good}{line}\n{good}")
+        read(f"{good}{line}\n3.0,1,2,10,50,1\n")
     assert complaint in str(error.value)
     assert "XYZ_2012-06-21" in str(error.value)
     assert f"byte {len(good)}" in str(error.value)

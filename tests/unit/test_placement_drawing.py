@@ -30,15 +30,7 @@ THREADS = (
 )
 SMALL = "pack:1 [numa(memory=4GiB)] l3:1(size=8MiB) l2:4(size=1MiB) core:1 pu:2"
 LARGE = "pack:2 [numa(memory=64GiB)] l3:1(size=32MiB) l2:16(size=1MiB) core:1 pu:2"
-
-
-def svg_texts(svg: str) -> list[str]:
-    root = ElementTree.fromstring(svg)
-    return [node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}text")]
-
-
-def test_the_text_is_this_for_a_small_machine() -> None:
-    expected = """\
+SMALL_DRAWING = """\
 synthetic "pack:1 [numa(memory=4GiB)] l3:1(size=8MiB) l2:4(size=1MiB) core:1 pu:2"
 1 socket, 1 NUMA node, 4 cores, 8 processing units
 each core has L2 1 MB to itself
@@ -59,7 +51,15 @@ note: planned for a machine that is not this one: nothing will be bound
 note: core 0 (processing unit 0-1) is kept for the OS, its interrupts and the exchange's own Python
       threads
 """
-    assert topology_report(SMALL, THREADS[:3], PinnedPlacement()) == expected
+
+
+def svg_texts(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return [node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_text_is_this_for_a_small_machine() -> None:
+    assert topology_report(SMALL, THREADS[:3], PinnedPlacement()) == SMALL_DRAWING
 
 
 def test_long_runs_of_empty_cores_are_folded() -> None:

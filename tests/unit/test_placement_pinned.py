@@ -127,6 +127,24 @@ def test_threads_stay_under_the_first_cache_that_holds_them_all() -> None:
     assert "shares L3 with ingress and egress" in chosen.assignment_of("shard.0").reason
 
 
+def test_a_small_cache_group_in_a_small_node_beats_a_large_node() -> None:
+    # Node 0 has caches of 3 + 3 usable cores, node 1 has 4 + 0: only there do four threads share one cache.
+    topology = with_units(
+        read_synthetic("pack:2 [numa] l3:2 core:4 pu:1"), {0, 4, 12, 13, 14, 15}, is_allowed=False
+    )
+    chosen = pinned(topology, PIPELINE, reserve_os_core=False)
+    assert set(cores(chosen).values()) == {8, 9, 10, 11}
+
+
+def test_one_small_node_beats_two_nodes_of_a_large_socket() -> None:
+    # Socket 0 has nodes of 3 + 3 usable cores, socket 1 has 4 + 0; no cache holds four.
+    topology = with_units(
+        read_synthetic("pack:2 node:2 l3:2 core:2 pu:1"), {0, 4, 12, 13, 14, 15}, is_allowed=False
+    )
+    chosen = pinned(topology, PIPELINE, reserve_os_core=False)
+    assert {found.memory_node for found in chosen.assignments} == {2}
+
+
 def test_threads_that_need_two_caches_stay_in_one_numa_node() -> None:
     chosen = pinned("pack:2 [numa] l3:2 core:4 pu:1", (INGRESS, EGRESS, *SHARDS[:4]))
     assert {found.memory_node for found in chosen.assignments} == {0}
@@ -178,6 +196,24 @@ def test_fast_cores_alone_are_used_where_they_suffice() -> None:
     assert set(cores(pinned(topology, PIPELINE)).values()) == {4, 5, 6, 7}
 
 
+def test_fast_cores_under_two_caches_beat_slow_ones_under_one() -> None:
+    topology = with_fast_cores(read_synthetic("pack:1 l3:3 core:4 pu:1"), {1, 2, 5, 6})
+    assert set(cores(pinned(topology, PIPELINE)).values()) == {1, 2, 5, 6}
+
+
+def test_a_thread_without_a_place_joins_a_gateway_and_not_a_shard_even_on_a_better_core() -> None:
+    topology = with_fast_cores(read_synthetic("node:1 core:2 pu:2"), {0})
+    chosen = pinned(topology, (INGRESS, SHARDS[0], EGRESS))
+    assert cores(chosen) == {"shard.0": 0, "ingress": 1, "egress": 1}
+
+
+def test_a_thread_that_must_share_a_unit_shares_it_with_no_shard() -> None:
+    chosen = pinned("node:1 core:2 pu:2", (*PIPELINE, LOAD))
+    shared = chosen.assignment_of("load generator").processing_unit
+    assert shared is not None
+    assert chosen.threads_on(shared) in (("ingress", "load generator"), ("egress", "load generator"))
+
+
 def test_closed_processing_units_are_not_used() -> None:
     topology = with_units(read_synthetic("pack:1 core:4 pu:2"), {0, 1, 2, 4, 5}, is_allowed=False)
     chosen = pinned(topology, (SHARDS[0], INGRESS))
@@ -193,6 +229,23 @@ def test_threads_that_sleep_gather_where_no_thread_spins() -> None:
     assert chosen.warnings == ()
     assert "it sleeps when idle" in chosen.assignment_of("ingress").reason
     assert "the OS's core" in chosen.assignment_of("ingress").reason
+    assert any("there too, asleep when idle: ingress and egress" in note for note in chosen.notes)
+
+
+def test_sleeping_threads_pile_up_rather_than_disturb_a_spinning_one() -> None:
+    chosen = pinned("node:1 core:2 pu:1", (SHARDS[0], asleep(INGRESS), asleep(EGRESS), asleep(LOAD)))
+    assert chosen.threads_on(1) == ("shard.0",)
+
+
+def test_a_sleeping_thread_avoids_the_sibling_of_a_spinning_one() -> None:
+    topology = with_units(read_synthetic("node:1 core:2 pu:2"), {0, 1}, is_isolated=True)
+    chosen = pinned(topology, (LOAD, asleep(INGRESS), asleep(EGRESS)))
+    assert units(chosen) == {"load generator": 0, "ingress": 2, "egress": 3}
+
+
+def test_siblings_of_spinning_threads_are_filled_evenly() -> None:
+    chosen = pinned("node:1 core:2 pu:4", (SHARDS[0], SHARDS[1], asleep(INGRESS), asleep(EGRESS)))
+    assert cores(chosen)["ingress"] != cores(chosen)["egress"]
 
 
 def test_a_sleeping_thread_beside_a_spinning_one_is_warned_about() -> None:

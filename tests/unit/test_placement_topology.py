@@ -92,6 +92,12 @@ def test_a_machine_without_cores_gets_one_for_each_processing_unit() -> None:
     assert [core.processing_units[0].os_index for core in read_synthetic("pu:3").cores] == [0, 1, 2]
 
 
+def test_a_core_with_two_memories_is_near_the_first() -> None:
+    topology = read_synthetic("pack:1 [numa(memory=64GiB)] [numa(memory=16GiB)] core:2 pu:1")
+    assert [node.processing_units for node in topology.numa_nodes] == [(0, 1), (0, 1)]
+    assert [core.numa_node for core in topology.cores] == [0, 0]
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "core:2", "pu:0", "node:2 core:-1 pu:2", "core:2 pu:2 pu:2", "pack:2 pu"]
 )

@@ -101,8 +101,16 @@ def check_memory_orders(queue_file: Path) -> None:
         probe(handle, record)
         (code,) = probe.inspect_llvm().values()
         for order, stands_for, pattern in (
-            ("acquire", "sees what the other thread published", r"\b(acquire|acq_rel|seq_cst)\b|@pthread_mutex_lock\b"),
-            ("release", "publishes what this thread wrote", r"\b(release|acq_rel|seq_cst)\b|@pthread_mutex_unlock\b"),
+            (
+                "acquire",
+                "sees what the other thread published",
+                r"\b(acquire|acq_rel|seq_cst)\b|@pthread_mutex_lock\b",
+            ),
+            (
+                "release",
+                "publishes what this thread wrote",
+                r"\b(release|acq_rel|seq_cst)\b|@pthread_mutex_unlock\b",
+            ),
         ):
             check(
                 re.search(pattern, code) is not None,
@@ -195,7 +203,11 @@ def torture(queue_file: Path, capacity_slots: int, records: int) -> None:
             fault = load_int64(words + FAULT)
             numbers = {"polled": load_int64(words + POLLED), "found": load_int64(words + FOUND)}
             where = f"ring of {capacity_slots} slots, {pushed} records pushed: "
-            text = FAULTS[fault] if fault else f"nothing moved for {STUCK_SECONDS:.0f} s; {{polled}} records had come out"
+            text = (
+                FAULTS[fault]
+                if fault
+                else f"nothing moved for {STUCK_SECONDS:.0f} s; {{polled}} records had come out"
+            )
             raise CheckFailed(where + text.format(**numbers))
         time.sleep(0.002)
 
@@ -213,7 +225,9 @@ def digest_of(settings: Settings, commands: Any, symbol_count: int) -> str:
             if transport.word(ANSWERS) != answers:
                 answers, seen_at = transport.word(ANSWERS), time.monotonic()
             if time.monotonic() - seen_at > STUCK_SECONDS:
-                raise CheckFailed(f"{settings.name}: {answers} of {expected} commands were answered, then nothing came")
+                raise CheckFailed(
+                    f"{settings.name}: {answers} of {expected} commands were answered, then nothing came"
+                )
             time.sleep(0.001)
     return exchange.digest()
 
@@ -236,8 +250,12 @@ def check_digest(queue_file: Path, commands_count: int) -> None:
 def main() -> int:
     """All looks in order; 0 if the queue is right, 1 if not."""
     parser = argparse.ArgumentParser(description="Is the queue right?")
-    parser.add_argument("queue_file", nargs="?", type=Path, default=HERE / "my_queue.py", help="default: my_queue.py")
-    parser.add_argument("--records", type=int, default=2_000_000, help="records through each ring of the torture")
+    parser.add_argument(
+        "queue_file", nargs="?", type=Path, default=HERE / "my_queue.py", help="default: my_queue.py"
+    )
+    parser.add_argument(
+        "--records", type=int, default=2_000_000, help="records through each ring of the torture"
+    )
     parser.add_argument("--commands", type=int, default=300_000, help="commands through each exchange")
     options = parser.parse_args()
     queue_file = options.queue_file.resolve()

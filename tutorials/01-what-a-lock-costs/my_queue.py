@@ -25,7 +25,7 @@ from exchange.native import (
     store_int64,
 )
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
-from exchange.queues.ring_memory import HEAD, MUTEX, RECORD_SHIFT, REFUSED, SLOTS, TAIL, RingOwner
+from exchange.queues.ring_memory import HEAD, MUTEX, RECORD_SHIFT, SLOTS, TAIL, RingOwner, count_refusal
 
 
 class MyRing(NamedTuple):
@@ -71,7 +71,7 @@ def _try_push_batch(producer: MyRing, records_address: int, count: int) -> int:
         copy_record(slot_address(producer, tail + index), records_address + (index << RECORD_SHIFT))
     store_int64(ring + TAIL, tail + pushed)
     if pushed < count:
-        store_int64(ring + REFUSED, load_int64(ring + REFUSED) + 1)
+        count_refusal(ring)
     mutex_unlock(ring + MUTEX)
     return pushed
 

@@ -32,7 +32,16 @@ from exchange.native import (
     store_release,
 )
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
-from exchange.queues.ring_memory import HEAD, HEAD_SEEN, RECORD_SHIFT, REFUSED, SLOTS, TAIL, TAIL_SEEN, RingOwner
+from exchange.queues.ring_memory import (
+    HEAD,
+    HEAD_SEEN,
+    RECORD_SHIFT,
+    SLOTS,
+    TAIL,
+    TAIL_SEEN,
+    RingOwner,
+    count_refusal,
+)
 
 
 class MyRing(NamedTuple):
@@ -77,7 +86,7 @@ def _try_push_batch(producer: MyRing, records_address: int, count: int) -> int:
         copy_record(slot_address(producer, tail + index), records_address + (index << RECORD_SHIFT))
     store_release(ring + TAIL, tail + pushed)
     if pushed < count:
-        store_int64(ring + REFUSED, load_int64(ring + REFUSED) + 1)
+        count_refusal(ring)
     return pushed
 
 
