@@ -10,7 +10,6 @@ order in which commands meet them, and nowhere else does code ask which variant 
 owns memory is held by :class:`Exchange`, because agents hold plain addresses.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -20,10 +19,10 @@ from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
-from exchange.placement import ThreadDescription, load_topology
+from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
-from exchange.settings import BusySpinIdle, Settings, agent_names, thread_layout
+from exchange.settings import ParkIdle, Settings, agent_names, thread_layout
 
 Progress = Callable[[str], None]
 """Told what is being done ("compiling thread shard.0"), for people who wait."""
@@ -65,10 +64,9 @@ class Exchange:
         ]
         self._egress_memory = EgressMemory(settings.shards.batch_commands)
         agents = dict(zip(agent_names(settings), self._build_agents(), strict=True))
-        layout = thread_layout(settings, len(os.sched_getaffinity(0)))
-        spins = isinstance(settings.idle, BusySpinIdle)
-        described = [ThreadDescription("+".join(names), names, spins) for names in layout]
-        self.plan: Final = plan_placement(load_topology(None), described, settings.placement)
+        machine = load_topology(None)
+        described = describe_threads(settings, machine)
+        self.plan: Final = plan_placement(machine, described, settings.placement)
         idle = build_idle(settings.idle)
         self.threads: Final = ThreadGroup(
             [
@@ -144,6 +142,13 @@ class Exchange:
     def book_of(self, symbol_id: int) -> Any:
         """The state of the book that holds a symbol."""
         return self._books[self.shard_of_symbol[symbol_id]].state
+
+
+def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:
+    """The threads that an exchange with these settings has on a machine, as the placement wants to know them."""
+    layout = thread_layout(settings, len(machine.usable_cores))
+    never_sleeps = not isinstance(settings.idle, ParkIdle)
+    return [ThreadDescription("+".join(names), names, never_sleeps) for names in layout]
 
 
 def lanes_of(commands: Any, lanes: int) -> list[Any]:

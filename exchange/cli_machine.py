@@ -1,5 +1,6 @@
 """``exchange topology`` and ``exchange doctor``: what this machine is, and what it can run."""
 
+import json
 from pathlib import Path
 
 import click
@@ -23,26 +24,26 @@ def topology(
     overrides: tuple[str, ...],
 ) -> None:
     """Show the machine, where the threads of PROFILE [default: pinned] would run, and why."""
-    import msgspec
-
-    from exchange.placement import ThreadDescription, load_topology, plan
-    from exchange.placement.drawing import draw_svg, draw_text
-    from exchange.settings import BusySpinIdle, load_profile, thread_layout
+    from exchange.assembly import describe_threads
+    from exchange.placement import load_topology, plan
+    from exchange.placement.drawing import draw_text, topology_record, write_svg
+    from exchange.settings import load_profile
 
     if synthetic is not None and xml is not None:
         raise UserError("--synthetic and --xml: give one of them")
     settings = load_profile(profile, overrides)
     machine = load_topology(synthetic if xml is None else str(xml))
-    spins = isinstance(settings.idle, BusySpinIdle)
-    layout = thread_layout(settings, len(machine.usable_cores))
-    threads = [ThreadDescription("+".join(names), names, spins) for names in layout]
-    planned = plan(machine, threads, settings.placement)
-    click.echo(draw_text(machine, planned))
+    threads = describe_threads(settings, machine)
+    click.echo(draw_text(machine, plan(machine, threads, settings.placement)))
     if svg is not None:
-        svg.write_text(draw_svg(machine, planned))
+        write_svg(svg, machine, threads, settings.placement)
         click.echo(f"drawing: {svg}")
     if json_path is not None:
-        json_path.write_bytes(msgspec.json.format(msgspec.json.encode({"topology": machine, "plan": planned})))
+        record = json.dumps(topology_record(machine, threads, settings.placement), indent=1)
+        try:
+            json_path.write_text(record + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {json_path}: {error.strerror}") from error
         click.echo(f"plan: {json_path}")
 
 

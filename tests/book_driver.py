@@ -14,7 +14,6 @@ from exchange.book import build_book
 from exchange.book.config import BookConfig, LadderBookConfig, NaiveBookConfig
 from exchange.book.protocol import apply_commands, events_bound, export_orders, live_order_count, top_of_book
 from exchange.messages import (
-    BUY,
     COMMAND_DTYPE,
     COMMAND_STRUCT,
     EVENT_DTYPE,

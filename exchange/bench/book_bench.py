@@ -1,7 +1,7 @@
 """``exchange bench book``: what a command costs in a book alone, variant by variant.
 
 One thread on one core applies a prepared flow of one symbol; commands come from memory and events go to memory, as
-between two rings, but nobody waits for them. What is left of a run of the whole exchange is queues, sequence and threads.
+between two rings, but nobody waits for them. What a run of the whole exchange takes longer is queues, sequence, threads.
 
 The same flow is applied in batches of several sizes: a batch pays once for the call and lets the book look ahead. Each
 measurement has a fresh book, whose first commands are not timed: they bring its memory into being. A plain-Python
@@ -39,8 +39,8 @@ COMPARED_COMMANDS: Final = 5_000
 class BookBenchPlan(NamedTuple):
     """How much to measure.
 
-    ``commands`` are timed in each measurement of a compiled book, ``interpreted_commands`` of a plain-Python one; before
-    them come ``warmup_commands`` that are not. ``batches``: how many commands one call applies.
+    ``commands`` are timed in each measurement of a compiled book, ``interpreted_commands`` of a plain-Python one;
+    before them come ``warmup_commands`` that are not. ``batches``: how many commands one call applies.
     """
 
     commands: int = 2_000_000

@@ -241,40 +241,27 @@ def _ceiling_ns(profiles: Sequence[ProfileResult]) -> float:
 
 def _load_line(panel: Axes, profile: ProfileResult, series: int, name: str, ceiling_ns: float) -> None:
     """Draw one profile: solid and filled where it kept up, dotted and hollow where it fell behind."""
-    drawn = []
+    loads: list[float] = []
+    medians: list[float] = []
+    kept_up: list[bool] = []
+    ends: list[tuple[float, float]] = []
     for load in offered_loads(profile):
         summary = latency_at(profile, load)
         value = summary.percentiles_ns[name] if summary is not None else None
-        if summary is not None and value is not None:
-            behind = summary.rounds_behind > 0
-            median = min(value.median, ceiling_ns) if behind else value.median
-            drawn.append((load, median, value.minimum, value.maximum, behind))
-    if not drawn:
-        return
+        if summary is None or value is None:
+            continue
+        kept_up.append(summary.rounds_behind == 0)
+        loads.append(load)
+        medians.append(value.median if kept_up[-1] else min(value.median, ceiling_ns))
+        ends.append((value.minimum, value.maximum))
     tint, marker = colour(series), _MARKERS[series % len(_MARKERS)]
-    kept = [point for point in drawn if not point[4]]
-    fell = kept[-1:] + [point for point in drawn if point[4]]
-    panel.plot([one[0] for one in fell], [one[1] for one in fell], ":", color=tint, linewidth=1.6)
-    hollow = [point for point in drawn if point[4]]
-    panel.plot(
-        [one[0] for one in hollow],
-        [one[1] for one in hollow],
-        marker,
-        markerfacecolor=_PAPER,
-        color=tint,
-        markeredgewidth=1.6,
-    )
-    panel.plot(
-        [one[0] for one in kept], [one[1] for one in kept], marker=marker, color=tint, label=profile.name
-    )
-    panel.fill_between(
-        [one[0] for one in kept],
-        [one[2] for one in kept],
-        [one[3] for one in kept],
-        color=tint,
-        alpha=0.14,
-        linewidth=0,
-    )
+    solid = np.where(kept_up, medians, np.nan)
+    hollow = np.where(kept_up, np.nan, medians)
+    low, high = (np.where(kept_up, [one[side] for one in ends], np.nan) for side in (0, 1))
+    panel.plot(loads, medians, ":", color=tint, linewidth=1.4)
+    panel.plot(loads, hollow, marker, color=tint, markerfacecolor=_PAPER, markeredgewidth=1.6)
+    panel.plot(loads, solid, marker=marker, color=tint, label=profile.name if any(kept_up) else None)
+    panel.fill_between(loads, low, high, color=tint, alpha=0.14, linewidth=0)
 
 
 def _log_axes(panel: Axes, horizontal: _Format, vertical: _Format) -> None:

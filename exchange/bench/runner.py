@@ -15,7 +15,6 @@ Rounds are interleaved (A B C, A B C, ...): when the machine becomes slower for 
 ratios within a round survive. Figures are medians over rounds.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,6 +38,7 @@ from exchange.bench.results import (
 from exchange.errors import UserError
 from exchange.flow import Flow
 from exchange.flow.pacing import poisson
+from exchange.placement import load_topology
 from exchange.settings import Settings, thread_layout, to_dict, warnings
 
 COMMON_LOAD_FRACTION: Final = 0.5
@@ -202,7 +202,7 @@ class _Bench:
     def result(self, measured: Sequence[_Profile], command_line: str) -> BenchResult:
         """Everything that was measured, with the machine and the flow that it was measured on."""
         host = describe_host()
-        cores = len(os.sched_getaffinity(0))
+        cores = len(load_topology(None).usable_cores)
         profiles = tuple(
             ProfileResult(
                 name=one.settings.name,

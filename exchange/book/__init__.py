@@ -4,7 +4,7 @@
 variant    what it is                                     what it trades
 ========== ============================================== ==================================================
 naive      dict of prices, deque of orders, plain Python  reads like the rules; the oracle of all others
-ladder     flat memory, 32-bit links, bitmaps; compiled   some fifty times faster; reads like a data structure
+ladder     flat memory, 32-bit links, bitmaps; compiled   a hundred times faster and more; a data structure
 ========== ============================================== ==================================================
 
 The rules, which all variants follow to the byte, stand in :mod:`exchange.book.protocol`; the settings in

@@ -1,7 +1,7 @@
 """The ladder book: owner of its memory, and the questions that can be asked of it between batches.
 
-The steps that apply commands are in ``ladder_matching.py``, the layout in ``ladder_memory.py``. The owner sizes every pool for
-the worst case that the settings allow, so that nothing can run out but the one bound that the rules name
+The steps that apply commands are in ``ladder_matching.py``, the layout in ``ladder_memory.py``. The owner sizes every
+pool for the worst case that the settings allow, so that nothing can run out but the one bound that the rules name
 (``capacity_orders``). Address space is taken for all of it; memory only for what is touched.
 """
 
@@ -132,7 +132,8 @@ class Ladder:
 def _most_nodes(side_count: int, last_page_number: int, capacity_orders: int) -> list[int]:
     """How many pages, and summaries of height 1, 2 ..., there can be at once.
 
-    Each stands for at least one order, and none exists twice, so they are at most as many as orders, and as the band has.
+    Each stands for at least one order and none exists twice, so there are at most as many as orders, and as the
+    band has.
     """
     nodes = [min(capacity_orders, side_count * (last_page_number + 1))]
     while last_page_number > 0 or len(nodes) == 1:

@@ -37,7 +37,6 @@ from exchange.book.ladder_memory import (
 from exchange.book.price_pages import find_page, page_address
 from exchange.native import load_int64, load_uint16, load_uint32, view_bytes
 
-
 LEVEL_DTYPE = np.dtype(
     {
         "names": ["next", "previous", "quantity"],

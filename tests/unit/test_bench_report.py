@@ -168,3 +168,4 @@ def test_a_percentile_curve_rises_and_ends_where_samples_run_out(result):
 
 def test_figures_do_not_part_from_their_units_at_a_line_end():
     assert prose("12.3 µs & 5 %") == "12.3\N{NO-BREAK SPACE}µs &amp; 5\N{NO-BREAK SPACE}%"
+    assert prose("<1.5 – 2.5>") == '&lt;<span class="whole">1.5 – 2.5</span>&gt;'

@@ -26,7 +26,9 @@ def directory(name: str, locate: int) -> bytes:
     return block("R", name.ljust(8).encode(), locate)
 
 
-def add(order: int, side: str, shares: int, price: int, locate: int = 1, time_ns: int = 1_000, letter: str = "A") -> bytes:
+def add(
+    order: int, side: str, shares: int, price: int, locate: int = 1, time_ns: int = 1_000, letter: str = "A"
+) -> bytes:
     body = pack(">QcI8sI", order, side.encode(), shares, b"STOCK%-3d" % locate, price)
     return block(letter, body, locate, time_ns)
 
@@ -120,14 +122,24 @@ def test_what_the_book_does_not_see_is_counted(read):
 
 def test_symbols_are_numbered_in_the_order_of_their_locates_if_they_have_orders(read):
     flow = read(
-        directory("ZED", 5), directory("IDLE", 3), directory("ANT", 9), add(1, "B", 1, 1, 9), add(2, "B", 1, 1, 5)
+        directory("ZED", 5),
+        directory("IDLE", 3),
+        directory("ANT", 9),
+        add(1, "B", 1, 1, 9),
+        add(2, "B", 1, 1, 5),
     )
     assert flow.symbols == ("ZED", "ANT")
     assert flow.commands["symbol_id"].tolist() == [1, 0]
 
 
 def test_one_symbol_can_be_chosen(read):
-    blocks = (directory("ZED", 5), directory("ANT", 9), add(1, "B", 1, 1, 9), add(2, "B", 1, 1, 5), trade(7, 5))
+    blocks = (
+        directory("ZED", 5),
+        directory("ANT", 9),
+        add(1, "B", 1, 1, 9),
+        add(2, "B", 1, 1, 5),
+        trade(7, 5),
+    )
     flow = read(*blocks, symbol="ANT")
     assert flow.symbols == ("ANT",)
     assert told(flow) == [(NEW, BUY, 0, 1, 0, 1, 1)]
@@ -141,7 +153,9 @@ def test_a_symbol_without_directory_message_is_named_by_its_orders(read):
 
 
 def test_records_of_unknown_orders_are_left_out_and_counted(read):
-    flow = read(delete(3), executed(3, 1), cancel(3, 1), replace(3, 4, 1, 1), add(5, "B", 1, 1), add(5, "B", 1, 1))
+    flow = read(
+        delete(3), executed(3, 1), cancel(3, 1), replace(3, 4, 1, 1), add(5, "B", 1, 1), add(5, "B", 1, 1)
+    )
     assert len(flow.commands) == 1
     assert flow.notes["records_at_odds"] == 5
 
@@ -207,7 +221,13 @@ def test_a_cut_file_can_be_read_as_far_as_it_goes(read):
 
 
 def test_all_message_types_of_the_specification_have_their_length():
-    letters = dict(zip("SRHYLVWKJhAFECXDUPQBINO", [12, 39, 25, 20, 26, 35, 12, 28, 35, 21, 36, 40, 31, 36, 23, 19, 35, 44, 40, 19, 50, 20, 48], strict=True))
+    letters = dict(
+        zip(
+            "SRHYLVWKJhAFECXDUPQBINO",
+            [12, 39, 25, 20, 26, 35, 12, 28, 35, 21, 36, 40, 31, 36, 23, 19, 35, 44, 40, 19, 50, 20, 48],
+            strict=True,
+        )
+    )
     assert letters == MESSAGE_BYTES
 
 

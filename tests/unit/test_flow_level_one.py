@@ -74,14 +74,17 @@ def test_the_agreement_is_that_of_a_longest_common_subsequence(compare, seed):
     """Against a plain dynamic programme: the best over all beginnings of the file of 2 x common - lengths."""
     random = np.random.default_rng(seed)
     pool = [A, B, C, D, E]
+    ours, theirs = ([A] + [pool[k] for k in random.integers(0, 5, random.integers(1, 14))] for _ in range(2))
     ours, theirs = (
-        [A] + [pool[k] for k in random.integers(0, 5, random.integers(1, 14))] for _ in range(2)
+        [s for s, before in zip(states, [None, *states], strict=False) if s != before]
+        for states in (ours, theirs)
     )
-    ours, theirs = ([s for s, before in zip(states, [None, *states], strict=False) if s != before] for states in (ours, theirs))
     common = np.zeros((len(ours) + 1, len(theirs) + 1), int)
     for i, mine in enumerate(ours):
         for j, other in enumerate(theirs):
-            common[i + 1, j + 1] = common[i, j] + 1 if mine == other else max(common[i, j + 1], common[i + 1, j])
+            common[i + 1, j + 1] = (
+                common[i, j] + 1 if mine == other else max(common[i, j + 1], common[i + 1, j])
+            )
     edits = len(ours) + np.arange(len(theirs) + 1) - 2 * common[-1]
     best = edits.min()
     assert compare(ours, theirs).equal in {int(common[-1, j]) for j in np.flatnonzero(edits == best)}
@@ -110,7 +113,9 @@ def test_the_first_level_of_a_deeper_file_is_read(tmp_path: Path):
     assert read_level_one(str(path)).tolist() == [[101, 20, 201, 7], [101, 20, 201, 8]]
 
 
-@pytest.mark.parametrize("text", ["1,2,3\n", "1,2,3,x\n", "1,2,3,4\n1,2,3\n", "\n", "1,2,3,99999999999999999999999\n"])
+@pytest.mark.parametrize(
+    "text", ["1,2,3\n", "1,2,3,x\n", "1,2,3,4\n1,2,3\n", "\n", "1,2,3,99999999999999999999999\n"]
+)
 def test_other_files_are_refused(tmp_path: Path, text):
     path = tmp_path / "orderbook_1.csv"
     path.write_text(text)

@@ -18,7 +18,9 @@ FIELDS = ("kind", "side", "order_id", "price_ticks", "quantity_lots", "timestamp
 def read(tmp_path: Path):
     """Write the text to a file of LOBSTER's naming and read it."""
 
-    def reader(text: str | bytes, name: str = "XYZ_2012-06-21_34200000_37800000_message_10.csv", **options) -> Flow:
+    def reader(
+        text: str | bytes, name: str = "XYZ_2012-06-21_34200000_37800000_message_10.csv", **options
+    ) -> Flow:
         path = tmp_path / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return load_flow(str(path), **options)
@@ -88,7 +90,9 @@ def test_times_are_exact_to_the_nanosecond(read, written, nanoseconds):
 
 def test_a_missing_submission_stands_where_its_id_places_it(read):
     """Order 15 was never submitted; ids rise with time, so it came between 10 and 20."""
-    flow = read("1.0,1,10,1,50,1\n2.0,1,20,1,51,1\n3.0,1,12,1,52,1\n4.0,2,15,30,49,-1\n5.0,4,15,3,49,-1\n6.0,3,15,7,49,-1\n")
+    flow = read(
+        "1.0,1,10,1,50,1\n2.0,1,20,1,51,1\n3.0,1,12,1,52,1\n4.0,2,15,30,49,-1\n5.0,4,15,3,49,-1\n6.0,3,15,7,49,-1\n"
+    )
     assert flow.commands["order_id"][:4].tolist() == [10, 15, 20, 12]
     assert told(flow)[1] == (NEW, SELL, 15, 49, 40, 1_000_000_000)  # all that it loses, at order 20's time
     assert flow.notes["submissions_reconstructed"] == 1

@@ -18,7 +18,9 @@ LINES = b"1.0,1,7,100,50,1\n2.0,3,7,100,50,1\n"
 def test_a_file_that_is_neither_is_told_apart(tmp_path: Path):
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary")
-    with pytest.raises(UserError, match=r"byte 0: neither a LOBSTER .* nor an ITCH 5.0 file: it begins with b'Dear"):
+    with pytest.raises(
+        UserError, match=r"byte 0: neither a LOBSTER .* nor an ITCH 5.0 file: it begins with b'Dear"
+    ):
         load_flow(str(path))
 
 
@@ -129,7 +131,9 @@ def test_a_replaced_order_that_traded_in_the_engine_comes_back_whole():
 
 
 def test_an_execution_over_several_orders_counts_once():
-    _, _, counts = translate(records(*TWO, (ADD, 3, 10), (LESS, 1, 5), (LESS, 2, 5), (EXECUTE, 3, 10)), "flow")
+    _, _, counts = translate(
+        records(*TWO, (ADD, 3, 10), (LESS, 1, 5), (LESS, 2, 5), (EXECUTE, 3, 10)), "flow"
+    )
     assert counts["executions_of_another_order"] == 1
 
 

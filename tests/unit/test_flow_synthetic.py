@@ -11,7 +11,16 @@ import pytest
 from exchange.book.naive import NaiveBook
 from exchange.errors import UserError
 from exchange.flow import Flow, SyntheticConfig, load_flow
-from exchange.messages import BUY, COMMAND_STRUCT, Command, CommandKind, EventKind, OrderType, Reason, TimeInForce
+from exchange.messages import (
+    BUY,
+    COMMAND_STRUCT,
+    Command,
+    CommandKind,
+    EventKind,
+    OrderType,
+    Reason,
+    TimeInForce,
+)
 
 NEW, CANCEL, REPLACE = CommandKind.NEW, CommandKind.CANCEL, CommandKind.REPLACE
 DIGEST_OF_SEED_1 = "7bfea00aa6a87986"
@@ -53,7 +62,9 @@ def test_the_interpreted_kernels_write_the_same_commands():
         "print(hashlib.sha256(flow.commands.tobytes()).hexdigest()[:16])"
     )
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == DIGEST_OF_SEED_1
 
 
@@ -138,7 +149,13 @@ def lifetimes_of_bids(flow: Flow) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_lifetimes_have_the_median_and_the_tail_that_were_asked_for():
-    still = {"symbols": 1, "move_share": 0.0, "replace_share": 0.0, "partial_cancel_share": 0.0, "cancel_share": 1.0}
+    still = {
+        "symbols": 1,
+        "move_share": 0.0,
+        "replace_share": 0.0,
+        "partial_cancel_share": 0.0,
+        "cancel_share": 1.0,
+    }
     life_ns, depth = lifetimes_of_bids(make(commands=300_000, **still))
     assert np.median(life_ns) == pytest.approx(SyntheticConfig().median_lifetime_ns, rel=0.1)
     assert np.percentile(life_ns, 99) > 20 * np.median(life_ns)

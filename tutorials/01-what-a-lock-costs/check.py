@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from numba import njit
 
-from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.bench.player import play
 from exchange.errors import UserError
 from exchange.flow import load_flow
 from exchange.flow.config import SyntheticConfig
@@ -30,8 +31,7 @@ from exchange.native import Arena, kernel, load_acquire, load_int64, store_int64
 from exchange.queues import build_queue
 from exchange.queues.config import UserQueueConfig
 from exchange.queues.protocol import Queue, poll_batch, try_push, try_push_batch
-from exchange.settings import Settings, load_profile
-from exchange.transport.memory import ANSWERS, MemoryTransport
+from exchange.settings import load_profile
 
 HERE: Final = Path(__file__).resolve().parent
 BATCH: Final = 32
@@ -41,6 +41,7 @@ CAPACITIES: Final = (2, 4, 64, 4096)
 # the words that the torture's threads share
 STOP, PUSHED, POLLED, FAULT, FOUND = (128 * index for index in range(5))
 FAULTS: Final = {
+    0: f"nothing moved for {STUCK_SECONDS:.0f} s; {{polled}} records had come out",
     1: "record {polled} was lost: number {found} came in its place",
     2: "record {found} came a second time, where {polled} was due",
     3: "record {polled} is torn: its words come from different records, or were read before they were written",
@@ -212,37 +213,21 @@ def torture(queue_file: Path, capacity_slots: int, records: int) -> None:
         time.sleep(0.002)
 
 
-def digest_of(settings: Settings, commands: Any, symbol_count: int) -> str:
-    """Run all commands through an exchange as fast as it takes them; the digest of its books at the end."""
-    transport = MemoryTransport(lanes_of(commands, settings.transport.ingress_lanes))
-    exchange = Exchange(settings, symbol_count, transport)
-    exchange.compile(lambda step: print(f"   {settings.name}: {step}", flush=True))
-    expected = expected_answers(commands, settings.shards.count)
-    answers, seen_at = -1, time.monotonic()
-    with exchange.threads:
-        while answers < expected:
-            exchange.threads.check()
-            if transport.word(ANSWERS) != answers:
-                answers, seen_at = transport.word(ANSWERS), time.monotonic()
-            if time.monotonic() - seen_at > STUCK_SECONDS:
-                raise CheckFailed(
-                    f"{settings.name}: {answers} of {expected} commands were answered, then nothing came"
-                )
-            time.sleep(0.001)
-    return exchange.digest()
-
-
 def check_digest(queue_file: Path, commands_count: int) -> None:
     """The baseline profile and the one with this queue, on one flow, with small rings so that they often fill."""
     flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=commands_count, symbols=4))
-    commands = flow.commands.copy()
-    commands["timestamp_ns"] = 0  # all due at once
+    at_once = np.zeros(len(flow.commands), np.int64)
     small = "queue.capacity_slots=512"
     mine = load_profile(HERE / "my-queue.toml", [f"queue.kind=file:{queue_file}:MyQueue", small])
-    digests = {
-        settings.name: digest_of(settings, commands, len(flow.symbols))
-        for settings in (load_profile("compiled", [small]), mine)
-    }
+    digests = {}
+    for settings in (load_profile("compiled", [small]), mine):
+        try:
+            played = play(
+                settings, flow.commands, at_once, len(flow.symbols), 0, lambda step: print(f"   {step}")
+            )
+        except RuntimeError as failure:
+            raise CheckFailed(str(failure)) from failure
+        digests[settings.name] = played.digest
     check(len(set(digests.values())) == 1, f"the books differ after {commands_count} commands: {digests}")
     print(f"   digest {digests[mine.name]} on both profiles")
 
