@@ -2,16 +2,16 @@
 
 ::
 
-    client ─ transport ─ ingress ─┬─► [inbox] ─► shard 0: sequence ─ books ─ events ─► [outbox] ─┬─ egress ─ transport ─ client
-                     routes by    └─► [inbox] ─► shard 1: ...                       ─► [outbox] ─┘
-                     symbol
+    transport ─ ingress ─┬─► [inbox] ─► shard 0: sequence, books, events ─► [outbox] ─┬─ egress ─ transport
+                         └─► [inbox] ─► shard 1: ...                     ─► [outbox] ─┘
+               routes by symbol
 
-Commands come in over a *transport*, go through a *queue* to the *shard* that owns their symbol (one thread, one core, its own
-order books), and what happened goes out again as events. Each of these is a *layer* with a textbook baseline and fast variants
-beside it; a *profile* (a TOML file) picks one of each.
+Commands come in over a *transport*, go through a *queue* to the *shard* that owns their symbol (one thread,
+one core, its own order books), and what happened goes out again as events. Each of these is a *layer* with a
+textbook baseline and fast variants beside it; a *profile* (a TOML file) picks one of each.
 
-Read in this order: :mod:`exchange.messages` (the vocabulary), :mod:`exchange.assembly` (how it is put together),
-:mod:`exchange.matching.shard` (the heart), :mod:`exchange.book.naive` (the rules), then any layer.
+Read in this order: :mod:`exchange.messages` (the vocabulary), :mod:`exchange.assembly` (how it is put
+together), :mod:`exchange.matching.shard` (the heart), :mod:`exchange.book.naive` (the rules), then any layer.
 """
 
 from importlib.metadata import PackageNotFoundError, version

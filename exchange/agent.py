@@ -1,19 +1,21 @@
 """An agent's life: small pieces of work, and threads that do them round and round.
 
-An *agent* (an ingress, a shard, an egress) is a state with one operation, :func:`do_work`: do what there is to do now,
-never wait, and say how much it was. A *thread* runs a tuple of agents in a loop. Which agents share a thread is the
-profile's choice, and it is a technique of its own: a core for each stage is a pipeline; all stages on one core is
-run-to-completion.
+An *agent* (an ingress, a shard, an egress) is a state with one operation, :func:`do_work`: do what there is
+to do now, never wait, and say how much it was. A *thread* runs a tuple of agents in a loop. Which agents
+share a thread is the profile's choice, and it is a technique of its own: a core for each stage is a pipeline;
+all stages on one core is run-to-completion.
 
-When a turn of the loop found nothing to do, the *idle strategy* decides how to wait, so that no agent ever sleeps:
+When a turn of the loop found nothing to do, the *idle strategy* decides how to wait, so that no agent ever
+sleeps:
 
 * ``busy-spin``: look again at once. The least latency, and a whole core for each thread.
-* ``spin-then-yield``: spin for a while, then let other threads have the core between looks. For shared machines.
+* ``spin-then-yield``: spin for a while, then let other threads have the core between looks. For shared
+  machines.
 * ``park``: spin for a while, then sleep. Friendly, and some 50 microseconds late.
 
-If all agents of a thread are compiled, its loop is one compiled function without the interpreter lock; otherwise the same source
-runs interpreted. Either way it ends within one turn after its stop word is set. A thread that fails stops the whole
-group, so that nothing is left running behind an error.
+If all agents of a thread are compiled, its loop is one compiled function without the interpreter lock;
+otherwise the same source runs interpreted. Either way it ends within one turn after its stop word is set. A
+thread that fails stops the whole group, so that nothing is left running behind an error.
 
 Sources: the agents of Agrona (Thompson, Montgomery) and their idle strategies.
 """

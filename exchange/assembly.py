@@ -5,10 +5,9 @@
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
                  routes by symbol               sequence, books, events
 
-One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is built here, in the
-order in which commands meet them, and nowhere else does code ask which variant of a layer was chosen. Everything that
-owns memory is held by :class:`Exchange`, because agents hold plain addresses.
-"""
+One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
+built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
+was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -153,7 +152,11 @@ def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescri
 
 def lanes_of(commands: Any, lanes: int) -> list[Any]:
     """Split commands over ingress lanes by symbol, so that one symbol's commands keep their order."""
-    return [commands] if lanes == 1 else [commands[commands["symbol_id"] % lanes == lane] for lane in range(lanes)]
+    return (
+        [commands]
+        if lanes == 1
+        else [commands[commands["symbol_id"] % lanes == lane] for lane in range(lanes)]
+    )
 
 
 def expected_answers(commands: Any, shards: int) -> int:
@@ -162,5 +165,3 @@ def expected_answers(commands: Any, shards: int) -> int:
 
     broadcasts = int((commands["symbol_id"] == ALL_SYMBOLS).sum())
     return len(commands) + broadcasts * (shards - 1)
-
-

@@ -1,9 +1,8 @@
 """The command line: parse, call, print. Thin on purpose.
 
-Commands are imported only when they are asked for, so that ``exchange --help`` answers at once. A :class:`UserError` is
-printed on one line and exits with 2; Ctrl-C stops whatever runs and exits with 130, as a shell expects; any other
-exception is our fault and keeps its traceback.
-"""
+Commands are imported only when they are asked for, so that ``exchange --help`` answers at once. A
+:class:`UserError` is printed on one line and exits with 2; Ctrl-C stops whatever runs and exits with 130, as
+a shell expects; any other exception is our fault and keeps its traceback."""
 
 import importlib
 import sys
@@ -15,9 +14,18 @@ from exchange import __version__
 from exchange.errors import UserError
 
 _COMMANDS: Final = {
-    "demo": ("exchange.cli_bench:demo", "Compare the textbook exchange with each technique; a report in minutes."),
-    "bench": ("exchange.cli_bench:bench", "Measure profiles, or one layer (queue, stack, latest-value, book, flow)."),
-    "replay": ("exchange.cli_replay:replay", "Play a recorded market (LOBSTER, ITCH 5.0) through the exchange."),
+    "demo": (
+        "exchange.cli_bench:demo",
+        "Compare the textbook exchange with each technique; a report in minutes.",
+    ),
+    "bench": (
+        "exchange.cli_bench:bench",
+        "Measure profiles, or one layer (queue, stack, latest-value, book, flow).",
+    ),
+    "replay": (
+        "exchange.cli_replay:replay",
+        "Play a recorded market (LOBSTER, ITCH 5.0) through the exchange.",
+    ),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),
     "profile": ("exchange.cli_profile:profile", "List, show, compare and check profiles."),

@@ -28,7 +28,10 @@ QUICK_COMMANDS: Final = 200_000
 QUICK_ROUNDS: Final = 3
 
 _json_option = click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here as JSON."
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the figures here as JSON.",
 )
 _html_option = click.option(
     "--html",
@@ -62,8 +65,12 @@ _flow_options: Final[tuple[Callable[[Any], Any], ...]] = (
     ),
     click.option("--symbol", help="Of an ITCH file, only this symbol."),
     click.option("--commands", type=click.IntRange(2), help="Length of the flow [default: by profile]."),
-    click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the synthetic flow."),
-    click.option("--symbols", type=click.IntRange(1, 1024), default=8, show_default=True, help="Its symbols."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the synthetic flow."
+    ),
+    click.option(
+        "--symbols", type=click.IntRange(1, 1024), default=8, show_default=True, help="Its symbols."
+    ),
 )
 
 
@@ -145,7 +152,12 @@ def bench(
 
 
 def _bench_profiles(
-    profiles: "list[Settings]", choice: FlowChoice, rates: tuple[float, ...], rounds: int | None, *, quick: bool
+    profiles: "list[Settings]",
+    choice: FlowChoice,
+    rates: tuple[float, ...],
+    rounds: int | None,
+    *,
+    quick: bool,
 ) -> "BenchResult":
     from exchange.bench.runner import BenchPlan, run_bench
 
@@ -196,7 +208,9 @@ def _bench_layer(layer: str, kinds: tuple[str, ...], rounds: int | None, *, quic
             case "latest-value":
                 from exchange.bench.latest_value_bench import LatestValueBenchPlan, run_latest_value_bench
 
-                return run_latest_value_bench(kinds, LatestValueBenchPlan(**planned), command_line(), progress)
+                return run_latest_value_bench(
+                    kinds, LatestValueBenchPlan(**planned), command_line(), progress
+                )
             case "book":
                 from exchange.bench.book_bench import BookBenchPlan, run_book_bench
 
@@ -226,7 +240,9 @@ def compare(before: Path, after: Path, different_hosts: bool) -> None:
 @click.option(
     "--output", default="flame.svg", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
 )
-@click.option("--seconds", type=click.IntRange(1, 600), default=5, show_default=True, help="How long to sample.")
+@click.option(
+    "--seconds", type=click.IntRange(1, 600), default=5, show_default=True, help="How long to sample."
+)
 @click.option("--native", is_flag=True, help="Show the C functions below the Python ones as well.")
 @_set_option
 def flame(profile: str, output: Path, seconds: int, native: bool, overrides: tuple[str, ...]) -> None:

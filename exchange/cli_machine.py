@@ -11,10 +11,16 @@ from exchange.errors import UserError
 @click.command()
 @click.argument("profile", default="pinned")
 @click.option("--synthetic", metavar="STRING", help="Plan for a made-up machine, as in 'node:2 core:8 pu:2'.")
-@click.option("--xml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Or for one from hwloc XML.")
+@click.option(
+    "--xml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Or for one from hwloc XML."
+)
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Draw machine and plan here.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the plan as JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a value of the profile.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the plan as JSON."
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a value of the profile."
+)
 def topology(
     profile: str,
     synthetic: str | None,

@@ -1,9 +1,8 @@
 """``exchange replay``: play a recorded market through the whole exchange and show what came of it.
 
-The command only parses, calls :mod:`exchange.replay` and prints; everything is imported when it runs. A mistake in the
-input leaves as :class:`~exchange.errors.UserError`, Ctrl-C as KeyboardInterrupt after every thread of the exchange
-has ended: the command line makes exit codes of them.
-"""
+The command only parses, calls :mod:`exchange.replay` and prints; everything is imported when it runs. A
+mistake in the input leaves as :class:`~exchange.errors.UserError`, Ctrl-C as KeyboardInterrupt after every
+thread of the exchange has ended: the command line makes exit codes of them."""
 
 import math
 from collections.abc import Iterator

@@ -1,22 +1,23 @@
 """A recorded market played through a whole exchange, and what came of it.
 
-A replay is not a measurement: it answers *whether* the exchange does the right thing with real orders, where the
-benchmark answers how fast. The commands of a recording go the way that every command goes (transport, ingress, queue,
-shard, book, queue, egress), every event is kept, and then the books and the events are looked at:
+A replay is not a measurement: it answers *whether* the exchange does the right thing with real orders, where
+the benchmark answers how fast. The commands of a recording go the way that every command goes (transport,
+ingress, queue, shard, book, queue, egress), every event is kept, and then the books and the events are looked
+at:
 
 * the books at the end: best prices, depth, live orders, and their digest;
-* the events: how many of each kind, rejects by reason, trades, whom recorded executions met, and their digest;
-* if there is one, LOBSTER's own record of the best prices, held against those that a subscriber of the events would
-  have seen (:mod:`exchange.market_data.top_of_book`).
+* the events: how many of each kind, rejects by reason, trades, whom recorded executions met, and their
+  digest;
+* if there is one, LOBSTER's own record of the best prices, held against those that a subscriber of the events
+  would have seen (:mod:`exchange.market_data.top_of_book`).
 
-**Two digests.** The state digest is that of :mod:`exchange.matching.digest`. The event digest is taken over all
-events *in the order of the flow* (:func:`in_flow_order`): as one shard would have put them out, whatever the number
-of shards and however threads took turns. Two profiles that did the same have the same digests; one byte more or less
-in one event shows.
+**Two digests.** The state digest is that of :mod:`exchange.matching.digest`. The event digest is taken over
+all events *in the order of the flow* (:func:`in_flow_order`): as one shard would have put them out, whatever
+the number of shards and however threads took turns. Two profiles that did the same have the same digests; one
+byte more or less in one event shows.
 
-Rules: the flow is a recording's, so no command concerns all symbols at once. A run keeps all its events in memory: some
-200 bytes for each command of the flow.
-"""
+Rules: the flow is a recording's, so no command concerns all symbols at once. A run keeps all its events in
+memory: some 200 bytes for each command of the flow."""
 
 import hashlib
 import time

@@ -1,9 +1,8 @@
 """A replay's report on the terminal: the book at the end, what happened, and whether it is right.
 
-What is not a terminal gets 100 columns and no escape codes, so that a pipe or a log file loses nothing; names from
-files are printed as plain text, never as markup. Prices are printed in dollars, since both recorded formats count
-1/10,000 dollar; quantities are shares.
-"""
+What is not a terminal gets 100 columns and no escape codes, so that a pipe or a log file loses nothing; names
+from files are printed as plain text, never as markup. Prices are printed in dollars, since both recorded
+formats count 1/10,000 dollar; quantities are shares."""
 
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest

@@ -135,7 +135,9 @@ def mark(address: int, producer: int, number: int) -> None:
     store_int64(address, producer)
     store_int64(address + 8, number)
     for word in range(2, 8):
-        store_int64(address + 8 * word, mix(add_wrapping(multiply_wrapping(number, 1024), producer * 8 + word)))
+        store_int64(
+            address + 8 * word, mix(add_wrapping(multiply_wrapping(number, 1024), producer * 8 + word))
+        )
 
 
 @kernel
@@ -151,7 +153,9 @@ def is_marked(address: int) -> bool:
 
 
 @kernel
-def push_marked(handle: Any, scratch_address: int, producer: int, count: int, batch_max: int, stop_address: int) -> int:
+def push_marked(
+    handle: Any, scratch_address: int, producer: int, count: int, batch_max: int, stop_address: int
+) -> int:
     """Push records 0 to ``count - 1`` of this producer in singles and batches, mixed; returns how many went in."""
     pushed = 0
     failures = 0
@@ -178,7 +182,13 @@ def push_marked(handle: Any, scratch_address: int, producer: int, count: int, ba
 
 @kernel
 def poll_marked(
-    handle: Any, out_address: int, next_address: int, producers: int, count: int, limit_max: int, stop_address: int
+    handle: Any,
+    out_address: int,
+    next_address: int,
+    producers: int,
+    count: int,
+    limit_max: int,
+    stop_address: int,
 ) -> int:
     """Poll ``count`` records; the next number of each producer is counted at ``next_address``, a word for each.
 

@@ -1,13 +1,14 @@
 """``exchange bench book``: what a command costs in a book alone, variant by variant.
 
-One thread on one core applies a prepared flow of one symbol; commands come from memory and events go to memory, as
-between two rings, but nobody waits for them. What a run of the whole exchange takes longer is queues, sequence, threads.
+One thread on one core applies a prepared flow of one symbol; commands come from memory and events go to
+memory, as between two rings, but nobody waits for them. What the whole exchange takes beyond that is queues,
+sequence, threads.
 
-The same flow is applied in batches of several sizes: a batch pays once for the call and lets the book look ahead. Each
-measurement has a fresh book, whose first commands are not timed: they bring its memory into being. A plain-Python
-book gets fewer commands, the same ones. Before anything is timed all variants apply the same beginning of the flow,
-and one whose events differ from the first variant's is left out and named: it did not do the same work.
-"""
+The same flow is applied in batches of several sizes: a batch pays once for the call and lets the book look
+ahead. Each measurement has a fresh book, whose first commands are not timed: they bring its memory into
+being. A plain-Python book gets fewer commands, the same ones. Before anything is timed all variants apply the
+same beginning of the flow, and one whose events differ from the first variant's is left out and named: it did
+not do the same work."""
 
 import hashlib
 from collections.abc import Sequence

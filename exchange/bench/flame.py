@@ -1,10 +1,9 @@
 """A flame graph of a running exchange: py-spy samples its threads from outside.
 
-py-spy reads the stacks of another process without stopping it for long and without any change to it. It sees Python
-frames: for the textbook profile that is the whole truth; a compiled loop is one frame, however much goes on in it.
-The process that is sampled is ``python -m exchange.bench.flame PROFILE SECONDS``, this module's other half: it plays the
-synthetic flow at saturation again and again until its time is over.
-"""
+py-spy reads the stacks of another process without stopping it for long and without any change to it. It sees
+Python frames: for the textbook profile that is the whole truth; a compiled loop is one frame, however much
+goes on in it. The process that is sampled is ``python -m exchange.bench.flame PROFILE SECONDS``, this
+module's other half: it plays the synthetic flow at saturation again and again until its time is over."""
 
 import os
 import shutil

@@ -1,8 +1,7 @@
 """How fast flows are made: commands per second of the synthetic model.
 
-A load generator that is slower than what it loads measures itself. The flow is therefore made before a run, and this
-benchmark says how long that takes.
-"""
+A load generator that is slower than what it loads measures itself. The flow is therefore made before a run,
+and this benchmark says how long that takes."""
 
 import time
 from collections.abc import Sequence

@@ -3,13 +3,13 @@
 A record of seven words, one cache line with its sequence number. Three situations:
 
 * *nobody reads*: the cost of a publication itself.
-* *both without pause*: one thread publishes as fast as it can while another reads as fast as it can. The worst case for
-  readers of a seqlock, who are disturbed nearly always, and for both sides of a lock.
-* *a publication every microsecond*: busy, but possible for a top of book. Here the readers show what they can do.
+* *both without pause*: one thread publishes as fast as it can while another reads as fast as it can. The
+  worst case for readers of a seqlock, who are disturbed nearly always, and for both sides of a lock.
+* *a publication every microsecond*: busy, but possible for a top of book. Here the readers show what they can
+  do.
 
-Every word of a publication carries the same number, so a reader can tell a torn record from a whole one, and an
-older one from a newer. A variant that yields either is left out and named.
-"""
+Every word of a publication carries the same number, so a reader can tell a torn record from a whole one, and
+an older one from a newer. A variant that yields either is left out and named."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple

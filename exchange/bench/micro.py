@@ -1,14 +1,14 @@
-"""What the micro-benchmarks share: two cores, threads bound to them, and rows of a result that fill up by rounds.
+"""What the micro-benchmarks share: two cores, threads bound to them, and rows of a result that fill up by
+rounds.
 
-A micro-benchmark asks what one structure costs between two threads, so the threads are bound to two different cores
-before anything is timed. How far apart these cores are decides the answer more than anything else: two hardware
-threads of one core, two cores below one cache, and two cores on different dies differ by a factor of ten, and in a
-virtual machine nobody tells which it is, nor that it has just changed. Therefore every round also measures how long
-one word takes to the other core and back, and the result shows it beside the figures.
+A micro-benchmark asks what one structure costs between two threads, so the threads are bound to two different
+cores before anything is timed. How far apart these cores are decides the answer more than anything else: two
+hardware threads of one core, two cores below one cache, and two cores on different dies differ by a factor of
+ten, and in a virtual machine nobody tells which it is, nor that it has just changed. Therefore every round
+also measures how long one word takes to the other core and back, and the result shows it beside the figures.
 
-Rules: rounds are interleaved (A B C, A B C, ...), each begins with another variant, and one unmeasured pass warms
-up each variant. A variant that fails is left out from then on and the result says why.
-"""
+Rules: rounds are interleaved (A B C, A B C, ...), each begins with another variant, and one unmeasured pass
+warms up each variant. A variant that fails is left out from then on and the result says why."""
 
 import os
 import threading

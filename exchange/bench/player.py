@@ -1,9 +1,9 @@
 """One run: a fresh exchange plays commands at their intended times, and what was measured comes back.
 
-Each run builds its exchange anew, so that every run does the same work from the same empty books and ends with the same
-digest. Compiling happens before the first command is due. The first ``warmup_commands`` are played like the others and
-not measured. The main thread only sleeps and looks, so that it takes nothing away from the threads that it measures.
-"""
+Each run builds its exchange anew, so that every run does the same work from the same empty books and ends
+with the same digest. Compiling happens before the first command is due. The first ``warmup_commands`` are
+played like the others and not measured. The main thread only sleeps and looks, so that it takes nothing away
+from the threads that it measures."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ LEAD_NS: Final = 20_000_000
 
 LOOK_SECONDS: Final = 0.01
 STALLED_SECONDS: Final = 30.0
-"""No answer for this long while commands are due means a fault, not slowness: even plain Python answers thousands a second."""
+"""No answer for this long while commands are due is a fault, not slowness: plain Python answers thousands a second."""
 
 
 class Played(NamedTuple):
@@ -123,7 +123,9 @@ def _collect(
         )
         for thread in exchange.threads.threads
     )
-    reasons = {key: text for one in exchange.threads.threads for key, text in one.counters["not_measured"].items()}
+    reasons = {
+        key: text for one in exchange.threads.threads for key, text in one.counters["not_measured"].items()
+    }
     return Played(
         commands=len(timed),
         measured_commands=len(timed) - warmup_commands,

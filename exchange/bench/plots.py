@@ -254,13 +254,15 @@ def _load_line(panel: Axes, profile: ProfileResult, series: int, name: str, ceil
         loads.append(load)
         medians.append(value.median if kept_up[-1] else min(value.median, ceiling_ns))
         ends.append((value.minimum, value.maximum))
+    if not loads:
+        return
     tint, marker = colour(series), _MARKERS[series % len(_MARKERS)]
     solid = np.where(kept_up, medians, np.nan)
     hollow = np.where(kept_up, np.nan, medians)
     low, high = (np.where(kept_up, [one[side] for one in ends], np.nan) for side in (0, 1))
     panel.plot(loads, medians, ":", color=tint, linewidth=1.4)
     panel.plot(loads, hollow, marker, color=tint, markerfacecolor=_PAPER, markeredgewidth=1.6)
-    panel.plot(loads, solid, marker=marker, color=tint, label=profile.name if any(kept_up) else None)
+    panel.plot(loads, solid, marker=marker, color=tint, label=profile.name)
     panel.fill_between(loads, low, high, color=tint, alpha=0.14, linewidth=0)
 
 

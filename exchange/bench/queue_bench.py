@@ -1,10 +1,10 @@
 """``exchange bench queue``: what a record costs on its way from one thread to another, queue by queue.
 
-Two threads on two cores. *Throughput*: one pushes 64-byte records as fast as the queue takes them, in singles (one
-push, and so one publication, for each) or in batches; the other polls, and checks in every record the word that says
-which one it must be: a queue that loses, doubles or swaps records is not faster, it is left out and named. *Round
-trip*: one record in flight, through one queue to the other thread and back through another; the median and the 99th
-percentile.
+Two threads on two cores. *Throughput*: one pushes 64-byte records as fast as the queue takes them, in singles
+(one push, and so one publication, for each) or in batches; the other polls, and checks in every record the
+word that says which one it must be: a queue that loses, doubles or swaps records is not faster, it is left
+out and named. *Round trip*: one record in flight, through one queue to the other thread and back through
+another; the median and the 99th percentile.
 
 Plain-Python queues are driven by the same loops, interpreted. Slow queues carry fewer records, so that no
 measurement lasts much longer than the others.

@@ -1,4 +1,5 @@
-"""The benchmark of profiles: the same flow through each of them, in turns, at saturation and at offered loads.
+"""The benchmark of profiles: the same flow through each of them, in turns, at saturation and at offered
+loads.
 
 A run has three parts:
 
@@ -11,9 +12,8 @@ A run has three parts:
    from them. The loads are parts of the profile's own rehearsed throughput, and one load that all profiles are offered
    alike, so that there is something to compare side by side.
 
-Rounds are interleaved (A B C, A B C, ...): when the machine becomes slower for a while, it becomes so for all of them, and
-ratios within a round survive. Figures are medians over rounds.
-"""
+Rounds are interleaved (A B C, A B C, ...): when the machine becomes slower for a while, it becomes so for all
+of them, and ratios within a round survive. Figures are medians over rounds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -158,7 +158,9 @@ class _Bench:
             passes.append(self._play(settings, self._flow.commands, self._at_once, self._warmup))
         digests = {one.digest for one in passes}
         if len(digests) > 1:
-            self._warn(f"{settings.name}: passes of one round ended with digests {', '.join(sorted(digests))}")
+            self._warn(
+                f"{settings.name}: passes of one round ended with digests {', '.join(sorted(digests))}"
+            )
         commands = sum(one.measured_commands for one in passes)
         elapsed_ns = sum(one.elapsed_ns for one in passes)
         return SaturationRound(
@@ -232,9 +234,7 @@ class _Bench:
     def _play(
         self, settings: Settings, commands: NDArray[Any], intended_ns: NDArray[np.int64], warmup: int
     ) -> Played:
-        played = play(
-            settings, commands, intended_ns, len(self._flow.symbols), warmup, self._progress.detail
-        )
+        played = play(settings, commands, intended_ns, len(self._flow.symbols), warmup, self._progress.detail)
         self._not_measured |= played.not_measured
         for text in played.placement_warnings:
             self._warn(f"{settings.name}: {text}")
@@ -254,7 +254,9 @@ def describe_flow(flow: Flow) -> FlowDescription:
 
 def _shared_shards(settings: Settings, cores: int) -> list[str]:
     """Say where sharding cannot pay, because shards take turns on one core."""
-    threads = [[agent for agent in thread if agent.startswith("shard.")] for thread in thread_layout(settings, cores)]
+    threads = [
+        [agent for agent in thread if agent.startswith("shard.")] for thread in thread_layout(settings, cores)
+    ]
     crowded = [shards for shards in threads if len(shards) > 1]
     if not crowded:
         return []

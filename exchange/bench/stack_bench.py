@@ -1,10 +1,10 @@
 """``exchange bench stack``: what it costs to take a buffer from a shared pool and to give it back.
 
-Each thread acquires a buffer, writes its own mark into it, looks whether the mark is still there, wipes it and
-releases the buffer. Once with one thread alone, which shows the cost of the operations themselves, and once with two
-threads on two cores, which fight for the same word all the time: the worst case, since a real thread does something
-with its buffer in between. A stack that gives one buffer to two owners is not faster; it is left out and named.
-"""
+Each thread acquires a buffer, writes its own mark into it, looks whether the mark is still there, wipes it
+and releases the buffer. Once with one thread alone, which shows the cost of the operations themselves, and
+once with two threads on two cores, which fight for the same word all the time: the worst case, since a real
+thread does something with its buffer in between. A stack that gives one buffer to two owners is not faster;
+it is left out and named."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple

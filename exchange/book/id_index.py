@@ -1,9 +1,10 @@
 """From an order's id to the order: a hash table of the live ids and of nothing else.
 
-Open addressing with linear probing (Knuth, TAOCP 3, 6.4, Algorithm L): a slot holds the 32-bit link of an order, and
-the id is compared in the order itself, which the caller is about to touch anyway. The table has at least twice as many
-slots as orders can rest, so a probe is nearly always the first. Removal moves later members of the run back into the
-gap (Algorithm R), so there are no tombstones and the table never wears out, however many orders have passed through it.
+Open addressing with linear probing (Knuth, TAOCP 3, 6.4, Algorithm L): a slot holds the 32-bit link of an
+order, and the id is compared in the order itself, which the caller is about to touch anyway. The table has at
+least twice as many slots as orders can rest, so a probe is nearly always the first. Removal moves later
+members of the run back into the gap (Algorithm R), so there are no tombstones and the table never wears out,
+however many orders have passed through it.
 
 An id is any 64-bit pattern, unique within its symbol.
 """

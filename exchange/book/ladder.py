@@ -1,9 +1,9 @@
 """The ladder book: owner of its memory, and the questions that can be asked of it between batches.
 
-The steps that apply commands are in ``ladder_matching.py``, the layout in ``ladder_memory.py``. The owner sizes every
-pool for the worst case that the settings allow, so that nothing can run out but the one bound that the rules name
-(``capacity_orders``). Address space is taken for all of it; memory only for what is touched.
-"""
+The steps that apply commands are in ``ladder_matching.py``, the layout in ``ladder_memory.py``. The owner
+sizes every pool for the worst case that the settings allow, so that nothing can run out but the one bound
+that the rules name (``capacity_orders``). Address space is taken for all of it; memory only for what is
+touched."""
 
 from typing import Final
 

@@ -1,8 +1,8 @@
 """Events as the ladder book writes them: eight words, straight to memory.
 
-An event's words stand where ``EVENT_DTYPE`` says; a command's stand at the same offsets, so that most of an answer
-is copied from its command. Each function writes one event at ``event`` and returns the address of the next.
-"""
+An event's words stand where ``EVENT_DTYPE`` says; a command's stand at the same offsets, so that most of an
+answer is copied from its command. Each function writes one event at ``event`` and returns the address of the
+next."""
 
 from typing import Final
 

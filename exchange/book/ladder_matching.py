@@ -1,12 +1,11 @@
 """The compiled order book: the same rules as ``naive``, on flat memory.
 
 Read ``naive.py`` first: each step here has its counterpart there. What differs is where things lie
-(``ladder_memory.py``), how an id is found (``id_index.py``), how the next best price is found (``price_pages.py``) and
-how events are written (``ladder_events.py``).
+(``ladder_memory.py``), how an id is found (``id_index.py``), how the next best price is found
+(``price_pages.py``) and how events are written (``ladder_events.py``).
 
-One batch of commands is one call. ``event`` in the functions below is the address where the next event goes; a function
-that writes events returns the address behind them. Nothing here allocates, blocks or raises.
-"""
+One batch of commands is one call. ``event`` in the functions below is the address where the next event goes;
+a function that writes events returns the address behind them. Nothing here allocates, blocks or raises."""
 
 from exchange.book.id_index import find_id, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (

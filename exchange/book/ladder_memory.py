@@ -16,17 +16,19 @@ and a second one, of small pages because its few members lie far apart::
 
 Three decisions make it quick:
 
-* **Keys.** A price is turned into a *key* that counts from the worst price of its side, so that on both sides larger is
-  better and "best" is "highest bit set": bid ``key = price - price_min``, ask ``key = price_max - price``. Two orders
-  cross when their keys add up to at least ``span = price_max - price_min``. No code below asks which side it is on.
-* **Links.** Orders and levels refer to each other by 32-bit links: the distance from the arena's start in units of
-  16 bytes. Half the size of pointers, and the book could be copied to another address as it is.
-* **One link space.** A level is the head of a circular list whose members are orders, and both keep *next* and
-  *previous* at +0 and +4. Unlinking is two stores without a branch, and a level is empty when its next is itself.
+* **Keys.** A price is turned into a *key* that counts from the worst price of its side, so that on both sides
+  larger is better and "best" is "highest bit set": bid ``key = price - price_min``, ask ``key = price_max -
+  price``. Two orders cross when their keys add up to at least ``span = price_max - price_min``. No code below
+  asks which side it is on.
+* **Links.** Orders and levels refer to each other by 32-bit links: the distance from the arena's start in
+  units of 16 bytes. Half the size of pointers, and the book could be copied to another address as it is.
+* **One link space.** A level is the head of a circular list whose members are orders, and both keep *next*
+  and *previous* at +0 and +4. Unlinking is two stores without a branch, and a level is empty when its next is
+  itself.
 
-A page is only there while one of its 64 prices has orders; pages, orders and hash slots all come from pools sized for
-the worst case (every order on a page of its own), which costs address space, not memory, until it happens.
-"""
+A page is only there while one of its 64 prices has orders; pages, orders and hash slots all come from pools
+sized for the worst case (every order on a page of its own), which costs address space, not memory, until it
+happens."""
 
 from typing import Final, NamedTuple
 

@@ -1,9 +1,8 @@
 """The textbook order book: a dict of price levels, each a deque of orders, first come first served.
 
-This is the oracle. It is written to be checked by reading it against the rules in ``protocol.py``, and every other
-book must produce the same events, byte for byte. It is also the baseline whose speed the others are compared with:
-ordinary Python, no trick and no deliberate slowness.
-"""
+This is the oracle. It is written to be checked by reading it against the rules in ``protocol.py``, and every
+other book must produce the same events, byte for byte. It is also the baseline whose speed the others are
+compared with: ordinary Python, no trick and no deliberate slowness."""
 
 from bisect import bisect_left, insort
 from collections import deque

@@ -1,14 +1,15 @@
 """Which prices have orders, for any price and at a cost that does not depend on how many there are.
 
-A side's prices, as keys, are cut into *pages* of 64. A page's word ``OCCUPIED`` has a bit for each price that has
-orders: the best of them is one count of leading zeros away. Pages are found through a hash table by their number
-(key / 64).
+A side's prices, as keys, are cut into *pages* of 64. A page's word ``OCCUPIED`` has a bit for each price that
+has orders: the best of them is one count of leading zeros away. Pages are found through a hash table by their
+number (key / 64).
 
-When a page runs empty, which page holds the next best price? Above the pages stand *summaries*: one word says which of
-64 neighbouring pages exist, one above it which of those words exist, and so on, up to a height that covers the whole
-price band (5 for the default band of 2**36 prices). Going up until a lower bit is found and down again along the
-highest bits finds the next page in at most twice that many steps, whether it is one tick away or a billion. This is
-the van Emde Boas idea (1975) with 64-way nodes kept in a hash table, as in Willard's x-fast trie (1983).
+When a page runs empty, which page holds the next best price? Above the pages stand *summaries*: one word says
+which of 64 neighbouring pages exist, one above it which of those words exist, and so on, up to a height that
+covers the whole price band (5 for the default band of 2**36 prices). Going up until a lower bit is found and
+down again along the highest bits finds the next page in at most twice that many steps, whether it is one tick
+away or a billion. This is the van Emde Boas idea (1975) with 64-way nodes kept in a hash table, as in
+Willard's x-fast trie (1983).
 
 In a normal market the touch moves within one page and nothing but its word is read.
 """

@@ -1,28 +1,28 @@
 """What an order book promises, once, for every variant.
 
-A book holds the resting orders of one shard's symbols and applies commands to them, one after the other, by price-time
-priority: the best price first, at one price the earliest order first. It is a deterministic function of the commands
-it has seen; it reads no clock and no random number, allocates nothing while it runs, and knows nothing of queues,
-threads or clients. Exactly one thread uses a book.
+A book holds the resting orders of one shard's symbols and applies commands to them, one after the other, by
+price-time priority: the best price first, at one price the earliest order first. It is a deterministic
+function of the commands it has seen; it reads no clock and no random number, allocates nothing while it runs,
+and knows nothing of queues, threads or clients. Exactly one thread uses a book.
 
 The rules, which every variant follows to the byte:
 
-* A trade prints at the resting order's price. An order trades as far as its limit allows; then a day order rests and
-  an immediate-or-cancel or market order's remainder is cancelled (``IMMEDIATE_REMAINDER``).
+* A trade prints at the resting order's price. An order trades as far as its limit allows; then a day order
+  rests and an immediate-or-cancel or market order's remainder is cancelled (``IMMEDIATE_REMAINDER``).
 * A cancel takes away ``quantity_lots`` (0 or too many: all) and costs no priority.
-* A replace gives an order a new price, a new open quantity and perhaps a new id. At the same price with no more
-  quantity it keeps its place; otherwise it leaves the book and comes in again as a new order would, trading if it
-  crosses.
-* A mass cancel takes all orders of a session in one symbol (or in ``ALL_SYMBOLS``): symbols ascending, bids before
-  asks, best price first, earliest first; then one ``MASS_CANCELED``.
-* A command that cannot be applied changes nothing and yields one ``REJECTED``. Checked in this order: kind, symbol,
-  then for a new order: side / time in force / type, quantity, price band, duplicate id, room in the book (only an
-  order that may rest needs room, and it needs it even if it would trade at once); for cancel and replace: order
-  known, session its owner, then for replace: quantity, price band, new id free.
+* A replace gives an order a new price, a new open quantity and perhaps a new id. At the same price with no
+  more quantity it keeps its place; otherwise it leaves the book and comes in again as a new order would,
+  trading if it crosses.
+* A mass cancel takes all orders of a session in one symbol (or in ``ALL_SYMBOLS``): symbols ascending, bids
+  before asks, best price first, earliest first; then one ``MASS_CANCELED``.
+* A command that cannot be applied changes nothing and yields one ``REJECTED``. Checked in this order: kind,
+  symbol, then for a new order: side / time in force / type, quantity, price band, duplicate id, room in the
+  book (only an order that may rest needs room, and it needs it even if it would trade at once); for cancel
+  and replace: order known, session its owner, then for replace: quantity, price band, new id free.
 * ``ACCEPTED`` or ``REPLACED`` comes before the trades that it causes.
 
-Memory is fixed when the book is built: ``capacity_orders`` orders may rest at once, at any prices in the band.
-"""
+Memory is fixed when the book is built: ``capacity_orders`` orders may rest at once, at any prices in the
+band."""
 
 from typing import Any
 

@@ -112,7 +112,9 @@ def synthetic_flow(config: SyntheticConfig) -> Flow:
         UserError: shares that add up to more than 1; so many orders would rest at once that the model has no room.
     """
     if config.immediate_or_cancel_share + config.market_share > 1:
-        raise UserError("synthetic flow: immediate_or_cancel_share and market_share together must not exceed 1")
+        raise UserError(
+            "synthetic flow: immediate_or_cancel_share and market_share together must not exceed 1"
+        )
     model = build_model(config)
     commands = np.zeros(config.commands, COMMAND_DTYPE)
     market = _build_market(config, model)

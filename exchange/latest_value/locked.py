@@ -1,8 +1,7 @@
 """The same record under a mutex.
 
-It differs from ``seqlock`` in nothing but the lock. Every read succeeds at once, and is paid for by everyone: readers
-wait for each other, and the writer waits for readers, a suspended one included.
-"""
+It differs from ``seqlock`` in nothing but the lock. Every read succeeds at once, and is paid for by everyone:
+readers wait for each other, and the writer waits for readers, a suspended one included."""
 
 from typing import NamedTuple
 

@@ -1,15 +1,15 @@
 """What a latest value promises, once, for every variant.
 
-One thread knows something that many others would like to know *now*: the top of a shard's book, how many trades
-there were. A queue would be the wrong thing, for nobody wants yesterday's values. A latest value is a record of a few
-64-bit words that its writer overwrites in place, and that any thread reads as a consistent whole: all words of a read
-come from one publication.
+One thread knows something that many others would like to know *now*: the top of a shard's book, how many
+trades there were. A queue would be the wrong thing, for nobody wants yesterday's values. A latest value is a
+record of a few 64-bit words that its writer overwrites in place, and that any thread reads as a consistent
+whole: all words of a read come from one publication.
 
 Rules:
 
 * Exactly one thread publishes; any number read, through copies of one handle.
-* A reader sees the last complete publication or a newer one, never an older one than it has seen. Publications in
-  between are missed, which is the purpose. Before the first publication all words are zero.
+* A reader sees the last complete publication or a newer one, never an older one than it has seen.
+  Publications in between are missed, which is the purpose. Before the first publication all words are zero.
 * Addresses of words are multiples of 8.
 
 The same bytes in shared memory serve several processes, as with queues: build with an arena from

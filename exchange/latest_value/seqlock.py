@@ -1,24 +1,25 @@
 """A sequence number around the record: the writer never waits, and a reader notices when it was disturbed.
 
-The writer makes the number odd, writes the words, makes the number even again: a few plain stores, whether nobody
-reads or a thousand threads do. A reader reads the number, the words, and the number again. If it was even and has not
-changed, no word was changed in between and the copy is whole; otherwise the copy is thrown away and read again.
-Readers write nothing, so they do not even disturb each other.
+The writer makes the number odd, writes the words, makes the number even again: a few plain stores, whether
+nobody reads or a thousand threads do. A reader reads the number, the words, and the number again. If it was
+even and has not changed, no word was changed in between and the copy is whole; otherwise the copy is thrown
+away and read again. Readers write nothing, so they do not even disturb each other.
 
-The name says lock, but there is none: it is the *readers* who pay, by reading again, and a writer that published
-without pause could starve them. It suits what is written by one and read by many.
+The name says lock, but there is none: it is the *readers* who pay, by reading again, and a writer that
+published without pause could starve them. It suits what is written by one and read by many.
 
-Memory orders, after Boehm. The words are read while they may be written, so they must be atomic, though relaxed. Three
-things have to hold on a machine that reorders (x86 would forgive us, the compiler and ARM would not):
+Memory orders, after Boehm. The words are read while they may be written, so they must be atomic, though
+relaxed. Three things have to hold on a machine that reorders (x86 would forgive us, the compiler and ARM
+would not):
 
-* no word may become visible before the odd number is: a *release fence* after it, which no later store passes;
+* no word may become visible before the odd number is: a *release fence* after it, which no later store
+  passes;
 * the even number may not become visible before the words: a *release store*;
-* the second look at the number may not happen before the words are read: an *acquire fence* before it. An acquire
-  *load* would be wrong there: it holds back what comes after it, not what comes before.
+* the second look at the number may not happen before the words are read: an *acquire fence* before it. An
+  acquire *load* would be wrong there: it holds back what comes after it, not what comes before.
 
-Sources: Boehm 2012, "Can seqlocks get along with programming language memory models?" (MSPC 2012, figure 6 for the
-reader); Lameter 2005, "Effective synchronization on Linux/NUMA systems".
-"""
+Sources: Boehm 2012, "Can seqlocks get along with programming language memory models?" (MSPC 2012, figure 6
+for the reader); Lameter 2005, "Effective synchronization on Linux/NUMA systems"."""
 
 from typing import NamedTuple
 

@@ -7,9 +7,8 @@
     +256  sequence: how often the record was changed, twice; odd while it is being changed (unused by ``locked``)
     +264  the words, 8 bytes each
 
-The sequence stands right before the words: a record of up to seven words is then one cache line, which a reader
-fetches once, whole.
-"""
+The sequence stands right before the words: a record of up to seven words is then one cache line, which a
+reader fetches once, whole."""
 
 from typing import ClassVar, Final
 

@@ -1,21 +1,22 @@
 """A subscriber's book: best bid and ask, known from the exchange's events alone.
 
-Whoever listens to an exchange sees its events and never its books. So the events have to say enough to build the book
-again, and this module is the proof: it knows nothing of the matching engine. It is also what a replay is judged by,
-for a recorded market's best prices are compared with these.
+Whoever listens to an exchange sees its events and never its books. So the events have to say enough to build
+the book again, and this module is the proof: it knows nothing of the matching engine. It is also what a
+replay is judged by, for a recorded market's best prices are compared with these.
 
 Rules:
 
-* The events of one symbol, from an empty book on, all of them and in order: one left out and the book is wrong.
-* The book is right *between commands*. Within one command's events (they share their ``command_sequence``) it passes
-  through states that no one sees: an aggressive order is in the book from its acceptance until its trades have used
-  it up, or its remainder is cancelled. Hence no event has to say which orders may rest.
-* Quantities are counted up and down and never looked up, so that a mistake shows: an event that names an order
-  which is not there is a KeyError.
+* The events of one symbol, from an empty book on, all of them and in order: one left out and the book is
+  wrong.
+* The book is right *between commands*. Within one command's events (they share their ``command_sequence``) it
+  passes through states that no one sees: an aggressive order is in the book from its acceptance until its
+  trades have used it up, or its remainder is cancelled. Hence no event has to say which orders may rest.
+* Quantities are counted up and down and never looked up, so that a mistake shows: an event that names an
+  order which is not there is a KeyError.
 
-A level is a price and the lots that wait there. The best price is the top of a heap in which prices that have emptied
-stay until they come to the top ("lazy deletion"): each price is pushed and popped once for each time that it fills.
-"""
+A level is a price and the lots that wait there. The best price is the top of a heap in which prices that have
+emptied stay until they come to the top ("lazy deletion"): each price is pushed and popped once for each time
+that it fills."""
 
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple

@@ -1,10 +1,10 @@
 """One number for the state of all books.
 
-Two exchanges that have applied the same commands must hold the same orders in the same priority, whatever their books
-are made of and however the symbols are spread over shards. The digest is a hash over the live orders, symbol by symbol,
-in priority order: 64-bit BLAKE2b (RFC 7693) over the records of ``export_orders``. Order matters: two orders at one price
-that changed places give another digest. What is not state (times, sequences, counters) is not in it.
-"""
+Two exchanges that have applied the same commands must hold the same orders in the same priority, whatever
+their books are made of and however the symbols are spread over shards. The digest is a hash over the live
+orders, symbol by symbol, in priority order: 64-bit BLAKE2b (RFC 7693) over the records of ``export_orders``.
+Order matters: two orders at one price that changed places give another digest. What is not state (times,
+sequences, counters) is not in it."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """The egress: takes events from every shard's outbox and gives them to a transport's sink.
 
-Events of one shard stay in order; shards take turns, a batch each. An egress never holds events back, so a shard's
-outbox is full only while the egress's thread is busy elsewhere or too slow.
-"""
+Events of one shard stay in order; shards take turns, a batch each. An egress never holds events back, so a
+shard's outbox is full only while the egress's thread is busy elsewhere or too slow."""
 
 from typing import Any, Final, NamedTuple
 

@@ -1,10 +1,10 @@
-"""The ingress: takes commands from a transport and puts each into the inbox of the shard that owns its symbol.
+"""The ingress: takes commands from a transport and puts each into the inbox of the shard that owns its
+symbol.
 
-With one shard, commands go from where the transport shows them straight into the inbox. With several they are first
-sorted into a *stage* for each shard, so that every shard still gets a batch at a time. A mass cancel for
-``ALL_SYMBOLS`` goes to every shard. When an inbox is full, its stage keeps what is left and no more commands are taken
-until it has gone: commands of one symbol never overtake each other.
-"""
+With one shard, commands go from where the transport shows them straight into the inbox. With several they are
+first sorted into a *stage* for each shard, so that every shard still gets a batch at a time. A mass cancel
+for ``ALL_SYMBOLS`` goes to every shard. When an inbox is full, its stage keeps what is left and no more
+commands are taken until it has gone: commands of one symbol never overtake each other."""
 
 from typing import Any, Final, NamedTuple
 

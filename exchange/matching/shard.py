@@ -1,15 +1,15 @@
 """The shard: one thread, one core, its own symbols, and nothing shared.
 
-A turn of a shard: hand on what is left of the last turn's events; take a batch of commands from the inbox; stamp each
-with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped commands are what is
-journaled and replicated: the books are a deterministic function of them.
+A turn of a shard: hand on what is left of the last turn's events; take a batch of commands from the inbox;
+stamp each with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped
+commands are what is journaled and replicated: the books are a deterministic function of them.
 
-After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book that it touched
-last. Any thread can read it at any time, and never holds the shard up by reading.
+After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book
+that it touched last. Any thread can read it at any time, and never holds the shard up by reading.
 
-If the outbox is full the rest of the events stays where it is and the shard takes no further commands: that is
-back-pressure, and it travels to the inbox and from there to the ingress. Nothing is dropped and nothing waits.
-"""
+If the outbox is full the rest of the events stays where it is and the shard takes no further commands: that
+is back-pressure, and it travels to the inbox and from there to the ingress. Nothing is dropped and nothing
+waits."""
 
 from typing import Any, Final, NamedTuple
 

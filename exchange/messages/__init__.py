@@ -1,21 +1,22 @@
 """The vocabulary of the exchange: two records of 64 bytes, one cache line each.
 
 A *command* asks for something (a new order, a cancel, ...); an *event* says what happened. Everything between
-the gateway and the market-data publisher is one of these two, so a queue, a journal or a replica never needs to
-know more than "64 bytes".
+the gateway and the market-data publisher is one of these two, so a queue, a journal or a replica never needs
+to know more than "64 bytes".
 
 Rules for every reader and writer:
 
-* Prices are integer ticks, quantities integer lots, times integer nanoseconds. There is no floating point here.
-* Both records keep the same meaning at the same offset (symbol, order id, price, quantity, time), so that an event
-  is mostly the words of its command, copied.
-* ``order_id`` is any 64-bit pattern that the client chooses; it is compared, never computed with. Ids are unique
-  among the live orders of one symbol, not for ever; so what happens never depends on how symbols are sharded.
+* Prices are integer ticks, quantities integer lots, times integer nanoseconds. There is no floating point
+  here.
+* Both records keep the same meaning at the same offset (symbol, order id, price, quantity, time), so that an
+  event is mostly the words of its command, copied.
+* ``order_id`` is any 64-bit pattern that the client chooses; it is compared, never computed with. Ids are
+  unique among the live orders of one symbol, not for ever; so what happens never depends on how symbols are
+  sharded.
 * ``symbol_id`` is 16 bits, as NASDAQ's stock locate code is (ITCH 5.0, section 4.2).
-* ``timestamp_ns`` of a command is when the client meant to send it; every event carries its command's. The time an
-  order spent waiting because the exchange fell behind is thereby never lost from a measurement.
-* Little-endian, explicit offsets, no padding that a compiler chose.
-"""
+* ``timestamp_ns`` of a command is when the client meant to send it; every event carries its command's. The
+  time an order spent waiting because the exchange fell behind is thereby never lost from a measurement.
+* Little-endian, explicit offsets, no padding that a compiler chose."""
 
 from enum import IntEnum
 from struct import Struct

@@ -1,7 +1,7 @@
 """What numba lacks: atomics, hints, raw memory, the C library, and generic functions.
 
-Importing this package imports numba (a quarter of a second), so modules that a plain ``exchange --help`` needs do
-not import it at their top.
+Importing this package imports numba (a quarter of a second), so modules that a plain ``exchange --help``
+needs do not import it at their top.
 
 * :mod:`~exchange.native.cache` - ``kernel`` and ``inlined``, and where compiled code is kept
 * :mod:`~exchange.native.generic` - one operation, an implementation for each variant

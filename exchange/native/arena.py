@@ -1,13 +1,14 @@
 """Where flat memory comes from: one aligned block, handed out from the front, freed as a whole.
 
-An :class:`Arena` owns its block; everything compiled holds plain addresses into it. So the one rule is: whoever
-builds a state that contains addresses keeps the arena alive for as long as the state is used.
+An :class:`Arena` owns its block; everything compiled holds plain addresses into it. So the one rule is:
+whoever builds a state that contains addresses keeps the arena alive for as long as the state is used.
 
 Three sources:
 
-* *private*: anonymous memory of this process, 2 MiB aligned. Pages appear when they are first touched, so a large
-  worst case costs address space, not memory. ``huge_pages="advise"`` asks for transparent 2 MiB pages: a page table
-  entry then covers 512 times as much, and the random look-ups of an order book miss the TLB far less often.
+* *private*: anonymous memory of this process, 2 MiB aligned. Pages appear when they are first touched, so a
+  large worst case costs address space, not memory. ``huge_pages="advise"`` asks for transparent 2 MiB pages:
+  a page table entry then covers 512 times as much, and the random look-ups of an order book miss the TLB far
+  less often.
 * *reserved huge pages* (``huge_pages="reserved"``): from the pool that the administrator set aside.
 * *shared*: a named POSIX shared-memory object (a file in /dev/shm) that other processes attach to by name.
 

@@ -3,19 +3,18 @@
 What the orders promise (C++20, 31.4; Boehm and Adve 2008, "Foundations of the C++ concurrency memory model"):
 
 * *relaxed*: the word itself is never torn, nothing is said about other words.
-* *release* store / *acquire* load: whoever loads the stored value with acquire also sees everything that the storing
-  thread wrote before it. This pair is what a ring is made of: write the record, release the counter; acquire the
-  counter, read the record.
+* *release* store / *acquire* load: whoever loads the stored value with acquire also sees everything that the
+  storing thread wrote before it. This pair is what a ring is made of: write the record, release the counter;
+  acquire the counter, read the record.
 * *acq_rel* on a read-modify-write: both at once.
-* *sequentially consistent* fence: additionally, all threads agree on one order of such fences; needed only where a
-  thread must not read before its own earlier write is visible.
+* *sequentially consistent* fence: additionally, all threads agree on one order of such fences; needed only
+  where a thread must not read before its own earlier write is visible.
 
-On x86 an acquire load and a release store are a plain ``mov``; the orders are written for the compiler, and for
-ARM. A plain ``load_int64`` in a polling loop would be hoisted out of it and the loop would never end.
+On x86 an acquire load and a release store are a plain ``mov``; the orders are written for the compiler, and
+for ARM. A plain ``load_int64`` in a polling loop would be hoisted out of it and the loop would never end.
 
-The Python twins are atomic as far as single loads and stores go (one 8-byte access under the interpreter lock);
-the read-modify-writes are not, so variants that need those are only ever run compiled.
-"""
+The Python twins are atomic as far as single loads and stores go (one 8-byte access under the interpreter
+lock); the read-modify-writes are not, so variants that need those are only ever run compiled."""
 
 import ctypes
 from typing import Any

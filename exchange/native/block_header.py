@@ -1,12 +1,11 @@
 """The first words of a structure in memory: what it is, and what it was built for.
 
-Two processes that share an arena must mean the same thing by its bytes. So every structure that can live in one
-begins with a header. Whoever finds the memory fresh (zero) writes it; everyone after compares, and is told in
-words what differs.
+Two processes that share an arena must mean the same thing by its bytes. So every structure that can live in
+one begins with a header. Whoever finds the memory fresh (zero) writes it; everyone after compares, and is
+told in words what differs.
 
-Rule: a structure is built in one process first, and attached to by others after that; two processes that build at
-the same moment are not told apart.
-"""
+Rule: a structure is built in one process first, and attached to by others after that; two processes that
+build at the same moment are not told apart."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,10 +1,10 @@
 """Where compiled code is kept between runs, and the two decorators that compile.
 
-numba can keep machine code on disk, but it decides whether a stored function is stale by looking at the one file
-that defines it. A kernel here is inlined into loops of other files, so an edit of ``queues/spsc.py`` would leave the
-old ring inside the cached shard loop. Therefore the cache *directory* is named by a digest of every source file of
-the package: edit anything, and the next run compiles into a fresh directory. A user's own layer file is added to
-the digest by :func:`include_source` before it is compiled.
+numba can keep machine code on disk, but it decides whether a stored function is stale by looking at the one
+file that defines it. A kernel here is inlined into loops of other files, so an edit of ``queues/spsc.py``
+would leave the old ring inside the cached shard loop. Therefore the cache *directory* is named by a digest of
+every source file of the package: edit anything, and the next run compiles into a fresh directory. A user's
+own layer file is added to the digest by :func:`include_source` before it is compiled.
 
 Rules: this module is imported before numba anywhere (``exchange.native`` does it); kernels are written with
 :func:`kernel` or :func:`inlined` and with nothing else, so that :func:`include_source` can find them all.

@@ -10,10 +10,10 @@ and each variant supplies them for its own state, a ``NamedTuple`` of int64 addr
     @implements(try_push, SpscProducer)
     def _try_push(producer, record_address): ...
 
-A kernel that calls ``try_push(queue, record)`` is compiled once for each type of ``queue``, with the right body merged
-in: it costs nothing, as a C++ template costs nothing. Called from plain Python, the same name finds the same
-implementation by the type of its first argument (``functools.singledispatch``). So a loop that is written once runs
-compiled over compiled variants, and interpreted over any mixture with plain-Python ones.
+A kernel that calls ``try_push(queue, record)`` is compiled once for each type of ``queue``, with the right
+body merged in: it costs nothing, as a C++ template costs nothing. Called from plain Python, the same name
+finds the same implementation by the type of its first argument (``functools.singledispatch``). So a loop that
+is written once runs compiled over compiled variants, and interpreted over any mixture with plain-Python ones.
 
 A state whose class is a ``NamedTuple`` is compiled; any other class is plain Python.
 """

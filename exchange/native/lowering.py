@@ -1,9 +1,9 @@
 """How a plain Python function gets a second body made of machine instructions.
 
-Everything in this folder is an ordinary Python function that does its work through ``ctypes``: it can be called,
-stepped through and tested without a compiler. :func:`lowers_to` adds what numba shall emit instead when it meets a
-call of that function inside a kernel. So the interpreted and the compiled exchange share every source line, and
-``NUMBA_DISABLE_JIT=1`` runs the same kernels under a debugger.
+Everything in this folder is an ordinary Python function that does its work through ``ctypes``: it can be
+called, stepped through and tested without a compiler. :func:`lowers_to` adds what numba shall emit instead
+when it meets a call of that function inside a kernel. So the interpreted and the compiled exchange share
+every source line, and ``NUMBA_DISABLE_JIT=1`` runs the same kernels under a debugger.
 
 Source: numba manual, "Extending Numba, low-level API" (``type_callable``, ``lower_builtin``).
 """

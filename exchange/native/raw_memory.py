@@ -1,13 +1,12 @@
 """Plain loads and stores at an address: the whole data plane is built on these.
 
-An address is an int64 that points into an :class:`~exchange.native.arena.Arena` which somebody keeps alive. Nothing
-is checked: a wrong address is a crash, as in C. That is the price of having no reference counts, no bounds checks
-and no array headers on the path of a message (8 to 12 ns each time, measured). Callers compute addresses from
-offsets that the top of their own file names.
+An address is an int64 that points into an :class:`~exchange.native.arena.Arena` which somebody keeps alive.
+Nothing is checked: a wrong address is a crash, as in C. That is the price of having no reference counts, no
+bounds checks and no array headers on the path of a message (8 to 12 ns each time, measured). Callers compute
+addresses from offsets that the top of their own file names.
 
-All values are int64 in the program, whatever their width in memory, because numba turns int64 mixed with uint64
-into a float. ``load_uint32`` zero-extends.
-"""
+All values are int64 in the program, whatever their width in memory, because numba turns int64 mixed with
+uint64 into a float. ``load_uint32`` zero-extends."""
 
 import ctypes
 from typing import Any

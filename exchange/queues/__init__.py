@@ -11,8 +11,8 @@ disruptor  one ring, each consumer sees all       one copy for many readers; the
 file:...   a class of your own                    yours to find out
 ========== ====================================== ==========================================================
 
-What all of them promise stands in :mod:`exchange.queues.protocol`; the settings in :mod:`exchange.queues.config`.
-"""
+What all of them promise stands in :mod:`exchange.queues.protocol`; the settings in
+:mod:`exchange.queues.config`."""
 
 from typing import TYPE_CHECKING, assert_never
 

@@ -1,13 +1,12 @@
 """One ring, one producer, several consumers that each see every record.
 
-Instead of copying a record into a queue for each reader, all readers walk the same ring, each with a counter of its
-own. The producer may overwrite a slot only when the *slowest* reader has passed it: the least of the readers' counters
-is the gate. Execution reports, market data and a journal can thus read the same events at their own pace, and a slow one
-holds up the producer rather than losing anything.
+Instead of copying a record into a queue for each reader, all readers walk the same ring, each with a counter
+of its own. The producer may overwrite a slot only when the *slowest* reader has passed it: the least of the
+readers' counters is the gate. Execution reports, market data and a journal can thus read the same events at
+their own pace, and a slow one holds up the producer rather than losing anything.
 
-Source: Thompson, Farley, Barker, Gee and Stewart 2011, "Disruptor: High performance alternative to bounded queues"
-(the single-producer sequencer).
-"""
+Source: Thompson, Farley, Barker, Gee and Stewart 2011, "Disruptor: High performance alternative to bounded
+queues" (the single-producer sequencer)."""
 
 from typing import NamedTuple
 

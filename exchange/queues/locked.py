@@ -1,11 +1,10 @@
 """The same ring under a mutex: what a careful C programmer writes first.
 
-It differs from ``spsc`` in nothing but the lock: same slots, same counters, same copies. A POSIX mutex around each
-operation lets any number of producers and consumers share the ring; measuring the two side by side therefore shows
-the lock and nothing else. A lock that is free costs two atomic instructions (some 20 ns); a lock that another core
-has just held also costs the trip of its cache line; a lock that is held costs a system call to sleep and one to be
-woken.
-"""
+It differs from ``spsc`` in nothing but the lock: same slots, same counters, same copies. A POSIX mutex around
+each operation lets any number of producers and consumers share the ring; measuring the two side by side
+therefore shows the lock and nothing else. A lock that is free costs two atomic instructions (some 20 ns); a
+lock that another core has just held also costs the trip of its cache line; a lock that is held costs a system
+call to sleep and one to be woken."""
 
 from typing import NamedTuple
 

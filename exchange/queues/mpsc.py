@@ -1,13 +1,14 @@
 """One ring for many producers: they race for places with compare-and-swap, then fill them in peace.
 
-A producer moves the shared tail forward by as many places as it has records, in one atomic step; the places are then
-its own. Because producers finish in any order, the tail no longer says what is readable: each slot carries a
-sequence word, released when its record is whole, and the consumer reads slots in order as long as their words say
-so. A slot is two cache lines, the word and the record, so that filling neighbours does not share a line.
+A producer moves the shared tail forward by as many places as it has records, in one atomic step; the places
+are then its own. Because producers finish in any order, the tail no longer says what is readable: each slot
+carries a sequence word, released when its record is whole, and the consumer reads slots in order as long as
+their words say so. A slot is two cache lines, the word and the record, so that filling neighbours does not
+share a line.
 
-The order of claims is the order of records over all producers, which lanes (``spsc``) do not have. What it costs:
-the tail is one word that every producer writes. And it is lock-free only for producers: one that is suspended between
-claiming and filling holds up the consumer, though no other producer.
+The order of claims is the order of records over all producers, which lanes (``spsc``) do not have. What it
+costs: the tail is one word that every producer writes. And it is lock-free only for producers: one that is
+suspended between claiming and filling holds up the consumer, though no other producer.
 
 Sources: Vyukov 2010, "Bounded MPMC queue" (the sequence words); here with a head counter instead of a second
 sequence step, since there is one consumer and it frees slots in order.

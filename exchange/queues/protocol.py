@@ -1,17 +1,17 @@
 """What a queue promises, once, for every variant.
 
-A queue carries 64-byte records from producers to consumers, in order, without loss and without copies beyond one in
-and one out. It never blocks: a full queue refuses, an empty one yields nothing, and the caller decides what to do
-(agents count the refusal and try again on their next turn: that is back-pressure).
+A queue carries 64-byte records from producers to consumers, in order, without loss and without copies beyond
+one in and one out. It never blocks: a full queue refuses, an empty one yields nothing, and the caller decides
+what to do (agents count the refusal and try again on their next turn: that is back-pressure).
 
 Who may call what:
 
 * A queue is *built* once (:class:`Queue`), which owns the memory and must outlive all use.
-* Each producing thread takes one *producer* handle and keeps it for itself; likewise each consuming thread one
-  *consumer* handle. Handles are tuples of integers (for compiled variants) and may be copied freely, but two threads
-  never push through the same handle of an ``spsc`` or ``disruptor`` queue.
-* The records of one producer arrive in the order in which they were pushed. Nothing is said about the order between
-  producers.
+* Each producing thread takes one *producer* handle and keeps it for itself; likewise each consuming thread
+  one *consumer* handle. Handles are tuples of integers (for compiled variants) and may be copied freely, but
+  two threads never push through the same handle of an ``spsc`` or ``disruptor`` queue.
+* The records of one producer arrive in the order in which they were pushed. Nothing is said about the order
+  between producers.
 * Addresses of records are multiples of 64.
 
 The same bytes in shared memory serve several processes: give :class:`Queue` an arena from

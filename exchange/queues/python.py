@@ -1,9 +1,8 @@
 """The textbook queue: a deque, a lock, and a bound.
 
 What anyone writes first in Python, and the baseline that the others are measured against. The deque holds one
-``bytes`` object of 64 bytes for each record. The lock protects the test for room, which a bare ``deque`` has not;
-the interpreter's own lock is taken and given back around every one of these steps as well.
-"""
+``bytes`` object of 64 bytes for each record. The lock protects the test for room, which a bare ``deque`` has
+not; the interpreter's own lock is taken and given back around every one of these steps as well."""
 
 from collections import deque
 from ctypes import memmove, string_at

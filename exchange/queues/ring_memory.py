@@ -9,14 +9,15 @@
     +384  mutex
     +448  how many pushes were refused
 
-``tail`` counts the records ever pushed, ``head`` the records ever polled; both only grow, and a record's slot is its
-number modulo the capacity. The ring is empty when they are equal and full when they differ by the capacity, so no
-slot is wasted and no flag is needed (Lamport 1983, "Specifying concurrent program modules").
+``tail`` counts the records ever pushed, ``head`` the records ever polled; both only grow, and a record's slot
+is its number modulo the capacity. The ring is empty when they are equal and full when they differ by the
+capacity, so no slot is wasted and no flag is needed (Lamport 1983, "Specifying concurrent program modules").
 
-Words that different threads write are two cache lines apart. Each side keeps, on its own line, the other side's counter
-as it last saw it: while that old value still proves that there is room (or that there are records), the other side's
-line is not touched at all, and that is most of what separates a fast ring from a slow one. For the same reason refusals
-are counted elsewhere: a producer that is refused again and again would take away the line that the consumer polls.
+Words that different threads write are two cache lines apart. Each side keeps, on its own line, the other
+side's counter as it last saw it: while that old value still proves that there is room (or that there are
+records), the other side's line is not touched at all, and that is most of what separates a fast ring from a
+slow one. For the same reason refusals are counted elsewhere: a producer that is refused again and again would
+take away the line that the consumer polls.
 
 A fresh arena is zero, and a ring of zeros is an empty ring.
 """

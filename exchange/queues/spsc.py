@@ -1,9 +1,9 @@
 """Lanes: one single-producer single-consumer ring for each producer, and one consumer that goes round them.
 
-No instruction here is dearer than a plain store: with one writer for each counter there is nothing to compare and
-nothing to lock. A producer writes the record, then *releases* its tail; the consumer *acquires* the tail, then reads
-the record. That pair is the whole algorithm. Several producers each get a ring of their own, so they never meet;
-the price is that the consumer looks at every lane, and that there is no order between lanes.
+No instruction here is dearer than a plain store: with one writer for each counter there is nothing to compare
+and nothing to lock. A producer writes the record, then *releases* its tail; the consumer *acquires* the tail,
+then reads the record. That pair is the whole algorithm. Several producers each get a ring of their own, so
+they never meet; the price is that the consumer looks at every lane, and that there is no order between lanes.
 
 Sources: Lamport 1983; Giacomoni, Moseley and Vachharajani 2008 ("FastForward") for the cached counters.
 """

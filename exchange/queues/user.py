@@ -1,12 +1,11 @@
 """A queue from a file outside the package: ``kind = "file:./my_queue.py:MyQueue"``.
 
-The file is ordinary Python that imports what it needs from ``exchange``; ``docs/layers/queues.md`` and the first
-tutorial show one. Its class is called with ``capacity_slots, producers, consumers`` and has the methods of
-:class:`exchange.queues.protocol.Queue`; the three operations are supplied with ``@implements``.
+The file is ordinary Python that imports what it needs from ``exchange``; ``docs/layers/queues.md`` and the
+first tutorial show one. Its class is called with ``capacity_slots, producers, consumers`` and has the methods
+of :class:`exchange.queues.protocol.Queue`; the three operations are supplied with ``@implements``.
 
-Everything that can be missing is looked for here, before a thread starts, and named. The file takes part in the
-digest that names the cache of compiled code, so an edited queue never runs stale.
-"""
+Everything that can be missing is looked for here, before a thread starts, and named. The file takes part in
+the digest that names the cache of compiled code, so an edited queue never runs stale."""
 
 import hashlib
 import importlib.util

@@ -1,12 +1,11 @@
 """A pool of buffers: equal pieces of one block, free ones on a stack.
 
-A thread that needs room for a frame acquires a buffer, fills it, and hands its address on; whoever is done with it
-last releases it. No allocator is called and no memory is freed, so it costs what one push and one pop cost, and
-running out is an answer (0), not an error.
+A thread that needs room for a frame acquires a buffer, fills it, and hands its address on; whoever is done
+with it last releases it. No allocator is called and no memory is freed, so it costs what one push and one pop
+cost, and running out is an answer (0), not an error.
 
-Rules: release an address exactly once, as it was acquired. Nothing checks that: a buffer released twice is given to two
-owners, as with C's ``free``. The pool must outlive all use of its handle.
-"""
+Rules: release an address exactly once, as it was acquired. Nothing checks that: a buffer released twice is
+given to two owners, as with C's ``free``. The pool must outlive all use of its handle."""
 
 from typing import Any, Final, NamedTuple
 

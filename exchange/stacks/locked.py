@@ -1,8 +1,7 @@
 """The same stack under a mutex.
 
-It differs from ``treiber`` in nothing but the lock: same places, same links. The top changes only while the mutex is
-held, so there is nothing to compare and no tag to count.
-"""
+It differs from ``treiber`` in nothing but the lock: same places, same links. The top changes only while the
+mutex is held, so there is nothing to compare and no tag to count."""
 
 from typing import NamedTuple
 

@@ -1,14 +1,15 @@
 """What a stack promises, once, for every variant.
 
-A stack holds *indices*: small integers from 0 to ``capacity - 1`` that stand for something else, usually a buffer.
-Whoever takes one off owns what it stands for until putting it back. Last in, first out: the buffer given out next
-is the one given back last, whose lines are the likeliest to be in a cache still.
+A stack holds *indices*: small integers from 0 to ``capacity - 1`` that stand for something else, usually a
+buffer. Whoever takes one off owns what it stands for until putting it back. Last in, first out: the buffer
+given out next is the one given back last, whose lines are the likeliest to be in a cache still.
 
 Rules:
 
 * Any number of threads may push and pop, through copies of one handle, at any moment.
-* An index is pushed only by whoever popped it (or, on a stack that was built empty, by whoever brings it first). So
-  an index is never on the stack twice, and a stack of ``capacity`` indices never overflows. Nothing checks this.
+* An index is pushed only by whoever popped it (or, on a stack that was built empty, by whoever brings it
+  first). So an index is never on the stack twice, and a stack of ``capacity`` indices never overflows.
+  Nothing checks this.
 * What a thread wrote before it pushed an index is seen by the thread that pops it.
 * Nothing blocks: an empty stack yields -1.
 

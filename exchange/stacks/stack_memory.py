@@ -7,9 +7,8 @@
     +256  mutex (used by ``locked`` only)
     +384  link of place 0 (unused), of place 1, of place 2 ...   8 bytes each
 
-A *place* is an index plus one, so that zero can mean "nothing": a fresh arena is zero, and a stack of zeros is an
-empty stack. The link of a place is the place below it, zero at the bottom.
-"""
+A *place* is an index plus one, so that zero can mean "nothing": a fresh arena is zero, and a stack of zeros
+is an empty stack. The link of a place is the place below it, zero at the bottom."""
 
 from typing import ClassVar, Final
 

@@ -1,21 +1,21 @@
 """A stack without a lock: read the top, link below it, and swap the top if nobody else has meanwhile.
 
-The whole stack is one word, the top, and every push or pop is one compare-and-swap of it. A thread that loses the
-race looks again; some thread always wins, so a thread that the kernel suspends in the middle holds up nobody.
+The whole stack is one word, the top, and every push or pop is one compare-and-swap of it. A thread that loses
+the race looks again; some thread always wins, so a thread that the kernel suspends in the middle holds up
+nobody.
 
-What makes it hard is *ABA*. A thread that pops reads the top A and, in A's link, the one below, B. It is suspended.
-Others pop A, pop B, and push A back: the top is A again, so the swap would succeed and put B on top, although
-somebody owns B. Therefore the word carries a *tag* beside the place: every change of the top counts it up, and the
-swap succeeds only if nothing at all has happened in between. (The tag has 32 bits. To be fooled, a thread would
-have to sleep through an exact multiple of 4,294,967,296 operations.)
+What makes it hard is *ABA*. A thread that pops reads the top A and, in A's link, the one below, B. It is
+suspended. Others pop A, pop B, and push A back: the top is A again, so the swap would succeed and put B on
+top, although somebody owns B. Therefore the word carries a *tag* beside the place: every change of the top
+counts it up, and the swap succeeds only if nothing at all has happened in between. (The tag has 32 bits. To
+be fooled, a thread would have to sleep through an exact multiple of 4,294,967,296 operations.)
 
-Memory orders: a push *releases* what its thread wrote to the buffer and the link, a pop *acquires* it. The loser of
-a race may read the link of an index that its new owner is just linking elsewhere; it will not use what it read,
-but the read must be atomic to be allowed at all, hence ``relaxed`` and not plain.
+Memory orders: a push *releases* what its thread wrote to the buffer and the link, a pop *acquires* it. The
+loser of a race may read the link of an index that its new owner is just linking elsewhere; it will not use
+what it read, but the read must be atomic to be allowed at all, hence ``relaxed`` and not plain.
 
-Sources: Treiber 1986, "Systems programming: coping with parallelism" (IBM RJ 5118), also for the tag, which it
-takes from the System/370 Principles of Operation.
-"""
+Sources: Treiber 1986, "Systems programming: coping with parallelism" (IBM RJ 5118), also for the tag, which
+it takes from the System/370 Principles of Operation."""
 
 from typing import NamedTuple
 

@@ -7,6 +7,5 @@ memory     commands in memory, due at their time      tests; measuring everythin
 ========== ========================================== ===================================================
 
 What all of them promise stands in :mod:`exchange.transport.protocol`; the settings in
-:mod:`exchange.transport.config`. A memory transport is built by whoever has the commands (the benchmark runner, the replay),
-since they are part of it.
-"""
+:mod:`exchange.transport.config`. A memory transport is built by whoever has the commands (the benchmark
+runner, the replay), since they are part of it."""

@@ -1,15 +1,14 @@
 """The transport without a wire: commands lie in memory and are due when their time has come.
 
-It measures everything but the network, and it is deterministic for tests. It is at the same time the load generator, an
-*open-loop* one: every command has an intended send time, fixed before the run. If the exchange falls behind, commands
-become due all the same, and their latency counts from the moment they were meant to be sent. A generator that waited
-for answers (a closed loop) would slow down with the exchange and hide its worst moments; Gil Tene calls that mistake
-coordinated omission.
+It measures everything but the network, and it is deterministic for tests. It is at the same time the load
+generator, an *open-loop* one: every command has an intended send time, fixed before the run. If the exchange
+falls behind, commands become due all the same, and their latency counts from the moment they were meant to be
+sent. A generator that waited for answers (a closed loop) would slow down with the exchange and hide its worst
+moments; Gil Tene calls that mistake coordinated omission.
 
-The sink counts answers, trades and rejects, and sorts latencies into a histogram. Every command gets exactly one
-answer, so the run is over when there are as many answers as commands. Two variants: :class:`LatencySink` measures,
-:class:`KeepingSink` keeps the events themselves, for replays and tests.
-"""
+The sink counts answers, trades and rejects, and sorts latencies into a histogram. Every command gets exactly
+one answer, so the run is over when there are as many answers as commands. Two variants: :class:`LatencySink`
+measures, :class:`KeepingSink` keeps the events themselves, for replays and tests."""
 
 from typing import Any, Final, NamedTuple
 

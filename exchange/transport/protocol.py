@@ -1,12 +1,13 @@
 """What a transport promises, once, for every variant.
 
-A transport is where commands come from and where events go. Inside the exchange both are 64-byte records; how they get
-across a wire is the transport's business. It never waits: no command yet is 0, no room is fewer than asked.
+A transport is where commands come from and where events go. Inside the exchange both are 64-byte records; how
+they get across a wire is the transport's business. It never waits: no command yet is 0, no room is fewer than
+asked.
 
 * A *source* belongs to one ingress agent. :func:`receive` shows the next commands where they lie (no copy);
   :func:`consume` says how many of them were taken. What was shown and not consumed is shown again.
-* A *sink* belongs to one egress agent. :func:`send` takes events from the shards; those of one shard come in order.
-"""
+* A *sink* belongs to one egress agent. :func:`send` takes events from the shards; those of one shard come in
+  order."""
 
 from typing import Any
 

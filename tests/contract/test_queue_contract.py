@@ -207,5 +207,7 @@ def test_a_shared_ring_that_was_built_for_something_else_is_refused(variant: str
     with pytest.raises(UserError, match="shared ring: its capacity_slots is 4, but 8 was asked for"):
         RINGS[variant](8, arena=Arena.attach_shared(shared_name))
     other = next(name for name in RINGS if name != variant)
-    with pytest.raises(UserError, match=f"shared ring: its variant is '{variant[:7]}', but '{other}' was asked"):
+    with pytest.raises(
+        UserError, match=f"shared ring: its variant is '{variant[:7]}', but '{other}' was asked"
+    ):
         RINGS[other](4, arena=Arena.attach_shared(shared_name))

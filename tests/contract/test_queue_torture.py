@@ -26,42 +26,53 @@ BATCH_MAX = 8
 LIMIT_MAX = 16
 SCRATCH_BYTES = 64 * LIMIT_MAX
 
-RECORDS = 400_000
-"""In each case of the compiled variants: over seven million in all."""
+RECORDS = 300_000
+"""In each case: over six million in all."""
+SHARED_RECORDS = 100_000
+"""From each process: over one million in all."""
 
 
-class Bench:
-    """Memory for the threads of one case, and the word that stops them all."""
+class Case:
+    """The threads of one case, their memory, and the word that stops them all if one of them fails."""
 
     def __init__(self) -> None:
         self.arena = Arena.private(1 << 20, huge_pages="never")
         self.stop = self.arena.allocate(8)
+        self.threads: list[threading.Thread] = []
+        self.results: list[int] = []
 
-    def pusher(self, handle: Any, producer: int, count: int) -> Callable[[], int]:
+    def push(self, handle: Any, producer: int, count: int) -> None:
+        """A thread that pushes ``count`` records."""
         scratch = self.arena.allocate(SCRATCH_BYTES)
-        return lambda: body(push_marked, handle)(handle, scratch, producer, count, BATCH_MAX, self.stop)
+        driver = body(push_marked, handle)
+        self._add(count, lambda: driver(handle, scratch, producer, count, BATCH_MAX, self.stop))
 
-    def poller(self, handle: Any, producers: int, count: int) -> Callable[[], int]:
+    def poll(self, handle: Any, producers: int, count: int) -> None:
+        """A thread that polls ``count`` records and checks them."""
         out, expected = self.arena.allocate(SCRATCH_BYTES), self.arena.allocate(8 * producers)
-        return lambda: body(poll_marked, handle)(handle, out, expected, producers, count, LIMIT_MAX, self.stop)
+        driver = body(poll_marked, handle)
+        self._add(count, lambda: driver(handle, out, expected, producers, count, LIMIT_MAX, self.stop))
 
-    def run(self, *tasks: Callable[[], int]) -> list[int]:
-        """Run every task in a thread of its own; a consumer that is disappointed stops the producers."""
-        results = [-1] * len(tasks)
+    def run(self) -> list[int]:
+        """Run all threads; how many records each handled."""
+        for thread in self.threads:
+            thread.start()
+        for thread in self.threads:
+            thread.join()
+        return self.results
 
-        def work(index: int) -> None:
+    def _add(self, count: int, task: Callable[[], int]) -> None:
+        index = len(self.threads)
+        self.results.append(-1)
+
+        def work() -> None:
             try:
-                results[index] = tasks[index]()
+                self.results[index] = task()
             finally:
-                if index == 0:
+                if self.results[index] != count:
                     store_release(self.stop, 1)
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(tasks))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return results
+        self.threads.append(threading.Thread(target=work))
 
 
 @pytest.mark.parametrize("capacity", [2, 4, 1024])
@@ -69,43 +80,80 @@ class Bench:
 @pytest.mark.parametrize("variant", ["locked", "spsc", "mpsc"])
 def test_nothing_is_lost_doubled_or_overtaken(variant: str, producers: int, capacity: int) -> None:
     queue = build(variant, capacity, producers)
-    bench = Bench()
+    case = Case()
     each = RECORDS // producers
-    results = bench.run(
-        bench.poller(queue.consumer(0), producers, each * producers),
-        *(bench.pusher(queue.producer(index), index, each) for index in range(producers)),
-    )
-    assert results == [each * producers, *[each] * producers]
+    case.poll(queue.consumer(0), producers, each * producers)
+    for index in range(producers):
+        case.push(queue.producer(index), index, each)
+    assert case.run() == [each * producers, *[each] * producers]
 
 
 @pytest.mark.parametrize("capacity", [2, 4, 1024])
 def test_every_reader_of_a_disruptor_sees_all_of_it(capacity: int) -> None:
-    readers = 3
-    queue = build("disruptor", capacity, consumers=readers)
-    bench = Bench()
-    count = RECORDS // 2
-    finished = [bench.poller(queue.consumer(index), 1, count) for index in range(readers)]
-    push = bench.pusher(queue.producer(0), 0, count)
-    # The producer is first: the readers' last records lie in the ring when it is done, so it stops nobody too early.
-    results = bench.run(push, *finished) if capacity >= count else bench.run(_after(push, bench, finished))
-    assert results == [count]
+    queue = build("disruptor", capacity, consumers=3)
+    case = Case()
+    for index in range(3):
+        case.poll(queue.consumer(index), 1, RECORDS)
+    case.push(queue.producer(0), 0, RECORDS)
+    assert case.run() == [RECORDS] * 4
 
 
-def _after(push: Callable[[], int], bench: Bench, readers: list[Callable[[], int]]) -> Callable[[], int]:
-    """Push while all the readers read; what the readers saw, if they all saw the same."""
+@pytest.mark.parametrize(("variant", "count"), [("python", 4_000), ("user", RECORDS)])
+def test_the_textbook_queue_and_a_users_own_lose_nothing_either(variant: str, count: int) -> None:
+    queue = build(variant, 4)
+    case = Case()
+    case.poll(queue.consumer(0), 1, count)
+    case.push(queue.producer(0), 0, count)
+    assert case.run() == [count, count]
 
-    def work() -> int:
-        seen = [-1] * len(readers)
 
-        def read(index: int) -> None:
-            seen[index] = readers[index]()
+@pytest.mark.parametrize("capacity", [4, 1024])
+@pytest.mark.parametrize("variant", ["locked", "spsc", "mpsc"])
+def test_nothing_is_lost_between_processes(variant: str, capacity: int, shared_name: str) -> None:
+    """Two other processes push through the ring that this one made in shared memory."""
+    size_bytes = RINGS[variant].size_bytes(capacity, 2, 1) + 4096
+    arena = Arena.create_shared(shared_name, size_bytes)
+    queue = RINGS[variant](capacity, 2, 1, arena=arena)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_push_from_another_process, args=(variant, capacity, shared_name, index, SHARED_RECORDS))
+        for index in range(2)
+    ]
+    for process in processes:
+        process.start()
+    case = Case()
+    case.poll(queue.consumer(0), 2, 2 * SHARED_RECORDS)
+    arrived = case.run()
+    for process in processes:
+        process.join()
+    assert arrived == [2 * SHARED_RECORDS]
+    assert [process.exitcode for process in processes] == [0, 0]
 
-        threads = [threading.Thread(target=read, args=(index,)) for index in range(len(readers))]
-        for thread in threads:
-            thread.start()
-        pushed = push()
-        for thread in threads:
-            thread.join()
-        return pushed if set(seen) == {pushed} else min(seen)
 
-    return work
+def test_every_reader_sees_all_of_a_disruptor_between_processes(shared_name: str) -> None:
+    arena = Arena.create_shared(shared_name, DisruptorQueue.size_bytes(4, 1, 2) + 4096)
+    queue = DisruptorQueue(4, 1, 2, arena=arena)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_poll_in_another_process, args=(4, shared_name, SHARED_RECORDS))
+    process.start()
+    case = Case()
+    case.push(queue.producer(0), 0, SHARED_RECORDS)
+    case.poll(queue.consumer(0), 1, SHARED_RECORDS)
+    handled = case.run()
+    process.join()
+    assert handled == [SHARED_RECORDS] * 2
+    assert process.exitcode == 0
+
+
+def _push_from_another_process(variant: str, capacity: int, name: str, producer: int, count: int) -> None:
+    queue = RINGS[variant](capacity, 2, 1, arena=Arena.attach_shared(name))
+    case = Case()
+    case.push(queue.producer(producer), producer, count)
+    raise SystemExit(0 if case.run() == [count] else 1)
+
+
+def _poll_in_another_process(capacity: int, name: str, count: int) -> None:
+    queue = DisruptorQueue(capacity, 1, 2, arena=Arena.attach_shared(name))
+    case = Case()
+    case.poll(queue.consumer(1), 1, count)
+    raise SystemExit(0 if case.run() == [count] else 1)

@@ -47,7 +47,9 @@ def my_try_push(queue: MyRing, record_address: int) -> bool:
         count_refusal(queue.ring)
         return False
     copy_record(queue.ring + SLOTS + 64 * (tail % queue.capacity), record_address)
-    store_release(queue.ring + TAIL, tail + 1)  # not before the record is written: that is what "release" says
+    store_release(
+        queue.ring + TAIL, tail + 1
+    )  # not before the record is written: that is what "release" says
     return True
 
 

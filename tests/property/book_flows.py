@@ -100,7 +100,8 @@ def _prices(random: np.random.Generator, regime: Regime, sides: NDArray[Any]) ->
         steps = steps + np.abs(np.cumsum(random.integers(-1, 2, count)))
     jitter = random.integers(0, 2, count)
     width = regime.price_max_ticks - regime.price_min_ticks + 1
-    return regime.price_min_ticks + (steps * regime.spacing_ticks + jitter) % width
+    prices: NDArray[np.int64] = regime.price_min_ticks + (steps * regime.spacing_ticks + jitter) % width
+    return prices
 
 
 def _draw_ids(random: np.random.Generator, regime: Regime, commands: NDArray[Any]) -> None:

@@ -21,14 +21,22 @@ def exchange(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
 def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
     done = exchange("--help")
     assert done.returncode == 0
-    names = [line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.startswith("  ") and line[2] != " "]
+    names = [
+        line.split()[0]
+        for line in done.stdout.partition("Commands:")[2].splitlines()
+        if line.startswith("  ") and line[2] != " "
+    ]
     assert names == ["demo", "bench", "replay", "compare", "flame", "profile", "topology", "doctor"]
-    code = "import sys, exchange.cli; print(sorted({'numba', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)))"
+    code = (
+        "import sys, exchange.cli; print(sorted({'numba', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["demo", "bench", "replay", "compare", "flame", "profile", "topology", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "bench", "replay", "compare", "flame", "profile", "topology", "doctor"]
+)
 def test_every_command_has_a_help_text(command: str) -> None:
     done = exchange(command, "--help")
     assert done.returncode == 0

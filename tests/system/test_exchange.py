@@ -22,7 +22,9 @@ SYMBOLS = 5
 
 
 def flow(commands: int = 4_000, seed: int = 3) -> Any:
-    return load_flow("synthetic", synthetic=SyntheticConfig(commands=commands, symbols=SYMBOLS, seed=seed)).commands
+    return load_flow(
+        "synthetic", synthetic=SyntheticConfig(commands=commands, symbols=SYMBOLS, seed=seed)
+    ).commands
 
 
 def settings(*overrides: str) -> Settings:
@@ -33,7 +35,9 @@ def play(profile: Settings, commands: Any) -> tuple[Exchange, MemoryTransport]:
     """Play everything at once; the exchange has stopped when this returns."""
     timeless = commands.copy()
     timeless["timestamp_ns"] = 0
-    transport = MemoryTransport(lanes_of(timeless, profile.transport.ingress_lanes), keep_events=4 * len(commands) + 64)
+    transport = MemoryTransport(
+        lanes_of(timeless, profile.transport.ingress_lanes), keep_events=4 * len(commands) + 64
+    )
     exchange = Exchange(profile, SYMBOLS, transport)
     exchange.compile(lambda text: None)
     answers = expected_answers(commands, profile.shards.count)
@@ -68,11 +72,13 @@ PROFILES = [
     pytest.param(("queue.kind=mpsc", "book.kind=ladder", "shards.count=2"), id="mpsc-two-shards"),
     pytest.param(("queue.kind=disruptor", "book.kind=ladder"), id="disruptor"),
     pytest.param(
-        ("queue.kind=spsc", "book.kind=ladder", "shards.count=3", "transport.ingress_lanes=2"), id="spsc-two-lanes"
+        ("queue.kind=spsc", "book.kind=ladder", "shards.count=3", "transport.ingress_lanes=2"),
+        id="spsc-two-lanes",
     ),
     pytest.param(("queue.kind=spsc", "book.kind=ladder", "queue.capacity_slots=2"), id="spsc-two-slots"),
     pytest.param(
-        ("queue.kind=mpsc", "book.kind=ladder", "queue.capacity_slots=4", "shards.count=2"), id="mpsc-four-slots"
+        ("queue.kind=mpsc", "book.kind=ladder", "queue.capacity_slots=4", "shards.count=2"),
+        id="mpsc-four-slots",
     ),
     pytest.param(("queue.capacity_slots=2", "shards.count=2"), id="python-two-slots"),
     pytest.param(
@@ -116,7 +122,9 @@ def test_the_digest_sees_priority() -> None:
 
 def test_a_mass_cancel_of_all_symbols_reaches_every_shard() -> None:
     orders = [
-        Command(CommandKind.NEW, symbol_id=symbol_id, session_id=7, order_id=1, price_ticks=100, quantity_lots=5)
+        Command(
+            CommandKind.NEW, symbol_id=symbol_id, session_id=7, order_id=1, price_ticks=100, quantity_lots=5
+        )
         for symbol_id in range(SYMBOLS)
     ]
     orders.append(Command(CommandKind.MASS_CANCEL, symbol_id=ALL_SYMBOLS, session_id=7))

@@ -85,7 +85,9 @@ def random_market(count: int, symbols: int = 1, seed: int = 1) -> list[Record]:
         if kind == EXECUTE:
             best = max(other.side * other.price for other in orders.values() if other.side == order.side)
             queue = [
-                other for other in orders.values() if other.side == order.side and other.price == order.side * best
+                other
+                for other in orders.values()
+                if other.side == order.side and other.price == order.side * best
             ]
             order = chance.choice(queue) if chance.random() < 0.2 else queue[0]
         shares = order.shares if kind == DELETE else chance.randint(1, order.shares)
@@ -102,7 +104,8 @@ def random_market(count: int, symbols: int = 1, seed: int = 1) -> list[Record]:
 
 def lobster(records: list[Record] | tuple[Record, ...]) -> bytes:
     lines = [
-        f"34200.{one.microsecond:06d},{one.kind},{one.order_id},{one.shares},{one.price},{one.side}" for one in records
+        f"34200.{one.microsecond:06d},{one.kind},{one.order_id},{one.shares},{one.price},{one.side}"
+        for one in records
     ]
     return "\n".join(lines).encode() + b"\n"
 
@@ -171,7 +174,9 @@ def test_a_feed_reduces_the_orders_that_it_names_and_trades_nothing(write):
 
 @pytest.mark.parametrize("reading", ["flow", "feed"])
 def test_the_best_prices_agree_with_a_level_one_file(write, reading: str):
-    level_one = write("".join("%d,%d,%d,%d\n" % row for row in HAND_MADE_LEVEL_ONE).encode(), "orderbook_1.csv")
+    level_one = write(
+        "".join("%d,%d,%d,%d\n" % row for row in HAND_MADE_LEVEL_ONE).encode(), "orderbook_1.csv"
+    )
     found = report_of(load_flow(write(lobster(HAND_MADE)), reading=reading), level_one=level_one).level_one
     assert found is not None
     assert (found.aligned, found.equal, found.aligned_prices, found.equal_prices) == (6, 6, 2, 2)
@@ -200,7 +205,8 @@ def test_what_executions_met_is_what_the_translation_foresaw(write):
 def test_naive_and_ladder_give_byte_identical_events(write, reading: str):
     flow = load_flow(write(itch(random_market(2_000, symbols=3, seed=2)), "day.itch50"), reading=reading)
     events = [
-        play(flow, load_profile("textbook", [f"book.kind={kind}"])).events.tobytes() for kind in ("naive", "ladder")
+        play(flow, load_profile("textbook", [f"book.kind={kind}"])).events.tobytes()
+        for kind in ("naive", "ladder")
     ]
     assert len(events[0]) >= 64 * len(flow.commands)
     assert events[0] == events[1]
@@ -296,7 +302,9 @@ def run(*arguments: str):
 
 def test_the_command_prints_the_book_the_counts_and_the_digests(write, tmp_path: Path):
     path, json_path = write(lobster(HAND_MADE)), tmp_path / "report.json"
-    level_one = write("".join("%d,%d,%d,%d\n" % row for row in HAND_MADE_LEVEL_ONE).encode(), "orderbook_1.csv")
+    level_one = write(
+        "".join("%d,%d,%d,%d\n" % row for row in HAND_MADE_LEVEL_ONE).encode(), "orderbook_1.csv"
+    )
     done = run(path, "--profile", "textbook", "--level-one", level_one, "--json", str(json_path))
     assert done.exit_code == 0
     text = " ".join(done.stdout.split())
@@ -361,7 +369,9 @@ def test_a_mistake_is_told_before_anything_runs(write, options: tuple[str, ...],
 def test_ctrl_c_ends_a_paced_replay_at_once(write):
     records = [replace(HAND_MADE[0], microsecond=1), replace(HAND_MADE[1], microsecond=999_999)]
     path = write(lobster(records))
-    terminal, far_end = pty.openpty()  # a progress bar is shown to a terminal only, and tells that the run is on
+    terminal, far_end = (
+        pty.openpty()
+    )  # a progress bar is shown to a terminal only, and tells that the run is on
     process = subprocess.Popen(
         [sys.executable, "-m", "exchange", "replay", path, "--profile", "compiled", "--speed", "0.0001"],
         stdout=subprocess.PIPE, stderr=far_end, text=True,

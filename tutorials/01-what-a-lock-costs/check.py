@@ -1,4 +1,5 @@
-"""Is the queue right? Run it after every edit: ``python check.py`` or ``python check.py solution/my_queue.py``.
+"""Is the queue right? Run it after every edit: ``python check.py`` or ``python check.py
+solution/my_queue.py``.
 
 Four looks, the quick ones first; the first that finds something ends the check with exit status 1:
 

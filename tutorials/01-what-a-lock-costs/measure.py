@@ -1,11 +1,12 @@
 """What is the queue worth? ``python measure.py`` puts it between its two neighbours and draws the result.
 
-``locked`` is the exchange's ring under a mutex, ``spsc`` its lock-free ring. All three are measured by the exchange's own
-benchmark (``exchange bench queue``): two threads on two cores, records pushed one by one and 32 at a time, and one
-record sent there and back. The rounds are interleaved, so a machine that is slower for a while is slower for all.
+``locked`` is the exchange's ring under a mutex, ``spsc`` its lock-free ring. All three are measured by the
+exchange's own benchmark (``exchange bench queue``): two threads on two cores, records pushed one by one and
+32 at a time, and one record sent there and back. The rounds are interleaved, so a machine that is slower for
+a while is slower for all.
 
-This is the queue alone. What it is worth inside an exchange, ``exchange bench compiled my-queue.toml`` measures.
-"""
+This is the queue alone. What it is worth inside an exchange, ``exchange bench compiled my-queue.toml``
+measures. """
 
 import argparse
 import sys

@@ -1,16 +1,18 @@
 """Your queue: the one file that you edit. As it stands it works, and every operation takes a lock.
 
-The ring is the one that all compiled queues of the exchange share (``exchange/queues/ring_memory.py`` draws it):
+The ring is the one that all compiled queues of the exchange share (``exchange/queues/ring_memory.py`` draws
+it):
 
-* ``TAIL`` counts the records ever pushed and belongs to the producer; ``HEAD`` counts the records ever polled and
-  belongs to the consumer. Both only grow; record ``n`` lies in slot ``n`` modulo the capacity, a power of two.
+* ``TAIL`` counts the records ever pushed and belongs to the producer; ``HEAD`` counts the records ever polled
+  and belongs to the consumer. Both only grow; record ``n`` lies in slot ``n`` modulo the capacity, a power of
+  two.
 * The ring is empty when both are equal, and full when they differ by the capacity.
 * ``TAIL``, ``HEAD`` and ``MUTEX`` lie on cache lines of their own. ``HEAD_SEEN`` (on the producer's line) and
   ``TAIL_SEEN`` (on the consumer's) are words that nobody uses yet.
 
-What has to stay: the class and its three methods, the three operations, and what ``exchange/queues/protocol.py``
-promises of them. ``check.py`` holds your queue to it, ``measure.py`` says what it is worth.
-"""
+What has to stay: the class and its three methods, the three operations, and what
+``exchange/queues/protocol.py`` promises of them. ``check.py`` holds your queue to it, ``measure.py`` says
+what it is worth. """
 
 from typing import NamedTuple
 

@@ -1,24 +1,25 @@
 """The ring without a lock: one producer, one consumer, and two counters that each have one writer.
 
-Why nothing more is needed. A lock makes sure that one thread at a time touches ``TAIL``, ``HEAD`` and the slots. But
-``TAIL`` has one writer, the producer, and ``HEAD`` one, the consumer; and at any moment each *slot* belongs to one of
-them: those between ``HEAD`` and ``TAIL`` to the consumer, the rest to the producer. Moving a counter is what hands slots
-over. So there is nothing to exclude; there is only something to *order*:
+Why nothing more is needed. A lock makes sure that one thread at a time touches ``TAIL``, ``HEAD`` and the
+slots. But ``TAIL`` has one writer, the producer, and ``HEAD`` one, the consumer; and at any moment each
+*slot* belongs to one of them: those between ``HEAD`` and ``TAIL`` to the consumer, the rest to the producer.
+Moving a counter is what hands slots over. So there is nothing to exclude; there is only something to *order*:
 
-* the producer writes records, then moves ``TAIL``. The store is a **release**: nobody may see the new tail and not yet
-  the records. The consumer loads ``TAIL`` with **acquire**: what it reads after that is at least as new.
-* the consumer reads records, then moves ``HEAD``, again with **release**: its reads are done before the producer,
-  which loads ``HEAD`` with **acquire**, may write into those slots.
+* the producer writes records, then moves ``TAIL``. The store is a **release**: nobody may see the new tail
+  and not yet the records. The consumer loads ``TAIL`` with **acquire**: what it reads after that is at least
+  as new.
+* the consumer reads records, then moves ``HEAD``, again with **release**: its reads are done before the
+  producer, which loads ``HEAD`` with **acquire**, may write into those slots.
 * its own counter a thread loads plainly: nobody else writes it.
 
-On x86 both orders cost nothing at run time, since the processor keeps loads in order and stores in order anyway;
-they keep the *compiler* from reordering, and they are real instructions on ARM.
+On x86 both orders cost nothing at run time, since the processor keeps loads in order and stores in order
+anyway; they keep the *compiler* from reordering, and they are real instructions on ARM.
 
-Why it is fast and not only correct. A word that another core has written has to be fetched from that core's cache,
-and that takes as long as hundreds of instructions. So each side remembers the other's counter as it last saw it, on a
-line of its own (``HEAD_SEEN``, ``TAIL_SEEN``). An old value errs on the safe side: there may be more room, or there may
-be more records, never fewer. Only when the old value is not enough is the real counter fetched.
-"""
+Why it is fast and not only correct. A word that another core has written has to be fetched from that core's
+cache, and that takes as long as hundreds of instructions. So each side remembers the other's counter as it
+last saw it, on a line of its own (``HEAD_SEEN``, ``TAIL_SEEN``). An old value errs on the safe side: there
+may be more room, or there may be more records, never fewer. Only when the old value is not enough is the real
+counter fetched. """
 
 from typing import NamedTuple
 
