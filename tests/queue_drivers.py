@@ -47,7 +47,7 @@ CONFIGS: dict[str, Callable[[int], Any]] = {
 }
 MANY_PRODUCERS = ("python", "locked", "spsc", "mpsc")
 
-SPINS = 64
+SPINS = 16
 """Fruitless attempts before a thread gives the core away: the tests have more threads than cores."""
 
 PATIENCE_NS = 60_000_000_000

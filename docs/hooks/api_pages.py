@@ -18,7 +18,8 @@ def modules_of(package: str) -> list[str]:
     names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     if not names:
         raise LookupError(f"{package} has no modules")
-    return [package, *(f"{package}.{name}" for name in names)]
+    own = [package] if (folder / "__init__.py").is_file() else []
+    return [*own, *(f"{package}.{name}" for name in names)]
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -233,7 +233,9 @@ def _micro_changes(before: BenchResult, after: BenchResult) -> Iterator[MetricCh
 
 
 def _micro_metric(row: MicroResult) -> str:
-    extra = ", ".join(f"{key} {setting(value)}" for key, value in sorted(row.parameters.items()))
+    extra = ", ".join(
+        f"{key.replace('_', ' ')} {setting(value)}" for key, value in sorted(row.parameters.items())
+    )
     return f"{row.name} ({extra})" if extra else row.name
 
 

@@ -47,7 +47,9 @@ COUNTS_LENGTH: Final = (_DOUBLINGS + 2) * _HALF_COUNT
 @inlined
 def bucket_index(value_ns: int) -> int:
     """Return the bucket of a value, 0 .. COUNTS_LENGTH - 1 (plain int64 arithmetic)."""
-    clamped_ns = min(max(value_ns, 0), HIGHEST_NS)
+    clamped_ns = int(
+        min(max(value_ns, 0), HIGHEST_NS)
+    )  # int(): interpreted, this may be given numpy's integers
     shift = (64 - (_HALF_BITS + 1)) - count_leading_zeros(clamped_ns | _EXACT_MASK)
     return (shift << _HALF_BITS) + (clamped_ns >> shift)
 

@@ -14,7 +14,7 @@ from exchange.bench.wording import interval, three_digits
 
 
 def prose(text: str) -> str:
-    """Return running text, escaped, whose figures never part from their units, nor ranges, at the end of a line."""
+    """Return running text, escaped, in which no figure parts from its unit at the end of a line."""
     joined = re.sub(r"(?<=\d) (?=[^\W\d]|%)|(?<=×) (?=\d)", "\N{NO-BREAK SPACE}", escape(text))
     return re.sub(r"[\d.,]+ – [\d.,]*\d", r'<span class="whole">\g<0></span>', joined)
 

@@ -76,7 +76,7 @@ def play(
     exchange = Exchange(settings, symbol_count, transport)
     exchange.compile(progress)
     answers = expected_answers(commands, settings.shards.count)
-    start_ns = time.monotonic_ns() + LEAD_NS
+    start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
     transport.start_at(start_ns)
     with exchange.threads:
         _wait_for_answers(exchange, transport, answers, answered)

@@ -12,7 +12,7 @@ shows no ratios.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -75,6 +75,13 @@ from exchange.bench.wording import (
 from exchange.errors import UserError
 
 _SHOWN_PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
+_COUNTERS: Final = {
+    "voluntary_switches": "gave its core up",
+    "involuntary_switches": "lost its core",
+    "migrations": "moved to another core",
+    "waiting_ns": "waited for a core",
+}
+"""The counters of a thread, and what they are called."""
 
 
 def write_report(result: BenchResult, path: Path) -> None:
@@ -129,7 +136,8 @@ def _subtitle(result: BenchResult) -> str:
 
 def _banner(result: BenchResult) -> str:
     sentences = "".join(f"<p>{prose(one)}</p>" for one in verdict(result))
-    text = f'<div class="verdict">{sentences}</div>'
+    kind = "verdict" if result.profiles else "verdict level"
+    text = f'<div class="{kind}">{sentences}</div>'
     if result.comparison_void is not None:
         text = f'<div class="void" role="alert">{sentences}</div>'
     if result.warnings:
@@ -270,28 +278,42 @@ def _latency_cell(value: Spread | None) -> str:
 
 
 def _costs(result: BenchResult, load: CommonLoad | None) -> str:
-    pressure_rows, thread_rows, missing = [], [], dict[str, None]()
-    for series, profile in enumerate(result.profiles):
-        if not profile.saturation_rounds:
-            continue
-        pressure_rows.append(_pressure_row(profile, series, load))
-        for index, thread in enumerate(summarize_threads(profile.saturation_rounds)):
-            thread_rows.append(_thread_row(profile.name if index == 0 else "", series, thread))
-            missing |= dict.fromkeys(_missing_counters(result, thread))
     head = ["profile", "at saturation"]
     if load is not None:
         head.append(f"at {rate(load.offered_per_second)}")
-    threads = ["profile", "thread", "core", "gave it up", "lost it", "moved to another", "waited for one"]
+    ran = [(series, one) for series, one in enumerate(result.profiles) if one.saturation_rounds]
     return (
         "<h3>Back-pressure</h3>"
-        '<p class="note">How often a push found a queue full, in the median round. The fullest queue stands '
-        "in front of the slowest stage.</p>" + table(head, pressure_rows) + "<h3>Context switches</h3>"
-        '<p class="note">Of each thread during one saturation round, medians. A busy-spinning thread never '
-        "gives its core up; a mutex or a sleep makes it do so. A thread that waits for a core is one thread "
-        "too many for this machine.</p>"
-        + f'<div class="dense">{table(threads, thread_rows, figures=range(3, 7))}</div>'
-        + "".join(f'<p class="note">– {escape(one)}</p>' for one in missing)
+        '<p class="note">How often a push found a queue full, for each 1,000 commands. The fullest queue stands '
+        "in front of the slowest stage.</p>"
+        + table(head, [_pressure_row(profile, series, load) for series, profile in ran])
+        + "<h3>Context switches</h3>"
+        '<p class="note">Of each thread while it played the flow once at saturation, medians of the rounds. A '
+        "busy-spinning thread never gives its core up; a mutex or a sleep makes it do so.</p>"
+        + _threads(result, ran)
     )
+
+
+def _threads(result: BenchResult, ran: Sequence[tuple[int, ProfileResult]]) -> str:
+    by_profile = [(series, one.name, summarize_threads(one.saturation_rounds)) for series, one in ran]
+    counted = [
+        field
+        for field in _COUNTERS
+        if any(getattr(one, field) is not None for *_, all_ in by_profile for one in all_)
+    ]
+    rows = [
+        _thread_row(name if index == 0 else "", series, thread, counted)
+        for series, name, threads in by_profile
+        for index, thread in enumerate(threads)
+    ]
+    missing = [
+        f'<p class="note">{escape(title)}: {escape(not_measured(result, field))}</p>'
+        for field, title in _COUNTERS.items()
+        if field not in counted
+    ]
+    head = ["profile", "thread", "core", *(_COUNTERS[field] for field in counted)]
+    body = table(head, rows, figures=range(3, 3 + len(counted)))
+    return f'<div class="dense">{body}</div>' + "".join(missing)
 
 
 def _pressure_row(profile: ProfileResult, series: int, load: CommonLoad | None) -> list[str]:
@@ -310,31 +332,25 @@ def _pressure_cell(pressure: dict[str, float]) -> str:
     return f"<td>{'<br>'.join(lines)}</td>"
 
 
-def _thread_row(profile: str, series: int, thread: ThreadSummary) -> list[str]:
+def _thread_row(profile: str, series: int, thread: ThreadSummary, counted: Sequence[str]) -> list[str]:
     agents = ", ".join(thread.agents)
-    detail = f' <span class="absent">{escape(agents)}</span>' if agents != thread.name else ""
+    detail = (
+        ""
+        if thread.name in (agents, "+".join(thread.agents))
+        else f' <span class="absent">{escape(agents)}</span>'
+    )
     return [
         name_cell(profile, series) if profile else "<th></th>",
         f'<td class="name">{escape(thread.name)}{detail}</td>',
         f"<td>{'any' if thread.core is None else thread.core}</td>",
-        *(figure_cell("–" if count is None else quantity(count)) for _, count in _counters(thread)[:3]),
-        figure_cell("–" if thread.waiting_ns is None else duration(thread.waiting_ns)),
+        *(_counter_cell(field, getattr(thread, field)) for field in counted),
     ]
 
 
-def _counters(thread: ThreadSummary) -> tuple[tuple[str, float | None], ...]:
-    return (
-        ("voluntary_switches", thread.voluntary_switches),
-        ("involuntary_switches", thread.involuntary_switches),
-        ("migrations", thread.migrations),
-        ("waiting_ns", thread.waiting_ns),
-    )
-
-
-def _missing_counters(result: BenchResult, thread: ThreadSummary) -> Iterable[str]:
-    for field, count in _counters(thread):
-        if count is None:
-            yield f"{field.removesuffix('_ns').replace('_', ' ')}: {not_measured(result, field)}"
+def _counter_cell(field: str, count: float | None) -> str:
+    if count is None:
+        return figure_cell("–")
+    return figure_cell(duration(count) if field.endswith("_ns") else quantity(count))
 
 
 def _profiles(summaries: Sequence[ProfileSummary]) -> str:
@@ -347,7 +363,11 @@ def _profiles(summaries: Sequence[ProfileSummary]) -> str:
             lines = "".join(_change(change) for change in one.changes)
             same = f'<p class="note">The same settings as {escape(one.previous)}.</p>'
             parts.append(f'<ul class="changes">{lines}</ul>' if lines else same)
-        resolved = facts((key, escape(setting(value))) for key, value in flatten(one.profile.settings))
+        resolved = facts(
+            (key, escape(setting(value)))
+            for key, value in flatten(one.profile.settings)
+            if key not in ("name", "description")
+        )
         parts.append(f"<details><summary>all resolved settings</summary>{resolved}</details>")
     return "".join(parts)
 
@@ -383,8 +403,10 @@ def _micro_group(group: MicroGroup, name: str) -> str:
     values = table(
         ["variant", "median of rounds", "speed-up over the first", "over the one before"], rows, (1, 2, 3)
     )
-    note = f"{group.rows[0].result.better.capitalize()} is better; a speed-up above 1 is an improvement. "
-    note += interval_note([row.to_first for row in group.rows])
+    ratios = [row.to_first for row in group.rows]
+    note = f"{group.rows[0].result.better.capitalize()} is better."
+    if any(ratios):
+        note += f" A speed-up above 1 is an improvement. {interval_note(ratios)}"
     if all(row.values is None for row in group.rows):
         return values
     wide, narrow = (micro_bars(group, name, narrow=shape) for shape in (False, True))

@@ -51,7 +51,9 @@ class ThreadCounters(msgspec.Struct, frozen=True):
 class SaturationRound(msgspec.Struct, frozen=True):
     """One round with no pause between commands: how much the profile can do.
 
-    ``back_pressure`` counts, for each queue by name, the pushes that found it full.
+    A fast profile plays the flow several times in a round; ``commands``, ``events``, ``elapsed_ns`` and
+    ``back_pressure`` are sums over these passes, ``threads``, ``trades`` and ``rejects`` those of the last
+    pass. ``back_pressure`` counts, for each queue by name, the pushes that found it full.
     """
 
     round_index: int

@@ -3,18 +3,21 @@ loads.
 
 A run has three parts:
 
-1. *Rehearsal.* Every profile plays the flow once, unmeasured: this compiles it, and shows roughly how fast it is.
-2. *Saturation rounds.* In each round every profile plays the whole flow with nothing held back, again and again until it has
-   been busy for a while, so that a fast profile is not judged by a few milliseconds. Every pass starts from
-   empty books and must end with the same digest as every other pass of every profile; if one differs, the comparison
-   is void, because they did not do the same work.
-3. *Load points.* Open loop: commands have intended times (Poisson arrivals) whatever the exchange does, and latency counts
-   from them. The loads are parts of the profile's own rehearsed throughput, and one load that all profiles are offered
-   alike, so that there is something to compare side by side.
+1. *Rehearsal.* Every profile plays the flow once, unmeasured: this compiles it, and shows roughly how fast it
+   is.
+2. *Saturation rounds.* In each round every profile plays the whole flow with nothing held back, again and
+   again until it has been busy for a while, so that a fast profile is not judged by a few milliseconds. Every
+   pass starts from empty books and must end with the same digest as every other pass of every profile; if one
+   differs, the comparison is void, because they did not do the same work.
+3. *Load points.* Open loop: commands have intended times (Poisson arrivals) whatever the exchange does, and
+   latency counts from them. The loads are parts of the profile's own rehearsed throughput, and one load that
+   all profiles are offered alike, so that there is something to compare side by side.
 
 Rounds are interleaved (A B C, A B C, ...): when the machine becomes slower for a while, it becomes so for all
-of them, and ratios within a round survive. Figures are medians over rounds."""
+of them, and ratios within a round survive. Figures are medians over rounds.
+"""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +50,9 @@ COMMON_LOAD_FRACTION: Final = 0.5
 BEHIND_FRACTION: Final = 0.05
 BEHIND_NS_MIN: Final = 20_000_000
 """A run whose last answer comes later than this after its intended time, and than that part of the run, fell behind."""
+
+SATURATION_PATIENCE: Final = 8
+"""A round ends after this many times its planned time: building exchanges for a short flow takes longer than the flow."""
 
 LOAD_POINT_COMMANDS_MIN: Final = 2_000
 """Fewer samples than this have no p99 to speak of."""
@@ -154,7 +160,11 @@ class _Bench:
     def saturate(self, settings: Settings, round_index: int) -> SaturationRound:
         """Passes over the whole flow, as fast as it goes, until they add up to the planned time."""
         passes: list[Played] = []
-        while sum(one.elapsed_ns for one in passes) < self._plan.saturation_ns:
+        deadline_ns = time.monotonic_ns() + SATURATION_PATIENCE * self._plan.saturation_ns
+        while not passes or (
+            sum(one.elapsed_ns for one in passes) < self._plan.saturation_ns
+            and time.monotonic_ns() < deadline_ns
+        ):
             passes.append(self._play(settings, self._flow.commands, self._at_once, self._warmup))
         digests = {one.digest for one in passes}
         if len(digests) > 1:

@@ -150,8 +150,14 @@ def digest_states(result: BenchResult) -> dict[str, DigestState]:
 
 
 def settings_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[SettingChange]:
-    """Yield every setting that differs, under its dotted key, in alphabetical order."""
-    flat_before, flat_after = dict(flatten(before)), dict(flatten(after))
+    """Yield every setting that differs, under its dotted key, in alphabetical order.
+
+    A profile's name and description are not settings: they change nothing that is measured.
+    """
+    flat_before, flat_after = (
+        {key: value for key, value in flatten(side) if key not in ("name", "description")}
+        for side in (before, after)
+    )
     for key in sorted(flat_before.keys() | flat_after.keys()):
         if flat_before.get(key) != flat_after.get(key):
             yield SettingChange(key, flat_before.get(key), flat_after.get(key))
@@ -218,9 +224,15 @@ def percentile_ns(percentiles: LatencyPercentiles, name: str) -> int:
 
 
 def median_back_pressure(rounds: Sequence[SaturationRound] | Sequence[LoadPoint]) -> dict[str, float]:
-    """Return for each queue the median over rounds of how often it was found full."""
+    """Return for each queue how often it was found full for each 1,000 commands, the median over rounds.
+
+    Counting by commands makes rounds of different length comparable.
+    """
     names = dict.fromkeys(name for one in rounds for name in one.back_pressure)
-    return {name: spread([one.back_pressure.get(name, 0) for one in rounds]).median for name in names}
+    return {
+        name: spread([1000 * one.back_pressure.get(name, 0) / max(one.commands, 1) for one in rounds]).median
+        for name in names
+    }
 
 
 def summarize_threads(rounds: Sequence[SaturationRound] | Sequence[LoadPoint]) -> list[ThreadSummary]:

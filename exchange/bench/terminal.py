@@ -161,10 +161,10 @@ def _latency_table(result: BenchResult, load: CommonLoad) -> Table:
 
 
 def _cost_table(result: BenchResult) -> Table:
-    table = _table("At saturation, in one round (medians): what the queues and the kernel had to do")
+    table = _table("At saturation: what the queues and the kernel had to do (medians of the rounds)")
     table.add_column("profile", no_wrap=True)
-    table.add_column("pushes that found a queue full", ratio=1)
-    for heading in ("switches: gave up core", "lost core", "migrations"):
+    table.add_column("queues found full, per 1,000 commands", ratio=1)
+    for heading in ("in a pass: gave up core", "lost core", "moved"):
         table.add_column(heading, justify="right")
     for profile in result.profiles:
         if not profile.saturation_rounds:

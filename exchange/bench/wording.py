@@ -130,11 +130,7 @@ def short_digest(digest: str | None) -> str:
 def not_measured(result: BenchResult, field: str) -> str:
     """Return why a figure is missing, as far as the result or its host description say."""
     reasons = {**result.host.get("not_measured", {}), **result.not_measured}
-    return (
-        f"not measured on this machine: {reasons[field]}"
-        if field in reasons
-        else "not measured on this machine"
-    )
+    return f"not measured on this machine: {reasons[field]}" if field in reasons else "not measured"
 
 
 def binary_size(size_bytes: int) -> str:
@@ -270,10 +266,11 @@ def micro_range(row: MicroRow, values: Spread) -> str:
 
 
 def micro_title(group: MicroGroup) -> str:
-    """Return the name of a group with what its variants have in common."""
+    """Return the name of a group with what its variants have in common: "push (batch 32, cores 0 and 1)"."""
     if not group.parameters:
         return group.name
-    return f"{group.name} ({', '.join(f'{key} {setting(value)}' for key, value in group.parameters.items())})"
+    shared = (f"{key.replace('_', ' ')} {setting(value)}" for key, value in group.parameters.items())
+    return f"{group.name} ({', '.join(shared)})"
 
 
 def _trimmed(number: str) -> str:

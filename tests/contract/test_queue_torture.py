@@ -26,10 +26,13 @@ BATCH_MAX = 8
 LIMIT_MAX = 16
 SCRATCH_BYTES = 64 * LIMIT_MAX
 
-RECORDS = 300_000
-"""In each case: over six million in all."""
-SHARED_RECORDS = 100_000
-"""From each process: over one million in all."""
+RECORDS = {2: 100_000, 4: 150_000, 1024: 1_000_000}
+"""By capacity: some eight million in all. On a ring of two slots the threads wait for each other at every step."""
+SHARED_RECORDS = {4: 15_000, 1024: 250_000}
+"""From each process, or to each: some two million in all."""
+SHARED_ENDS = {"locked": (2, 1), "spsc": (2, 1), "mpsc": (2, 1), "disruptor": (1, 2)}
+"""Producers and consumers."""
+SHARED_BYTES = 1 << 20
 
 
 class Case:
@@ -81,7 +84,7 @@ class Case:
 def test_nothing_is_lost_doubled_or_overtaken(variant: str, producers: int, capacity: int) -> None:
     queue = build(variant, capacity, producers)
     case = Case()
-    each = RECORDS // producers
+    each = RECORDS[capacity] // producers
     case.poll(queue.consumer(0), producers, each * producers)
     for index in range(producers):
         case.push(queue.producer(index), index, each)
@@ -92,13 +95,14 @@ def test_nothing_is_lost_doubled_or_overtaken(variant: str, producers: int, capa
 def test_every_reader_of_a_disruptor_sees_all_of_it(capacity: int) -> None:
     queue = build("disruptor", capacity, consumers=3)
     case = Case()
+    count = RECORDS[capacity] // 4
     for index in range(3):
-        case.poll(queue.consumer(index), 1, RECORDS)
-    case.push(queue.producer(0), 0, RECORDS)
-    assert case.run() == [RECORDS] * 4
+        case.poll(queue.consumer(index), 1, count)
+    case.push(queue.producer(0), 0, count)
+    assert case.run() == [count] * 4
 
 
-@pytest.mark.parametrize(("variant", "count"), [("python", 4_000), ("user", RECORDS)])
+@pytest.mark.parametrize(("variant", "count"), [("python", 2_000), ("user", RECORDS[4])])
 def test_the_textbook_queue_and_a_users_own_lose_nothing_either(variant: str, count: int) -> None:
     queue = build(variant, 4)
     case = Case()
@@ -107,53 +111,46 @@ def test_the_textbook_queue_and_a_users_own_lose_nothing_either(variant: str, co
     assert case.run() == [count, count]
 
 
-@pytest.mark.parametrize("capacity", [4, 1024])
-@pytest.mark.parametrize("variant", ["locked", "spsc", "mpsc"])
-def test_nothing_is_lost_between_processes(variant: str, capacity: int, shared_name: str) -> None:
-    """Two other processes push through the ring that this one made in shared memory."""
-    size_bytes = RINGS[variant].size_bytes(capacity, 2, 1) + 4096
-    arena = Arena.create_shared(shared_name, size_bytes)
-    queue = RINGS[variant](capacity, 2, 1, arena=arena)
+def test_nothing_is_lost_between_processes(shared_name: str) -> None:
+    """Two other processes at the other ends of rings that this one made in shared memory, ring after ring."""
+    arena = Arena.create_shared(shared_name, SHARED_BYTES)
+    queues = _shared_queues(arena)
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_push_from_another_process, args=(variant, capacity, shared_name, index, SHARED_RECORDS))
-        for index in range(2)
-    ]
+    processes = [context.Process(target=_take_part, args=(shared_name, index)) for index in range(2)]
     for process in processes:
         process.start()
-    case = Case()
-    case.poll(queue.consumer(0), 2, 2 * SHARED_RECORDS)
-    arrived = case.run()
+    handled = {}
+    for (variant, capacity), queue in queues.items():
+        count = SHARED_RECORDS[capacity]
+        case = Case()
+        if variant == "disruptor":
+            case.push(queue.producer(0), 0, count)
+        else:
+            case.poll(queue.consumer(0), 2, 2 * count)
+        handled[variant, capacity] = case.run()[0] / count
     for process in processes:
         process.join()
-    assert arrived == [2 * SHARED_RECORDS]
+    assert handled == {key: 1 if key[0] == "disruptor" else 2 for key in queues}
     assert [process.exitcode for process in processes] == [0, 0]
 
 
-def test_every_reader_sees_all_of_a_disruptor_between_processes(shared_name: str) -> None:
-    arena = Arena.create_shared(shared_name, DisruptorQueue.size_bytes(4, 1, 2) + 4096)
-    queue = DisruptorQueue(4, 1, 2, arena=arena)
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_poll_in_another_process, args=(4, shared_name, SHARED_RECORDS))
-    process.start()
-    case = Case()
-    case.push(queue.producer(0), 0, SHARED_RECORDS)
-    case.poll(queue.consumer(0), 1, SHARED_RECORDS)
-    handled = case.run()
-    process.join()
-    assert handled == [SHARED_RECORDS] * 2
-    assert process.exitcode == 0
+def _shared_queues(arena: Arena) -> dict[tuple[str, int], Any]:
+    """All variants and capacities one after the other: alike in every process that asks alike."""
+    return {
+        (variant, capacity): RINGS[variant](capacity, *SHARED_ENDS[variant], arena=arena)
+        for variant in RINGS
+        for capacity in SHARED_RECORDS
+    }
 
 
-def _push_from_another_process(variant: str, capacity: int, name: str, producer: int, count: int) -> None:
-    queue = RINGS[variant](capacity, 2, 1, arena=Arena.attach_shared(name))
-    case = Case()
-    case.push(queue.producer(producer), producer, count)
-    raise SystemExit(0 if case.run() == [count] else 1)
-
-
-def _poll_in_another_process(capacity: int, name: str, count: int) -> None:
-    queue = DisruptorQueue(capacity, 1, 2, arena=Arena.attach_shared(name))
-    case = Case()
-    case.poll(queue.consumer(1), 1, count)
-    raise SystemExit(0 if case.run() == [count] else 1)
+def _take_part(name: str, index: int) -> None:
+    """What the other processes do: be producer ``index`` of each ring, or reader ``index`` of a disruptor."""
+    for (variant, capacity), queue in _shared_queues(Arena.attach_shared(name)).items():
+        count = SHARED_RECORDS[capacity]
+        case = Case()
+        if variant == "disruptor":
+            case.poll(queue.consumer(index), 1, count)
+        else:
+            case.push(queue.producer(index), index, count)
+        if case.run() != [count]:
+            raise SystemExit(f"{variant}, {capacity} slots: {case.results} of {count}")

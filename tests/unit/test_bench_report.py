@@ -76,7 +76,7 @@ def test_the_page_has_all_its_parts(page):
         "Back-pressure",
         "Context switches",
         "not measured on this machine: the hypervisor hides it",
-        "migrations: not measured on this machine: the kernel does not tell",
+        "moved to another core: not measured on this machine: the kernel does not tell",
         "not run: this machine has one node",
         "exchange bench textbook compiled lockfree",
         "Invented <orders>.",

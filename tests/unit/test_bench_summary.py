@@ -8,6 +8,7 @@ from exchange.bench.summary import (
     common_load,
     digest_states,
     latency_at,
+    median_back_pressure,
     micro_groups,
     settings_changes,
     summarize_profiles,
@@ -84,8 +85,14 @@ def test_falling_behind_is_counted_in_rounds(result):
     assert latency_at(result.profiles[0], 8e6) is None
 
 
+def test_back_pressure_is_counted_by_commands(result):
+    rounds = result.profiles[0].saturation_rounds
+    assert median_back_pressure(rounds) == {"shard.0.inbox": pytest.approx(0.902), "egress.inbox": 0.0}
+
+
 def test_settings_that_differ_are_listed_by_dotted_key():
-    before, after = {"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": 1, "y": 5}, "c": [1]}
+    before = {"name": "one", "a": {"x": 1, "y": 2}, "b": 3}
+    after = {"name": "two", "a": {"x": 1, "y": 5}, "c": [1]}
     assert [tuple(change) for change in settings_changes(before, after)] == [
         ("a.y", 2, 5),
         ("b", 3, None),

@@ -6,7 +6,8 @@ exchange's own benchmark (``exchange bench queue``): two threads on two cores, r
 a while is slower for all.
 
 This is the queue alone. What it is worth inside an exchange, ``exchange bench compiled my-queue.toml``
-measures. """
+measures.
+"""
 
 import argparse
 import sys
@@ -15,6 +16,7 @@ from typing import Final
 
 import msgspec
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from exchange.bench.queue_bench import QueueBenchPlan, run_queue_bench
 from exchange.bench.results import BenchResult, MicroResult
@@ -53,6 +55,7 @@ def draw(result: BenchResult, path: Path) -> None:
                 panel.plot(row.result.values, [position] * len(row.result.values), "k.", markersize=5)
         panel.set_yticks(range(len(group.rows)), [row.result.variant for row in group.rows])
         panel.invert_yaxis()
+        panel.xaxis.set_major_formatter(EngFormatter())
         measured = ", ".join(f"{name} {value}" for name, value in group.parameters.items() if name != "cores")
         unit, better = group.rows[0].result.unit, group.rows[0].result.better
         panel.set_title(

@@ -1,0 +1,99 @@
+"""Generic functions: the type of the state chooses the body, compiled and interpreted alike."""
+
+from typing import Any, NamedTuple
+
+import pytest
+from numba.core.errors import TypingError
+
+from exchange.native import body_for, generic, implements, is_compiled, is_implemented, kernel
+
+
+@generic
+def area(shape: Any, scale: int) -> int:
+    """What a shape covers, in square units."""
+    raise NotImplementedError
+
+
+class Square(NamedTuple):
+    side: int
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+class Circle:
+    """A plain class: it stays Python."""
+
+    def __init__(self, radius: int) -> None:
+        self.radius = radius
+
+
+class Unknown(NamedTuple):
+    size: int
+
+
+@implements(area, Square)
+def square_area(shape: Square, scale: int) -> int:
+    return shape.side * shape.side * scale
+
+
+@implements(area, Pair, inline=False)
+def pair_area(shape: Pair, scale: int) -> int:
+    return area(shape.first, scale) + area(shape.second, scale)
+
+
+@implements(area, Circle)
+def circle_area(shape: Circle, scale: int) -> int:
+    return 3 * shape.radius * shape.radius * scale
+
+
+@kernel
+def twice(shape: Any) -> int:
+    return area(shape, 2)
+
+
+def test_the_type_of_the_state_chooses_the_body_compiled_and_interpreted() -> None:
+    assert twice(Square(3)) == area(Square(3), 2) == 18
+    nested = Pair(Square(1), Pair(Square(2), Square(3)))
+    assert twice(nested) == area(nested, 2) == 28
+    assert area(Circle(2), 2) == 24
+
+
+def test_a_state_with_a_plain_part_runs_interpreted_and_its_compiled_parts_compiled() -> None:
+    mixed = Pair(Square(2), Circle(1))
+    assert not is_compiled(mixed)
+    assert body_for(area, mixed)(mixed, 1) == 7
+    assert is_compiled(Pair(Square(2), Square(1)))
+
+
+def test_an_operation_keeps_its_contract_as_documentation() -> None:
+    assert area.__doc__ == "What a shape covers, in square units."
+    assert area.__name__ == "area"
+
+
+def test_what_a_variant_lacks_is_named() -> None:
+    assert is_implemented(area, Square)
+    assert not is_implemented(area, Unknown)
+    with pytest.raises(TypeError, match=r"Unknown does not implement area\(\)"):
+        area(Unknown(1), 1)
+    with pytest.raises(TypingError):
+        twice(Unknown(1))
+
+
+def test_an_operation_of_six_arguments_is_refused_in_words() -> None:
+    @generic
+    def wide(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> int:
+        raise NotImplementedError
+
+    @implements(wide, Square)
+    def square_wide(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> int:
+        return 0
+
+    @kernel
+    def call(shape: Any) -> int:
+        return wide(shape, 1, 2, 3, 4, 5)
+
+    with pytest.raises((TypingError, TypeError), match="one to five arguments"):
+        call(Square(1))
