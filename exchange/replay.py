@@ -17,7 +17,8 @@ the number of shards and however threads took turns. Two profiles that did the s
 byte more or less in one event shows.
 
 Rules: the flow is a recording's, so no command concerns all symbols at once. A run keeps all its events in
-memory: some 200 bytes for each command of the flow."""
+memory: some hundreds of bytes for each command of the flow.
+"""
 
 import hashlib
 import time

@@ -23,6 +23,7 @@ from exchange.messages import EVENT_DTYPE, EventKind
 from exchange.replay import ExecutionReport, Level, ReplayReport, in_flow_order, play, run_replay
 from exchange.settings import load_profile
 
+ROOT = Path(__file__).parents[2]
 COMPILED = ("queue.kind=locked", "book.kind=ladder")
 ADD, CANCEL, DELETE, EXECUTE, HIDDEN = 1, 2, 3, 4, 5  # as LOBSTER numbers them
 
@@ -328,6 +329,22 @@ def test_the_command_prints_the_book_the_counts_and_the_digests(write, tmp_path:
     assert written["symbols"][0]["bids"][0] == {"price_ticks": 99_0000, "quantity_lots": 55, "orders": 2}
 
 
+def test_the_page_shows_what_its_example_prints(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    example = Path("docs/examples/XYZ_message_5.csv")
+    assert example.read_bytes() == lobster(HAND_MADE)
+    done = run(str(example), "--level-one", "docs/examples/XYZ_orderbook_1.csv")
+    page = Path("docs/replay.md").read_text()
+    shown = page.partition("<!-- replay: begin -->\n```text\n")[2].partition("\n```\n<!-- replay: end -->")[0]
+    assert without_times(shown) == without_times(done.stdout)
+
+
+def without_times(text: str) -> list[str]:
+    """The lines, less those that may differ from run to run."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return [line for line in lines if not line.startswith(("Replayed:", "Pushes that found"))]
+
+
 def test_the_command_reads_as_it_is_told(write):
     path = write(itch(random_market(300, symbols=30)), "day.itch50")
     done = run(path, "--as", "feed", "--profile", "textbook", "--set", "shards.count=2")
@@ -372,7 +389,7 @@ def test_ctrl_c_ends_a_paced_replay_at_once(write):
     process = subprocess.Popen(
         [sys.executable, "-m", "exchange", "replay", path, "--profile", "compiled", "--speed", "0.0001"],
         stdout=subprocess.PIPE, stderr=far_end, text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "100"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(far_end)
     shown = b""

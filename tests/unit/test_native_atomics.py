@@ -37,7 +37,6 @@ from exchange.stacks.protocol import pop, push
 from exchange.stacks.treiber import TreiberStack
 
 DISTANCE = 128
-SPINS = 64
 
 
 def together(*tasks: Callable[[], Any]) -> list[Any]:
@@ -99,82 +98,77 @@ def test_every_exchanged_word_comes_back_once() -> None:
 
 
 @kernel
-def wait_for(address: int, value: int) -> None:
-    """Poll a word that another thread sets: a plain load would be taken out of the loop, which would never end."""
-    spins = 0
-    while load_acquire(address) != value:
-        spins += 1
-        if spins % SPINS == 0:
-            yield_core()
-        else:
-            pause()
-
-
-@kernel
 def send(words: int, count: int, use_fences: bool) -> None:
+    """Write growing numbers: the message first, then the flag."""
     for number in range(1, count + 1):
-        wait_for(words + 2 * DISTANCE, number - 1)
         store_relaxed(words, number)
         if use_fences:
             fence_release()
             store_relaxed(words + DISTANCE, number)
         else:
             store_release(words + DISTANCE, number)
+        if number % 1024 == 0:
+            yield_core()
 
 
 @kernel
 def receive(words: int, count: int, use_fences: bool) -> int:
-    """How often the message was not there although the flag was."""
-    missed = 0
-    for number in range(1, count + 1):
+    """Poll the flag until the last number is there; how often the message was older than the flag.
+
+    With plain loads the compiler would take them out of the loop, which would never end.
+    """
+    older = 0
+    flag = 0
+    looks = 0
+    while flag < count:
         if use_fences:
-            spins = 0
-            while load_relaxed(words + DISTANCE) != number:
-                spins += 1
-                if spins % SPINS == 0:
-                    yield_core()
+            flag = load_relaxed(words + DISTANCE)
             fence_acquire()
         else:
-            wait_for(words + DISTANCE, number)
-        missed += 1 if load_relaxed(words) != number else 0
-        store_release(words + 2 * DISTANCE, number)
-    return missed
+            flag = load_acquire(words + DISTANCE)
+        older += 1 if load_relaxed(words) < flag else 0
+        looks += 1
+        if looks % 1024 == 0:
+            yield_core()
+    return older
 
 
 @pytest.mark.parametrize("use_fences", [False, True])
 def test_who_sees_the_flag_sees_the_message(use_fences: bool) -> None:
     _arena, words = fresh_words()
-    count = 20_000
-    missed = together(lambda: send(words, count, use_fences), lambda: receive(words, count, use_fences))[1]
-    assert missed == 0
+    count = 300_000
+    older = together(lambda: receive(words, count, use_fences), lambda: send(words, count, use_fences))[0]
+    assert older == 0
 
 
 @kernel
 def claim(mine: int, other: int, seen: int, turn: int, other_turn: int, count: int) -> None:
-    """Dekker's first step, ``count`` times: say that I want, then look whether the other does."""
-    for number in range(1, count + 1):
-        store_relaxed(mine, number)
+    """Dekker's first step, ``count`` times: say that I want, then look whether the other does.
+
+    Before each step it waits a little for the other to come as far, so that they often do meet.
+    """
+    for step in range(count):
+        store_release(turn, step)
+        for _ in range(50):
+            if load_acquire(other_turn) >= step:
+                break
+            pause()
+        store_relaxed(mine + 8 * step, 1)
         fence_sequential()
-        store_int64(seen + 8 * number, load_relaxed(other))
-        store_release(turn, number)
-        wait_for(other_turn, number)
+        store_int64(seen + 8 * step, load_relaxed(other + 8 * step))
 
 
 def test_of_two_who_write_and_then_look_at_least_one_sees_the_other() -> None:
     """Needs the sequential fence even on x86: without it both writes may still be in their cores' store buffers."""
-    count = 20_000
-    arena = Arena.private(1 << 20, huge_pages="never")
-    words = arena.allocate(4 * DISTANCE)
-    seen = [arena.allocate(8 * count + 8) for _ in range(2)]
-    mine, turns = (words, words + DISTANCE), (words + 2 * DISTANCE, words + 3 * DISTANCE)
-    together(*[
-        lambda me=me: claim(mine[me], mine[1 - me], seen[me], turns[me], turns[1 - me], count) for me in (0, 1)
-    ])
-    blind = sum(
-        load_int64(seen[0] + 8 * number) < number and load_int64(seen[1] + 8 * number) < number
-        for number in range(1, count + 1)
+    count = 50_000
+    arena = Arena.private(8 << 20, huge_pages="never")
+    mine, seen = ([arena.allocate(8 * count) for _ in range(2)] for _ in range(2))
+    turns = [arena.allocate(8) for _ in range(2)]
+    together(
+        *[lambda me=me: claim(mine[me], mine[1 - me], seen[me], turns[me], turns[1 - me], count) for me in (0, 1)]
     )
-    assert blind == 0
+    blind = [step for step in range(count) if load_int64(seen[0] + 8 * step) + load_int64(seen[1] + 8 * step) == 0]
+    assert blind == []
 
 
 @kernel
