@@ -5,6 +5,7 @@ Commands are imported only when they are asked for, so that ``exchange --help`` 
 a shell expects; any other exception is our fault and keeps its traceback."""
 
 import importlib
+import os
 import sys
 from typing import Final
 
@@ -72,6 +73,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has seen enough, as in 'exchange profile list | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (KeyboardInterrupt, click.Abort):
         click.echo("exchange: stopped", err=True)
         sys.exit(130)

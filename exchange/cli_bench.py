@@ -173,6 +173,7 @@ def _bench_profiles(
             load_fractions=(0.3, 0.6, 0.9) if quick else measure.offered_load_fractions,
             rates=rates,
             point_ns=200_000_000 if quick else measure.point_duration_ns,
+            flow_seed=choice.seed if choice.source == "synthetic" else None,
         )
         return run_bench(profiles, flow, plan, command_line(), progress)
 

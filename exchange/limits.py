@@ -22,13 +22,18 @@ SESSIONS_MAX: Final = 1 << 16
 QUANTITY_LOTS_MAX: Final = (1 << 32) - 1
 """``quantity_lots`` has 32 bits; zero is refused, so every order has from 1 to this many lots."""
 
+PRICE_TICKS_LOWEST: Final = -(1 << 60)
+PRICE_TICKS_HIGHEST: Final = 1 << 60
+"""The widest price band that a book can be given: any price of any market, negative ones (spreads, power) included,
+with room to add and subtract two of them in 64 bits."""
+
 PRICE_TICKS_MIN: Final = 1
-"""Zero is what a market order carries in the price field, and a forgotten field; no order rests there."""
+"""Default of a band's lower end. Zero is what a market order carries in the price field, and a forgotten field; no
+order rests there unless a profile says so."""
 
 PRICE_TICKS_MAX: Final = (1 << 36) - 1
-"""A page of 64 prices under five levels of 64-way summaries covers 36 bits. At NASDAQ's tick of 1/10,000
-dollar that is over 6.8 million dollars, more than any share has cost; a sum of 2**27 such prices still fits
-64 bits."""
+"""Default of a band's upper end. A page of 64 prices under five levels of 64-way summaries covers 36 bits. At
+NASDAQ's tick of 1/10,000 dollar that is over 6.8 million dollars, more than any share has cost."""
 
 # Queues.
 

@@ -120,6 +120,7 @@ def _collect(
             involuntary_switches=thread.counters["involuntary_switches"],
             migrations=thread.counters["migrations"],
             cpu_ns=thread.counters["cpu_ns"],
+            waiting_ns=thread.counters["waiting_ns"],
         )
         for thread in exchange.threads.threads
     )

@@ -70,6 +70,7 @@ class BenchPlan:
         rates: offered loads in commands per second, instead of fractions and of the common load.
         point_ns: how long one load point lasts.
         seed: of the arrivals.
+        flow_seed: what the synthetic flow was made from; None for a recording.
     """
 
     rounds: int
@@ -79,6 +80,7 @@ class BenchPlan:
     rates: tuple[float, ...]
     point_ns: int
     seed: int = 1
+    flow_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class _Bench:
         self._at_once = np.zeros(len(flow.commands), np.int64)
         self._not_measured: dict[str, str] = {}
         self._warnings: list[str] = []
+        self._digests: dict[int, tuple[str, str]] = {}
+        self._mismatch: str | None = None
 
     def rehearse(self, settings: Settings) -> float:
         """Play the flow once to compile, and part of it again to see the speed: commands per second.
@@ -234,11 +238,11 @@ class _Bench:
             created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
             command_line=command_line,
             host=host,
-            flow=describe_flow(self._flow),
+            flow=describe_flow(self._flow, self._plan.flow_seed),
             profiles=profiles,
             warnings=tuple(self._warnings),
             not_measured=self._not_measured,
-            comparison_void=find_digest_mismatch(profiles),
+            comparison_void=find_digest_mismatch(profiles) or self._mismatch,
         )
 
     def _play(
@@ -246,19 +250,28 @@ class _Bench:
     ) -> Played:
         played = play(settings, commands, intended_ns, len(self._flow.symbols), warmup, self._progress.detail)
         self._not_measured |= played.not_measured
+        self._hold_against_others(settings.name, played)
         for text in played.placement_warnings:
             self._warn(f"{settings.name}: {text}")
         return played
+
+    def _hold_against_others(self, profile: str, played: Played) -> None:
+        """Any two runs over the same first commands, paced or not, must end with the same books."""
+        first, digest = self._digests.setdefault(played.commands, (profile, played.digest))
+        if played.digest != digest and self._mismatch is None:
+            self._mismatch = (
+                f"after the first {played.commands} commands {profile} ended with digest {played.digest}, but {first} "
+                f"with {digest}: they did not do the same work"
+            )
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
             self._warnings.append(text)
 
 
-def describe_flow(flow: Flow) -> FlowDescription:
-    """The flow as a result file tells of it."""
-    seed = flow.notes.get("seed")
-    notes = tuple(f"{key.replace('_', ' ')}: {count:,}" for key, count in flow.notes.items() if key != "seed")
+def describe_flow(flow: Flow, seed: int | None) -> FlowDescription:
+    """The flow as a result file tells of it; ``seed`` is None for a recording."""
+    notes = tuple(f"{key.replace('_', ' ')}: {count:,}" for key, count in flow.notes.items())
     return FlowDescription(flow.name, flow.description, len(flow.commands), len(flow.symbols), seed, notes)
 
 

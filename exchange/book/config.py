@@ -23,12 +23,20 @@ CapacityOrders = Annotated[
 
 PriceMinTicks = Annotated[
     int,
-    Meta(ge=limits.PRICE_TICKS_MIN, le=limits.PRICE_TICKS_MAX, description="lowest price that is accepted"),
+    Meta(
+        ge=limits.PRICE_TICKS_LOWEST,
+        le=limits.PRICE_TICKS_HIGHEST,
+        description="lowest price that is accepted",
+    ),
 ]
 
 PriceMaxTicks = Annotated[
     int,
-    Meta(ge=limits.PRICE_TICKS_MIN, le=limits.PRICE_TICKS_MAX, description="highest price that is accepted"),
+    Meta(
+        ge=limits.PRICE_TICKS_LOWEST,
+        le=limits.PRICE_TICKS_HIGHEST,
+        description="highest price that is accepted",
+    ),
 ]
 
 BookPages = Annotated[

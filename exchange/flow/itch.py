@@ -5,10 +5,10 @@ end. Every message begins with its type (one letter), stock locate (the day's nu
 number and the nanoseconds since midnight in 48 bits; integers are big-endian, prices have four implied
 decimals. (NASDAQ TotalView-ITCH 5.0, sections 1 and 4; the day files use NASDAQ's BinaryFILE framing.)
 
-What the messages become (offsets stand beside the code):
+What the messages become:
 
 ========== ================================================= ================================================
-message    meaning                                                  record
+message    meaning                                           record
 ========== ================================================= ================================================
 A, F       order added, without or with its member's name    ADD
 X, D       order cancelled in part, deleted                  CANCEL, DELETE
@@ -40,6 +40,14 @@ MESSAGE_BYTES: Final = {
     "N": 20, "O": 48,
 }  # fmt: skip
 """Length of each message type, without the two length bytes."""
+
+# Where the fields stand, counted from the message's first byte.
+_LOCATE, _TIMESTAMP, _ORDER = 1, 5, 11
+_ADD_SIDE, _ADD_SHARES, _ADD_STOCK, _ADD_PRICE = 19, 20, 24, 32  # A, F
+_TAKEN_SHARES = 19  # E, C, X
+_NEW_ORDER, _NEW_SHARES, _NEW_PRICE = 19, 27, 31  # U
+_TRADE_SHARES = 20  # P
+_DIRECTORY_STOCK = 11  # R
 
 LOCATES: Final = 1 << 16
 _NAME_BYTES: Final = 8
@@ -190,8 +198,8 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
             return position, _WRONG_LENGTH
         if message + length > len(data):
             return position, _CUT
-        locate = _big_endian(data, message + 1, 2)
-        timestamp_ns = _big_endian(data, message + 5, 6)
+        locate = _big_endian(data, message + _LOCATE, 2)
+        timestamp_ns = _big_endian(data, message + _TIMESTAMP, 6)
         if timestamp_ns < latest_ns:
             return position, _TIME_BACK
         if position == 0:
@@ -200,14 +208,14 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
         survey.times_ns[1] = timestamp_ns
         survey.by_type[kind] += 1
         if kind == _R:
-            survey.name_at[locate] = message + 11
+            survey.name_at[locate] = message + _DIRECTORY_STOCK
         elif kind in (_A, _F):
             if locate == 0:
                 return position, _NO_LOCATE
             survey.orders[locate] += 1
             survey.book_messages[locate] += 1
             if survey.name_at[locate] == 0:  # a file without this symbol's directory message
-                survey.name_at[locate] = message + 24
+                survey.name_at[locate] = message + _ADD_STOCK
         elif kind in (_E, _C, _X, _D, _U):
             survey.book_messages[locate] += 1
         position = message + length
@@ -221,12 +229,12 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
     count = 0
     while position < end:
         message = position + _LENGTH_BYTES
-        locate = _big_endian(data, message + 1, 2)
+        locate = _big_endian(data, message + _LOCATE, 2)
         if wanted[locate]:
             kind = data[message]
             if kind == _P:
                 tallies[_HIDDEN] += 1
-                tallies[_HIDDEN_LOTS] += _big_endian(data, message + 20, 4)
+                tallies[_HIDDEN_LOTS] += _big_endian(data, message + _TRADE_SHARES, 4)
             elif kind == _Q:
                 tallies[_CROSSES] += 1
             elif kind == _H:
@@ -235,7 +243,7 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
                 trouble = _decode_book_message(data, message, kind, records, count)
                 if trouble != _FINE:
                     return position, trouble
-                records[count]["timestamp_ns"] = _big_endian(data, message + 5, 6)
+                records[count]["timestamp_ns"] = _big_endian(data, message + _TIMESTAMP, 6)
                 records[count]["symbol_id"] = symbol_ids[locate]
                 count += 1
         position = message + _big_endian(data, position, _LENGTH_BYTES)
@@ -245,7 +253,7 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
 @kernel
 def _decode_book_message(data: Any, message: int, kind: int, records: Any, index: int) -> Any:
     record = records[index]
-    order_id = _big_endian(data, message + 11, 8)
+    order_id = _big_endian(data, message + _ORDER, 8)
     record["order_id"] = order_id
     if order_id <= 0:
         return _BAD_ORDER
@@ -255,25 +263,25 @@ def _decode_book_message(data: Any, message: int, kind: int, records: Any, index
     price = 1
     if kind in (_A, _F):
         record["kind"] = _ADD
-        side = data[message + 19]
+        side = data[message + _ADD_SIDE]
         if side != _B and side != _S:
             return _BAD_SIDE
         record["side"] = BUY if side == _B else SELL
-        shares = _big_endian(data, message + 20, 4)
-        price = _big_endian(data, message + 32, 4)
+        shares = _big_endian(data, message + _ADD_SHARES, 4)
+        price = _big_endian(data, message + _ADD_PRICE, 4)
         record["price_ticks"] = price
     elif kind == _U:
         record["kind"] = _REPLACE
-        new_order_id = _big_endian(data, message + 19, 8)
+        new_order_id = _big_endian(data, message + _NEW_ORDER, 8)
         if new_order_id <= 0:
             return _BAD_ORDER
         record["new_order_id"] = new_order_id
-        shares = _big_endian(data, message + 27, 4)
-        price = _big_endian(data, message + 31, 4)
+        shares = _big_endian(data, message + _NEW_SHARES, 4)
+        price = _big_endian(data, message + _NEW_PRICE, 4)
         record["price_ticks"] = price
     else:
         record["kind"] = _CANCEL if kind == _X else _EXECUTE
-        shares = _big_endian(data, message + 19, 4)
+        shares = _big_endian(data, message + _TAKEN_SHARES, 4)
     record["quantity_lots"] = shares
     if shares == 0:
         return _BAD_SHARES

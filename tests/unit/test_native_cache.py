@@ -1,0 +1,128 @@
+"""Compiled code is reused as long as no source has changed, and never after one has.
+
+Each run is a process of its own on a copy of the package, as it is for a student who edits a file and runs again.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import exchange
+from exchange.native import cache
+
+SCRIPT = '''
+import json
+from exchange.native import Arena, kernel
+from exchange.queues.protocol import try_push
+from exchange.queues.spsc import SpscQueue
+
+@kernel
+def fill(producer, record):
+    """Push until the ring refuses; how many went in."""
+    pushed = 0
+    while try_push(producer, record):
+        pushed += 1
+    return pushed
+
+if __name__ == "__main__":
+    queue = SpscQueue(4, huge_pages="never")
+    arena = Arena.private(4096, huge_pages="never")
+    pushed = fill(queue.producer(0), arena.allocate(64))
+    stats = fill.stats
+    print(json.dumps({
+        "pushed": pushed,
+        "refused": queue.back_pressure_count(),
+        "loaded": sum(stats.cache_hits.values()),
+        "compiled": sum(stats.cache_misses.values()),
+    }))
+'''
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with a copy of the package and a script that uses it."""
+    source = Path(exchange.__file__).parent
+    shutil.copytree(source, tmp_path / "exchange", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def run(folder: Path) -> dict[str, int]:
+    """Run the script; what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "EXCHANGE_CACHE": str(folder / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_an_edited_kernel_in_another_file_is_picked_up_and_an_unedited_one_is_loaded(copy: Path) -> None:
+    """``fill`` is in the script, the push that is merged into it in spsc.py, and what that counts in ring_memory.py."""
+    assert run(copy) == {"pushed": 4, "refused": 1, "loaded": 0, "compiled": 1}
+    assert run(copy) == {"pushed": 4, "refused": 1, "loaded": 1, "compiled": 0}
+
+    edited = copy / "exchange" / "queues" / "ring_memory.py"
+    before, text = edited.stat(), edited.read_text()
+    assert text.count("load_relaxed(ring + REFUSED) + 1)") == 1
+    edited.write_text(text.replace("load_relaxed(ring + REFUSED) + 1)", "load_relaxed(ring + REFUSED) + 5)"))
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and the same time as before
+    assert run(copy) == {"pushed": 4, "refused": 5, "loaded": 0, "compiled": 1}
+
+    edited.write_text(text)
+    assert run(copy) == {"pushed": 4, "refused": 1, "loaded": 1, "compiled": 0}
+
+
+def test_the_digest_depends_on_the_content_and_place_of_every_included_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_included", {})
+    plain = cache.source_digest()
+    digests = {plain}
+    for name, content in (("a.py", b"1"), ("a.py", b"2"), ("b.py", b"2")):
+        cache._included.clear()
+        cache._included[tmp_path / name] = content
+        digests.add(cache.source_digest())
+    assert len(digests) == 4
+    cache._included.clear()
+    assert cache.source_digest() == plain
+
+
+def test_the_oldest_directories_are_forgotten_and_the_present_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba import config
+
+    monkeypatch.setenv("EXCHANGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", config.CACHE_DIR)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")  # so that what the call sets is taken back at the end
+    for age in range(12):
+        old = tmp_path / "kernels" / f"digest-{age}"
+        old.mkdir(parents=True)
+        os.utime(old, (1_000_000 - age, 1_000_000 - age))
+    present = cache.use_cache_directory()
+    left = {path.name for path in (tmp_path / "kernels").iterdir()}
+    assert left == {present.name} | {f"digest-{age}" for age in range(cache.KEPT_DIRECTORIES - 1)}
+    assert Path(os.environ["NUMBA_CACHE_DIR"]) == present
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"EXCHANGE_CACHE": "/somewhere"}, "/somewhere"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/hpc-exchange"),
+        ({"HOME": "/home/someone"}, "/home/someone/.cache/hpc-exchange"),
+    ],
+)
+def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EXCHANGE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache.cache_root() == Path(expected)
