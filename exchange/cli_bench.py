@@ -191,37 +191,48 @@ def _load_flow(choice: FlowChoice, length: int) -> "Flow":
 
 def _bench_layer(layer: str, kinds: tuple[str, ...], rounds: int | None, *, quick: bool) -> "BenchResult":
     """A micro-benchmark: the variants of one layer (``kinds``, or all of them) against each other."""
-    planned = {} if rounds is None else {"rounds": rounds}
-    if quick:
-        planned = {"rounds": QUICK_ROUNDS} | planned
     with _progress() as progress:
         match layer:
             case "queue":
                 from exchange.bench.queue_bench import QueueBenchPlan, run_queue_bench
 
-                small = {"records": 1_000_000, "round_trips": 10_000} if quick else {}
-                return run_queue_bench(kinds, QueueBenchPlan(**small | planned), command_line(), progress)
+                queue_plan = QueueBenchPlan()
+                if quick:
+                    queue_plan = queue_plan._replace(records=1_000_000, round_trips=10_000)
+                return run_queue_bench(
+                    kinds, _with_rounds(queue_plan, rounds, quick), command_line(), progress
+                )
             case "stack":
                 from exchange.bench.stack_bench import StackBenchPlan, run_stack_bench
 
-                small = {"operations": 300_000} if quick else {}
-                return run_stack_bench(kinds, StackBenchPlan(**small | planned), command_line(), progress)
+                stack_plan = StackBenchPlan(operations=300_000) if quick else StackBenchPlan()
+                return run_stack_bench(
+                    kinds, _with_rounds(stack_plan, rounds, quick), command_line(), progress
+                )
             case "latest-value":
                 from exchange.bench.latest_value_bench import LatestValueBenchPlan, run_latest_value_bench
 
-                return run_latest_value_bench(
-                    kinds, LatestValueBenchPlan(**planned), command_line(), progress
-                )
+                value_plan = _with_rounds(LatestValueBenchPlan(), rounds, quick)
+                return run_latest_value_bench(kinds, value_plan, command_line(), progress)
             case "book":
                 from exchange.bench.book_bench import BookBenchPlan, run_book_bench
 
-                small = {"commands": 500_000, "interpreted_commands": 20_000} if quick else {}
-                return run_book_bench(kinds, BookBenchPlan(**small | planned), command_line(), progress)
+                book_plan = BookBenchPlan()
+                if quick:
+                    book_plan = book_plan._replace(commands=500_000, interpreted_commands=20_000)
+                return run_book_bench(kinds, _with_rounds(book_plan, rounds, quick), command_line(), progress)
             case _:
                 from exchange.bench.flow_bench import FlowBenchPlan, run_flow_bench
 
-                small = {"commands": 300_000} if quick else {}
-                return run_flow_bench(kinds, FlowBenchPlan(**small | planned), command_line(), progress)
+                flow_plan = FlowBenchPlan(commands=300_000) if quick else FlowBenchPlan()
+                return run_flow_bench(kinds, _with_rounds(flow_plan, rounds, quick), command_line(), progress)
+
+
+def _with_rounds[Plan: tuple[Any, ...]](plan: Plan, rounds: int | None, quick: bool) -> Plan:
+    """The plan of a micro-benchmark with as many rounds as were asked for."""
+    if rounds is None and not quick:
+        return plan
+    return plan._replace(rounds=rounds or QUICK_ROUNDS)  # type: ignore[attr-defined,no-any-return]
 
 
 @click.command()

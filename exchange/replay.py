@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from exchange import limits
 from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.bench.player import LEAD_NS, wait_for_answers
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.errors import UserError
 from exchange.flow import Flow, pacing
@@ -38,16 +39,11 @@ from exchange.market_data.top_of_book import tops_after_commands
 from exchange.messages import BUY, COMMAND_DTYPE, RECORD_BYTES, SELL, CommandKind, EventKind, Reason
 from exchange.native import Arena, view_bytes
 from exchange.settings import Settings, to_dict
-from exchange.transport.memory import ANSWERS, MemoryTransport
+from exchange.transport.memory import MemoryTransport
 
 SCHEMA_VERSION: Final = 1
 DEPTH_LEVELS: Final = 5
 """How many prices of each side a report shows."""
-
-_LEAD_NS: Final = 20_000_000  # from starting the threads to the first intended time
-_LOOK_SECONDS: Final = 0.01
-_STALLED_SECONDS: Final = 30.0
-"""No answer for so long, while commands are due, is a fault: even plain Python answers thousands in a second."""
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -233,10 +229,11 @@ def play(
     )
     exchange = Exchange(settings, max(1, len(flow.symbols)), transport)
     exchange.compile(watcher.compiling)
-    start_ns = time.monotonic_ns() + (0 if speed_factor is None else _LEAD_NS)
+    start_ns = time.monotonic_ns() + (0 if speed_factor is None else LEAD_NS)
     transport.start_at(start_ns)
     with exchange.threads:
-        _wait_for_answers(exchange, transport, commands, start_ns, watcher)
+        wanted = expected_answers(commands, settings.shards.count)
+        wait_for_answers(exchange, transport, commands["timestamp_ns"], start_ns, wanted, watcher.answered)
         elapsed_ns = time.monotonic_ns() - start_ns
     return Replayed(exchange, *in_flow_order(transport.events(), flow.commands), elapsed_ns)
 
@@ -284,29 +281,6 @@ def _events_bound(commands: NDArray[Any]) -> int:
     """
     entries = np.isin(commands["kind"], (CommandKind.NEW, CommandKind.REPLACE))
     return max(1, len(commands) + 3 * int(np.count_nonzero(entries)))
-
-
-def _wait_for_answers(
-    exchange: Exchange, transport: MemoryTransport, commands: NDArray[Any], start_ns: int, watcher: Watcher
-) -> None:
-    wanted = expected_answers(commands, exchange.settings.shards.count)
-    schedule = commands["timestamp_ns"]
-    seen, seen_at = 0, time.monotonic()
-    while (count := transport.word(ANSWERS)) < wanted:
-        exchange.threads.check()
-        now = time.monotonic()
-        # Between the commands of a slow replay there may be minutes in which there is nothing to answer.
-        is_idle = count >= int(np.searchsorted(schedule, time.monotonic_ns() - start_ns, side="right"))
-        if count != seen or is_idle:
-            seen, seen_at = count, now
-            watcher.answered(count)
-        elif now - seen_at > _STALLED_SECONDS:
-            raise RuntimeError(
-                f"profile {exchange.settings.name}: {count} of {wanted} answers,"
-                f" then none for {_STALLED_SECONDS:.0f} s; shards: {exchange.status()}"
-            )
-        time.sleep(_LOOK_SECONDS)
-    watcher.answered(wanted)
 
 
 def _count_names(

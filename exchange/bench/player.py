@@ -79,28 +79,47 @@ def play(
     start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
     transport.start_at(start_ns)
     with exchange.threads:
-        _wait_for_answers(exchange, transport, answers, answered)
+        wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered)
     return _collect(exchange, transport, timed, start_ns, warmup_commands)
 
 
-def _wait_for_answers(
-    exchange: Exchange, transport: MemoryTransport, answers: int, answered: Callable[[int], None]
+def wait_for_answers(
+    exchange: Exchange,
+    transport: MemoryTransport,
+    intended_ns: NDArray[np.int64],
+    start_ns: int,
+    wanted: int,
+    answered: Callable[[int], None],
 ) -> None:
+    """Sleep and look until ``wanted`` answers have come; the exchange is running.
+
+    Args:
+        exchange: what is running.
+        transport: where it sends its answers.
+        intended_ns: shape (n,), int64: when commands are due, from ``start_ns``, not decreasing.
+        start_ns: the run's start on the monotonic clock.
+        wanted: how many answers end the wait.
+        answered: told at each look how many have come.
+
+    Raises:
+        RuntimeError: commands were due and no answer came for a long time. Any error of an agent's thread.
+    """
     seen, seen_at = 0, time.monotonic()
-    while True:
-        count = transport.word(ANSWERS)
-        if count >= answers:
-            return
+    while (count := transport.word(ANSWERS)) < wanted:
         exchange.threads.check()
-        if count != seen:
-            seen, seen_at = count, time.monotonic()
+        now = time.monotonic()
+        # Between the commands of a slow run there may be minutes in which there is nothing to answer.
+        is_idle = count >= int(np.searchsorted(intended_ns, time.monotonic_ns() - start_ns, side="right"))
+        if count != seen or is_idle:
+            seen, seen_at = count, now
             answered(count)
-        elif time.monotonic() - seen_at > STALLED_SECONDS:
+        elif now - seen_at > STALLED_SECONDS:
             raise RuntimeError(
-                f"profile {exchange.settings.name}: {count} of {answers} answers, then none for "
+                f"profile {exchange.settings.name}: {count} of {wanted} answers, then none for "
                 f"{STALLED_SECONDS:.0f} s; shards: {exchange.status()}"
             )
         time.sleep(LOOK_SECONDS)
+    answered(wanted)
 
 
 def _collect(

@@ -52,7 +52,7 @@ BEHIND_NS_MIN: Final = 20_000_000
 """A run whose last answer comes later than this after its intended time, and than that part of the run, fell behind."""
 
 SATURATION_PATIENCE: Final = 8
-"""A round ends after this many times its planned time: building exchanges for a short flow takes longer than the flow."""
+"""A round ends after this many times its planned time: building an exchange takes longer than a short flow."""
 
 LOAD_POINT_COMMANDS_MIN: Final = 2_000
 """Fewer samples than this have no p99 to speak of."""
@@ -193,10 +193,8 @@ class _Bench:
     def offer(self, settings: Settings, round_index: int, rate: float) -> LoadPoint:
         """One open-loop run at ``rate`` commands per second, as long as planned or as the flow lasts."""
         wanted = max(int(rate * self._plan.point_ns / 1e9), LOAD_POINT_COMMANDS_MIN)
-        commands = self._flow.commands[: min(wanted, len(self._flow.commands))]
-        part = Flow(
-            commands, self._flow.name, "", self._flow.symbols, {}, self._flow.expected_maker[: len(commands)]
-        )
+        part = self._flow.first(wanted)
+        commands = part.commands
         intended_ns = poisson(part, rate, self._plan.seed + round_index)
         warmup = min(self._warmup, len(commands) // 4)
         played = self._play(settings, commands, intended_ns, warmup)

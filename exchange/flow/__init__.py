@@ -24,7 +24,7 @@ two length bytes. The variants, and with them numba, are imported when one of th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import numpy as np
@@ -61,6 +61,10 @@ class Flow:
     def duration_ns(self) -> int:
         """Time from the first command to the last; 0 for an empty flow."""
         return int(self.commands["timestamp_ns"][-1]) if len(self.commands) else 0
+
+    def first(self, count: int) -> "Flow":
+        """The flow that ends after its first ``count`` commands; ``notes`` still tell of the whole."""
+        return replace(self, commands=self.commands[:count], expected_maker=self.expected_maker[:count])
 
 
 def build_flow(config: FlowConfig) -> Flow:

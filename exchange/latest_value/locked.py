@@ -19,7 +19,7 @@ from exchange.native import (
 )
 
 
-class LockedHandle(NamedTuple):
+class LockedValueHandle(NamedTuple):
     """The address of the record and its number of words."""
 
     base: int
@@ -36,25 +36,25 @@ class LockedValue(ValueOwner):
         if self.is_new:
             initialise_mutex(self.base + MUTEX)
 
-    def writer(self) -> LockedHandle:
+    def writer(self) -> LockedValueHandle:
         """The handle of the one writer."""
-        return LockedHandle(self.base, self.word_count)
+        return LockedValueHandle(self.base, self.word_count)
 
-    def reader(self) -> LockedHandle:
+    def reader(self) -> LockedValueHandle:
         """The handle of any reader."""
-        return LockedHandle(self.base, self.word_count)
+        return LockedValueHandle(self.base, self.word_count)
 
 
-@implements(publish, LockedHandle)
-def _publish(writer: LockedHandle, words_address: int) -> None:
+@implements(publish, LockedValueHandle)
+def _publish(writer: LockedValueHandle, words_address: int) -> None:
     mutex_lock(writer.base + MUTEX)
     for offset in range(0, 8 * writer.word_count, 8):
         store_int64(writer.base + WORDS + offset, load_int64(words_address + offset))
     mutex_unlock(writer.base + MUTEX)
 
 
-@implements(try_read, LockedHandle)
-def _try_read(reader: LockedHandle, out_address: int) -> bool:
+@implements(try_read, LockedValueHandle)
+def _try_read(reader: LockedValueHandle, out_address: int) -> bool:
     mutex_lock(reader.base + MUTEX)
     for offset in range(0, 8 * reader.word_count, 8):
         store_int64(out_address + offset, load_int64(reader.base + WORDS + offset))

@@ -28,13 +28,14 @@ from exchange.native.cache import inlined, kernel
 
 _implementations: dict[Any, dict[type, Callable[..., Any]]] = {}
 _python_bodies: dict[tuple[Any, type], Callable[..., Any]] = {}
+_named: dict[str, type] = {}
 
 
 def generic[F: Callable[..., Any]](declaration: F) -> F:
     """Make ``declaration`` (a signature and its contract; the body is never run) an operation of a layer."""
 
     def missing(state: Any, *_arguments: Any) -> Any:
-        raise TypeError(f"{type(state).__name__} does not implement {declaration.__name__}()")
+        raise TypeError(f"{type(state).__qualname__} does not implement {declaration.__name__}()")
 
     missing.__name__ = declaration.__name__
     missing.__doc__ = declaration.__doc__
@@ -66,6 +67,7 @@ def implements[F: Callable[..., Any]](
     def register(function: F) -> F:
         _python_bodies[operation, state_type] = function
         if issubclass(state_type, tuple):
+            _tell_apart(state_type)
             compiled = inlined(function) if inline else kernel(function)
             _implementations[operation][state_type] = compiled
             operation.register(state_type, compiled)
@@ -74,6 +76,20 @@ def implements[F: Callable[..., Any]](
         return function
 
     return register
+
+
+def _tell_apart(state_type: type) -> None:
+    """Give the class another ``__name__`` if a different state has the same one already.
+
+    numba chooses the compiled function for an argument by the *name* of its NamedTuple and the types of its fields. Two
+    classes of one name would run each other's code: a user's queue that began as a copy of ``spsc.py``, or that same
+    queue before and after an edit.
+    """
+    name = state_type.__name__
+    place = 1
+    while _named.setdefault(state_type.__name__, state_type) is not state_type:
+        place += 1
+        state_type.__name__ = f"{name}_{place}"
 
 
 def is_implemented(operation: Any, state_type: type) -> bool:

@@ -52,7 +52,7 @@ def load_user_queue(config: UserQueueConfig, producers: int, consumers: int) -> 
         if not is_implemented(operation, type(handle)):
             raise UserError(
                 f"{where}: {operation.__name__} is missing; write it with "
-                f"@implements({operation.__name__}, {type(handle).__name__}) for the {role} handle"
+                f"@implements({operation.__name__}, {type(handle).__qualname__}) for the {role} handle"
             )
     return queue  # type: ignore[no-any-return]
 

@@ -19,7 +19,7 @@ from exchange.stacks.protocol import pop, push
 from exchange.stacks.stack_memory import LINK_SHIFT, LINKS, MUTEX, TOP, StackOwner
 
 
-class LockedHandle(NamedTuple):
+class LockedStackHandle(NamedTuple):
     """The address of the stack."""
 
     base: int
@@ -41,13 +41,13 @@ class LockedStack(StackOwner):
         if self.is_new:
             initialise_mutex(self.base + MUTEX)
 
-    def handle(self) -> LockedHandle:
+    def handle(self) -> LockedStackHandle:
         """The handle, the same for all threads."""
-        return LockedHandle(self.base)
+        return LockedStackHandle(self.base)
 
 
-@implements(push, LockedHandle)
-def _push(stack: LockedHandle, index: int) -> None:
+@implements(push, LockedStackHandle)
+def _push(stack: LockedStackHandle, index: int) -> None:
     place = index + 1
     mutex_lock(stack.base + MUTEX)
     store_int64(stack.base + LINKS + (place << LINK_SHIFT), load_int64(stack.base + TOP))
@@ -55,8 +55,8 @@ def _push(stack: LockedHandle, index: int) -> None:
     mutex_unlock(stack.base + MUTEX)
 
 
-@implements(pop, LockedHandle)
-def _pop(stack: LockedHandle) -> int:
+@implements(pop, LockedStackHandle)
+def _pop(stack: LockedStackHandle) -> int:
     mutex_lock(stack.base + MUTEX)
     place = load_int64(stack.base + TOP)
     if place != 0:

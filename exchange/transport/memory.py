@@ -55,7 +55,7 @@ class MemorySource(NamedTuple):
     """Commands of one lane; the word at ``cursor`` counts those consumed."""
 
     commands: int
-    count: int
+    command_count: int
     cursor: int
 
 
@@ -142,14 +142,14 @@ class MemoryTransport:
 
 
 def _view(source: MemorySource) -> NDArray[Any]:
-    return np.frombuffer(view_bytes(source.commands, source.count * RECORD_BYTES), COMMAND_DTYPE)
+    return np.frombuffer(view_bytes(source.commands, source.command_count * RECORD_BYTES), COMMAND_DTYPE)
 
 
 @implements(receive, MemorySource, inline=False)
 def _receive(source: MemorySource, limit: int) -> tuple[int, int]:
     cursor = load_int64(source.cursor)
     first = source.commands + cursor * RECORD_BYTES
-    most = min(limit, source.count - cursor)
+    most = min(limit, source.command_count - cursor)
     if most == 0:
         return first, 0
     # If even the last of the batch is due, all are: one look instead of a look at each.

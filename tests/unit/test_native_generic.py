@@ -77,6 +77,21 @@ def test_the_type_of_the_state_chooses_the_body_compiled_and_interpreted() -> No
     assert area(Circle(2), 2) == 24
 
 
+def test_two_states_of_one_name_are_told_apart_by_compiled_callers() -> None:
+    """numba itself would not: it knows a NamedTuple by the name of its class and the types of its fields."""
+
+    def another() -> type:
+        class Twin(NamedTuple):
+            side: int
+
+        return Twin
+
+    first, second = another(), another()
+    implements(area, first)(lambda shape, scale: 1)
+    implements(area, second)(lambda shape, scale: 2)
+    assert [twice(first(5)), twice(second(5)), area(first(5), 1), area(second(5), 1)] == [1, 2, 1, 2]
+
+
 def test_a_state_with_a_plain_part_runs_interpreted_and_its_compiled_parts_compiled() -> None:
     mixed = Pair(Square(2), Circle(1))
     assert not is_compiled(mixed)

@@ -8,8 +8,8 @@ import pytest
 
 from exchange.errors import UserError
 from exchange.native import Arena, kernel
-from exchange.queues import build_queue
-from exchange.queues.config import UserQueueConfig
+from exchange.queues import build_queue, spsc
+from exchange.queues.config import SpscQueueConfig, UserQueueConfig
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
 from tests.queue_drivers import EXAMPLE_QUEUE
 
@@ -128,6 +128,16 @@ def test_a_complaint_of_the_users_own_is_passed_on_as_it_is(write: Write) -> Non
     config = write(GOOD)
     with pytest.raises(UserError, match="queue 'mine': producers = 2: must be 1"):
         build_queue(config, producers=2)
+
+
+def test_a_copy_of_a_built_in_queue_runs_its_own_code_although_its_states_have_the_same_names(write: Write) -> None:
+    source = Path(spsc.__file__).read_text().replace("SpscQueue", "MyQueue")
+    copied = source.replace("room < count", "room < count + 1").replace("min(room, count)", "min(room - 1, count)")
+    assert copied != source
+    built_in = build_queue(SpscQueueConfig(capacity_slots=4, huge_pages="never"))
+    assert drive(built_in) == (4, 4)
+    assert drive(build_queue(write(copied))) == (3, 3)
+    assert drive(built_in) == (4, 4)
 
 
 def test_a_file_that_was_mended_after_an_error_is_read_again(write: Write) -> None:
