@@ -59,7 +59,6 @@ class SeqlockValue(ValueOwner):
         return SeqlockHandle(self.base, self.word_count)
 
 
-# --8<-- [start:operations]
 @implements(publish, SeqlockHandle)
 def _publish(writer: SeqlockHandle, words_address: int) -> None:
     sequence = load_int64(writer.base + SEQUENCE)
@@ -79,6 +78,3 @@ def _try_read(reader: SeqlockHandle, out_address: int) -> bool:
         store_int64(out_address + offset, load_relaxed(reader.base + WORDS + offset))
     fence_acquire()
     return load_relaxed(reader.base + SEQUENCE) == before
-
-
-# --8<-- [end:operations]

@@ -82,7 +82,6 @@ class DisruptorQueue(RingOwner):
         return self.base + SLOTS + index * FALSE_SHARING_BYTES
 
 
-# --8<-- [start:push]
 @inlined
 def _slowest_position(producer: DisruptorProducer) -> int:
     readers = producer.ring + SLOTS
@@ -112,7 +111,6 @@ def _push(producer: DisruptorProducer, records_address: int, count: int) -> int:
     return pushed
 
 
-# --8<-- [end:push]
 @implements(try_push, DisruptorProducer)
 def _try_push(producer: DisruptorProducer, record_address: int) -> bool:
     return _push(producer, record_address, 1) == 1

@@ -78,7 +78,6 @@ class SpscQueue(RingOwner):
         return self.base + index * super().size_bytes(self.capacity, 1, 1)
 
 
-# --8<-- [start:operations]
 @implements(try_push, SpscProducer)
 def _try_push(producer: SpscProducer, record_address: int) -> bool:
     lane = producer.lane
@@ -142,6 +141,3 @@ def _poll_batch(consumer: SpscConsumer, out_address: int, limit: int) -> int:
     if consumer.lane_count > 1 and polled > 0:
         store_int64(consumer.first_lane + NEXT_LANE, (first + 1) % consumer.lane_count)
     return polled
-
-
-# --8<-- [end:operations]

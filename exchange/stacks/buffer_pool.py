@@ -76,7 +76,6 @@ class BufferPool:
         return BufferPoolHandle(self.stack.handle(), self.first_buffer, self.buffer_bytes.bit_length() - 1)
 
 
-# --8<-- [start:operations]
 @inlined
 def acquire(pool: BufferPoolHandle) -> int:
     """The address of a free buffer, a multiple of 64, now the caller's; :data:`EXHAUSTED` if there is none.
@@ -93,6 +92,3 @@ def acquire(pool: BufferPoolHandle) -> int:
 def release(pool: BufferPoolHandle, address: int) -> None:
     """Give the buffer at ``address`` back."""
     push(pool.stack, (address - pool.first_buffer) >> pool.buffer_shift)
-
-
-# --8<-- [end:operations]

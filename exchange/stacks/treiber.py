@@ -52,7 +52,6 @@ class TreiberStack(StackOwner):
         return TreiberHandle(self.base + TOP, self.base + LINKS)
 
 
-# --8<-- [start:operations]
 @inlined
 def _replace_top(stack: TreiberHandle, seen: int, place: int) -> bool:
     """Make ``place`` the top and count the tag up, unless the top has changed since it was ``seen``."""
@@ -79,6 +78,3 @@ def _pop(stack: TreiberHandle) -> int:
         below = load_relaxed(stack.links + (place << LINK_SHIFT))
         if _replace_top(stack, top, below):
             return place - 1
-
-
-# --8<-- [end:operations]
