@@ -22,7 +22,12 @@ def reference(command: click.Command, name: str) -> Iterator[str]:
     """Markdown lines about ``command``, and about all commands below it."""
     context = click.Context(command, info_name=name)
     if name != "exchange":
-        yield from (f"## {name}", "", f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```", "")
+        yield from (
+            f"## {name}",
+            "",
+            f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```",
+            "",
+        )
         yield from (_paragraphs(command.help or ""), "")
         yield from _options(command, context)
     if isinstance(command, click.Group):
@@ -33,7 +38,9 @@ def reference(command: click.Command, name: str) -> Iterator[str]:
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    records = [record for option in command.get_params(context) if (record := option.get_help_record(context))]
+    records = [
+        record for option in command.get_params(context) if (record := option.get_help_record(context))
+    ]
     if not records:
         return
     yield from ("| option | |", "|---|---|")

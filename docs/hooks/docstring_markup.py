@@ -2,7 +2,8 @@
 
 Docstrings are written to be read in an editor, with the few conventions that Python's own documentation has:
 :class:`Name` roles, double-backtick code, ``::`` before an indented block, and simple tables. Markdown knows the second and
-half of the third; this does the rest.
+half of the third; this does the rest. In an ``Args:``, ``Attributes:`` or ``Raises:`` section a line without ``name:`` goes on
+with the line above it, as a reader takes it, whether or not it is indented further.
 """
 
 import re
@@ -12,12 +13,15 @@ import griffe
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?(?:[\w.]*\.)?(\w+)`")
 _TABLE = re.compile(r"(?:^=+(?: +=+)+\n).*?(?:\n=+(?: +=+)+$)(?=\n\n|\n*\Z)", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^(?P<head>(?:Args|Attributes|Raises):\n)(?P<items>(?:[ ]{4}.*\n?)+)", re.MULTILINE)
+_GOES_ON = re.compile(r"^ {4}(?! )(?!\*{0,2}[\w.]+(?: \(.*?\))?:)", re.MULTILINE)
 
 
 def to_markdown(text: str) -> str:
     """One docstring."""
     text = _TABLE.sub(lambda match: f"```text\n{match[0]}\n```", text)
     text = _ROLE.sub(r"`\1`", text)
+    text = _SECTION.sub(lambda match: match["head"] + _GOES_ON.sub(" " * 8, match["items"]), text)
     text = re.sub(r"^::$\n", "", text, flags=re.MULTILINE)
     return re.sub(r"::$", ":", text, flags=re.MULTILINE)
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_REFERENCE = re.compile(r'^(?P<indent>[ \t]*)--8<-- "(?P<path>[^":]+\.py):(?P<name>[A-Za-z_][\w.]*)"[ \t]*$', re.MULTILINE)
+_REFERENCE = re.compile(
+    r'^(?P<indent>[ \t]*)--8<-- "(?P<path>[^":]+\.py):(?P<name>[A-Za-z_][\w.]*)"[ \t]*$', re.MULTILINE
+)
 
 
 def definition_source(path: Path, name: str) -> str:
@@ -54,6 +56,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         path = ROOT / match["path"]
         if f"[start:{match['name']}]" in path.read_text(encoding="utf-8"):
             return match[0]  # a marked section: the snippets extension's business
-        return "\n".join(match["indent"] + line for line in definition_source(path, match["name"]).splitlines())
+        return "\n".join(
+            match["indent"] + line for line in definition_source(path, match["name"]).splitlines()
+        )
 
     return _REFERENCE.sub(replace, markdown)

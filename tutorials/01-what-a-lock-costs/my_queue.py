@@ -12,7 +12,7 @@ it):
 
 What has to stay: the class and its three methods, the three operations, and what
 ``exchange/queues/protocol.py`` promises of them. ``check.py`` holds your queue to it, ``measure.py`` says
-what it is worth. """
+what it is worth."""
 
 from typing import NamedTuple
 

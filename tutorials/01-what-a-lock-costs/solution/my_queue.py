@@ -19,7 +19,7 @@ Why it is fast and not only correct. A word that another core has written has to
 cache, and that takes as long as hundreds of instructions. So each side remembers the other's counter as it
 last saw it, on a line of its own (``HEAD_SEEN``, ``TAIL_SEEN``). An old value errs on the safe side: there
 may be more room, or there may be more records, never fewer. Only when the old value is not enough is the real
-counter fetched. """
+counter fetched."""
 
 from typing import NamedTuple
 
