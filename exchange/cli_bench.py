@@ -64,6 +64,7 @@ _flow_options: Final[tuple[Callable[[Any], Any], ...]] = (
         help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
     ),
     click.option("--symbol", help="Of an ITCH file, only this symbol."),
+    click.option("--allow-truncated", is_flag=True, help="Of a file that is cut, take what is whole."),
     click.option("--commands", type=click.IntRange(2), help="Length of the flow [default: by profile]."),
     click.option(
         "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the synthetic flow."
@@ -86,6 +87,7 @@ class FlowChoice(NamedTuple):
     source: str = "synthetic"
     reading: str = "flow"
     symbol: str | None = None
+    allow_truncated: bool = False
     commands: int | None = None
     seed: int = 1
     symbols: int = 8
@@ -180,12 +182,15 @@ def _bench_profiles(
 
 def _load_flow(choice: FlowChoice, length: int) -> "Flow":
     from exchange.flow import load_flow
-    from exchange.flow.config import SyntheticConfig
+    from exchange.flow.config import Reading, SyntheticConfig
 
     if choice.source == "synthetic":
         model = SyntheticConfig(commands=length, seed=choice.seed, symbols=choice.symbols)
         return load_flow("synthetic", synthetic=model)
-    flow = load_flow(choice.source, reading=choice.reading, symbol=choice.symbol)  # type: ignore[arg-type]
+    reading: Reading = "feed" if choice.reading == "feed" else "flow"
+    flow = load_flow(
+        choice.source, reading=reading, symbol=choice.symbol, allow_truncated=choice.allow_truncated
+    )
     return flow.first(choice.commands) if choice.commands else flow
 
 

@@ -4,6 +4,7 @@ The line ``<!-- commands -->`` of a page becomes a section for each command: usa
 ``exchange COMMAND --help`` prints them. So there is no second copy of them that could be out of date.
 """
 
+import html
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from exchange.cli import cli  # noqa: E402
+from exchange.cli import cli
 
 _MARKER = "<!-- commands -->"
 
@@ -38,14 +39,11 @@ def reference(command: click.Command, name: str) -> Iterator[str]:
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    records = [
-        record for option in command.get_params(context) if (record := option.get_help_record(context))
-    ]
-    if not records:
-        return
-    yield from ("| option | |", "|---|---|")
+    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    records = [record for option in options if (record := option.get_help_record(context))]
+    yield from ("| option | what it does |", "|---|---|")
     for names, text in records:
-        yield f"| `{_cell(names)}` | {_cell(text)} |"
+        yield f"| <code>{_cell(names)}</code> | {_cell(text)} |"
     yield ""
 
 
@@ -55,7 +53,8 @@ def _paragraphs(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text that is safe in a Markdown table, in or out of code."""
+    return html.escape(text, quote=False).replace("|", "&#124;").replace("\n", " ")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

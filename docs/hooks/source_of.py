@@ -4,10 +4,10 @@ A page says, inside a fenced code block::
 
     --8<-- "exchange/agent.py:run_agents"
 
-and gets that definition, decorators and docstring included. Because it is found by name and not by line number, and
-because a name that is gone fails the build, what a page shows is always the code that the tests test. A name inside a class is
-written ``Class.method``. Everything else that ``--8<--`` can do (whole files, line ranges, marked sections) is left to
-the snippets extension.
+and gets that definition, decorators and docstring included. Because it is found by name and not by line
+number, and because a name that is gone fails the build, what a page shows is always the code that the tests
+test. A name inside a class is written ``Class.method``. Everything else that ``--8<--`` can do (whole files, line
+ranges, marked sections) is left to the snippets extension.
 """
 
 import ast

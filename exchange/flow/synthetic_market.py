@@ -189,6 +189,7 @@ def match_order(market: Any, symbol: Any, side: Any, limit: Any, lots: Any) -> A
 @uncounted
 @kernel
 def leave_book(market: Any, slot: int) -> None:
+    """Take an order out of its price's queue; the price stops standing when it was the last."""
     order = market.orders[slot]
     book_side = 2 * np.int64(order["symbol_id"]) + np.int64(order["side"])
     index = np.int64(order["price_index"])
