@@ -25,7 +25,7 @@ from numba import njit
 
 from exchange.bench.player import play
 from exchange.errors import UserError
-from exchange.flow import load_flow
+from exchange.flow import Flow, load_flow
 from exchange.flow.config import SyntheticConfig
 from exchange.messages import RECORD_BYTES
 from exchange.native import Arena, kernel, load_acquire, load_int64, store_int64, store_release, yield_core
@@ -205,32 +205,21 @@ def torture(queue_file: Path, capacity_slots: int, records: int) -> None:
             fault = load_int64(words + FAULT)
             numbers = {"polled": load_int64(words + POLLED), "found": load_int64(words + FOUND)}
             where = f"ring of {capacity_slots} slots, {pushed} records pushed: "
-            text = (
-                FAULTS[fault]
-                if fault
-                else f"nothing moved for {STUCK_SECONDS:.0f} s; {{polled}} records had come out"
-            )
-            raise CheckFailed(where + text.format(**numbers))
+            raise CheckFailed(where + FAULTS[fault].format(**numbers))
         time.sleep(0.002)
 
 
-def check_digest(queue_file: Path, commands_count: int) -> None:
-    """The baseline profile and the one with this queue, on one flow, with small rings so that they often fill."""
-    flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=commands_count, symbols=4))
+def digest_of(profile: str | Path, flow: Flow, *overrides: str) -> str:
+    """Run the flow through an exchange as fast as it takes it; the digest of its books at the end.
+
+    The rings are small, so that they are often full.
+    """
+    settings = load_profile(profile, [*overrides, "queue.capacity_slots=512"])
     at_once = np.zeros(len(flow.commands), np.int64)
-    small = "queue.capacity_slots=512"
-    mine = load_profile(HERE / "my-queue.toml", [f"queue.kind=file:{queue_file}:MyQueue", small])
-    digests = {}
-    for settings in (load_profile("compiled", [small]), mine):
-        try:
-            played = play(
-                settings, flow.commands, at_once, len(flow.symbols), 0, lambda step: print(f"   {step}")
-            )
-        except RuntimeError as failure:
-            raise CheckFailed(str(failure)) from failure
-        digests[settings.name] = played.digest
-    check(len(set(digests.values())) == 1, f"the books differ after {commands_count} commands: {digests}")
-    print(f"   digest {digests[mine.name]} on both profiles")
+    try:
+        return play(settings, flow.commands, at_once, len(flow.symbols), 0, lambda step: None).digest
+    except RuntimeError as failure:  # the exchange stands still
+        raise CheckFailed(str(failure)) from failure
 
 
 def main() -> int:
@@ -242,9 +231,17 @@ def main() -> int:
     parser.add_argument(
         "--records", type=int, default=2_000_000, help="records through each ring of the torture"
     )
-    parser.add_argument("--commands", type=int, default=300_000, help="commands through each exchange")
+    parser.add_argument(
+        "--commands",
+        type=int,
+        default=300_000,
+        help="commands through each exchange; 0 leaves the digest out",
+    )
     options = parser.parse_args()
     queue_file = options.queue_file.resolve()
+    # First the baseline: what it has compiled before need not be compiled again for each version of the queue.
+    flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=options.commands, symbols=4))
+    expected = digest_of("compiled", flow) if options.commands else ""
     try:
         print("1. contract", flush=True)
         check_contract(queue_file)
@@ -254,12 +251,18 @@ def main() -> int:
         for capacity_slots in CAPACITIES:
             torture(queue_file, capacity_slots, options.records)
             print(f"   {options.records} records through {capacity_slots} slots", flush=True)
-        print("4. digest", flush=True)
-        check_digest(queue_file, options.commands)
+        if options.commands:
+            print("4. digest", flush=True)
+            digest = digest_of(HERE / "my-queue.toml", flow, f"queue.kind=file:{queue_file}:MyQueue")
+            check(
+                digest == expected,
+                f"after {options.commands} commands the books differ: {digest}, not {expected}",
+            )
+            print(f"   {digest}, as with the profile compiled")
     except (CheckFailed, UserError) as failure:
         print(f"WRONG: {failure}")
         return 1
-    print("right: nothing lost, nothing twice, nothing out of order, equal digests")
+    print("right")
     return 0
 
 
