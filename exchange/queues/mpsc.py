@@ -7,8 +7,11 @@ their words say so. A slot is two cache lines, the word and the record, so that 
 share a line.
 
 The order of claims is the order of records over all producers, which lanes (``spsc``) do not have. What it
-costs: the tail is one word that every producer writes. And it is lock-free only for producers: one that is
-suspended between claiming and filling holds up the consumer, though no other producer.
+costs: the tail is one word that every producer writes; and a compare-and-swap waits until the core's earlier
+stores have reached its cache, so that fetching the slots' lines from the consumer's core, which plain stores
+overlap, happens one after the other, even with a single producer. A batch pays that once. And it is lock-free
+only for producers: one that is suspended between claiming and filling holds up the consumer, though no other
+producer.
 
 Sources: Vyukov 2010, "Bounded MPMC queue" (the sequence words); here with a head counter instead of a second
 sequence step, since there is one consumer and it frees slots in order.

@@ -1,5 +1,4 @@
-"""Smoke runs of the micro-benchmarks of queues, stacks and latest values: that they measure what they say, not how fast.
-"""
+"""Smoke runs of the micro-benchmarks of queues, stacks and latest values: that they measure, not how fast."""
 
 import threading
 from pathlib import Path
@@ -35,7 +34,9 @@ def check_result(result: BenchResult, kind: str, rounds: int) -> None:
     """What holds for every micro-benchmark: a value for each round, and the file can be read back."""
     assert result.kind == kind
     assert result.host["fingerprint"]
-    assert all(len(row.values) == rounds and min(row.values) > 0 and row.skipped is None for row in result.micro)
+    assert all(
+        len(row.values) == rounds and min(row.values) > 0 and row.skipped is None for row in result.micro
+    )
     assert all(row.parameters["cores"] for row in result.micro)
     assert from_json(to_json(result), "itself").micro == result.micro
 
@@ -47,7 +48,9 @@ def test_the_queue_benchmark_measures_every_variant_and_a_users_own_beside_them(
     result = run_queue_bench(kinds, TINY, "exchange bench queue", Progress(totals.append, steps.append))
     check_result(result, "queue", rounds=2)
     assert [row.variant for row in result.micro if row.name == "throughput"] == kinds * 4
-    cells = {(row.parameters["records_per_push"], row.parameters["capacity_slots"]) for row in result.micro[1:25]}
+    cells = {
+        (row.parameters["records_per_push"], row.parameters["capacity_slots"]) for row in result.micro[1:25]
+    }
     assert cells == {(1, 4), (8, 4), (1, 64), (8, 64)}
     for percent in (50, 99):
         assert {variant for variant, _ in rows(result, f"round trip of one record, p{percent}")} == set(kinds)
@@ -55,18 +58,24 @@ def test_the_queue_benchmark_measures_every_variant_and_a_users_own_beside_them(
 
 
 def test_the_stack_benchmark_measures_both_variants_alone_and_contended() -> None:
-    result = run_stack_bench([], StackBenchPlan(operations=2_000, rounds=2), "exchange bench stack", Progress())
+    result = run_stack_bench(
+        [], StackBenchPlan(operations=2_000, rounds=2), "exchange bench stack", Progress()
+    )
     check_result(result, "stack", rounds=2)
     measured = rows(result, "buffers acquired and released")
     assert set(measured) == {(kind, threads) for kind in STACK_KINDS for threads in (1, 2)}
 
 
 def test_the_latest_value_benchmark_measures_both_variants_in_three_situations() -> None:
-    result = run_latest_value_bench([], LatestValueBenchPlan(seconds=0.02, rounds=2), "exchange bench", Progress())
+    result = run_latest_value_bench(
+        [], LatestValueBenchPlan(seconds=0.02, rounds=2), "exchange bench", Progress()
+    )
     check_result(result, "latest-value", rounds=2)
     writing, reading = rows(result, "publications"), rows(result, "whole reads")
     assert set(writing) == {
-        (kind, situation) for kind in LATEST_VALUE_KINDS for situation in ("nobody reads", "both without pause")
+        (kind, situation)
+        for kind in LATEST_VALUE_KINDS
+        for situation in ("nobody reads", "both without pause")
     }
     assert set(reading) == {
         (kind, situation)
@@ -83,7 +92,9 @@ def test_on_one_core_the_threads_take_turns_and_the_result_says_so(monkeypatch: 
     results = [
         run_queue_bench(["python", "spsc"], plan, "exchange bench queue", Progress()),
         run_stack_bench([], StackBenchPlan(operations=200, rounds=1), "exchange bench stack", Progress()),
-        run_latest_value_bench([], LatestValueBenchPlan(seconds=0.02, rounds=1), "exchange bench", Progress()),
+        run_latest_value_bench(
+            [], LatestValueBenchPlan(seconds=0.02, rounds=1), "exchange bench", Progress()
+        ),
     ]
     for result in results:
         check_result(result, result.kind, rounds=1)
@@ -128,7 +139,10 @@ def test_a_users_queue_that_does_not_work_is_left_out_and_the_result_says_why(
 @pytest.mark.parametrize(
     ("kinds", "complaint"),
     [
-        (["spsc", "fast"], "queue kind 'fast': must be one of python, locked, spsc, mpsc, disruptor, file:PATH:CLASS"),
+        (
+            ["spsc", "fast"],
+            "queue kind 'fast': must be one of python, locked, spsc, mpsc, disruptor, file:PATH:CLASS",
+        ),
         (["spsc", "spsc"], "queue kind 'spsc' is named twice"),
         (["file:my_queue.py"], "queue kind 'file:my_queue.py': must be file:PATH:CLASS"),
         (["file:./no_such_file.py:MyQueue"], "no_such_file.py: No such file or directory"),

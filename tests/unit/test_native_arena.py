@@ -39,7 +39,9 @@ def test_an_empty_arena_is_allowed() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(sizes=st.lists(st.tuples(st.integers(0, 5000), st.sampled_from([8, 64, 128, 4096])), max_size=20))
-def test_allocations_are_aligned_disjoint_and_the_same_for_all_who_ask_alike(sizes: list[tuple[int, int]]) -> None:
+def test_allocations_are_aligned_disjoint_and_the_same_for_all_who_ask_alike(
+    sizes: list[tuple[int, int]],
+) -> None:
     arenas = [Arena.private(1 << 20, "never") for _ in range(2)]
     places = [[arena.allocate(*size) - arena.address for size in sizes] for arena in arenas]
     assert places[0] == places[1]
@@ -67,7 +69,9 @@ def test_touching_leaves_a_range_zero() -> None:
 def test_reserved_huge_pages_that_were_not_set_aside_are_refused_with_the_remedy() -> None:
     free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
     pages = int(free.read_text()) + 64 if free.exists() else 64
-    with pytest.raises(UserError, match=rf"needs {pages} free huge pages of 2 MiB; .*sysctl vm.nr_hugepages={pages}"):
+    with pytest.raises(
+        UserError, match=rf"needs {pages} free huge pages of 2 MiB; .*sysctl vm.nr_hugepages={pages}"
+    ):
         Arena.private(pages * (2 << 20), "reserved")
 
 

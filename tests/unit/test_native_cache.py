@@ -120,7 +120,9 @@ def test_the_oldest_directories_are_forgotten_and_the_present_one_is_not(
         ({"HOME": "/home/someone"}, "/home/someone/.cache/hpc-exchange"),
     ],
 )
-def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_cache_is(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("EXCHANGE_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -92,7 +92,11 @@ def test_shifts(value: int, count: int) -> None:
 
 
 @few
-@given(value=st.one_of(int64, st.integers(0, 63).map(lambda bit: (1 << bit) - (1 << 64) * (bit == 63)), st.just(0)))
+@given(
+    value=st.one_of(
+        int64, st.integers(0, 63).map(lambda bit: (1 << bit) - (1 << 64) * (bit == 63)), st.just(0)
+    )
+)
 def test_bit_counts(value: int) -> None:
     digits = f"{value & (1 << 64) - 1:064b}"
     leading, trailing = len(digits) - len(digits.lstrip("0")), len(digits) - len(digits.rstrip("0"))

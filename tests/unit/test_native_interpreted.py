@@ -24,7 +24,17 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_a_contract_suite_passes_interpreted(suite: str, chosen: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/contract/{suite}", "-k", chosen],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"tests/contract/{suite}",
+            "-k",
+            chosen,
+        ],
         cwd=ROOT,
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         capture_output=True,

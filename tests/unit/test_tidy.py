@@ -24,7 +24,8 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 ESSAY_CHARACTERS_MIN = 80
 FORBIDDEN_WORDS = {"px", "qty", "util", "utils", "manager", "impl", "bget"}
-PRINTING = {"doctor.py", "cli.py", "terminal.py"}
+PRINTING = {"cli.py", "terminal.py", "flame.py"}
+"""The command line, what it prints through, and the process that tells its parent when it is ready."""
 SHADOWING_ALLOWED = {"statistics"}
 """Inside ``exchange.bench``, and never imported by its bare name."""
 

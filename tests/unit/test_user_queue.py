@@ -75,7 +75,10 @@ def test_an_edited_file_is_picked_up_in_the_same_process_and_by_compiled_callers
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
         ("class YourQueue:\n    pass\n", "it has no class 'MyQueue'; kind is 'file:PATH:CLASS'"),
         ("MyQueue = 7\n", "it has no class 'MyQueue'"),
-        ("class MyQueue:\n    pass\n", "class MyQueue lacks the method(s) producer, consumer, back_pressure_count"),
+        (
+            "class MyQueue:\n    pass\n",
+            "class MyQueue lacks the method(s) producer, consumer, back_pressure_count",
+        ),
         (
             "class MyQueue:\n    def producer(self, index): ...\n    def consumer(self, index): ...\n",
             "class MyQueue lacks the method(s) back_pressure_count",
@@ -130,9 +133,13 @@ def test_a_complaint_of_the_users_own_is_passed_on_as_it_is(write: Write) -> Non
         build_queue(config, producers=2)
 
 
-def test_a_copy_of_a_built_in_queue_runs_its_own_code_although_its_states_have_the_same_names(write: Write) -> None:
+def test_a_copy_of_a_built_in_queue_runs_its_own_code_although_its_states_have_the_same_names(
+    write: Write,
+) -> None:
     source = Path(spsc.__file__).read_text().replace("SpscQueue", "MyQueue")
-    copied = source.replace("room < count", "room < count + 1").replace("min(room, count)", "min(room - 1, count)")
+    copied = source.replace("room < count", "room < count + 1").replace(
+        "min(room, count)", "min(room - 1, count)"
+    )
     assert copied != source
     built_in = build_queue(SpscQueueConfig(capacity_slots=4, huge_pages="never"))
     assert drive(built_in) == (4, 4)
