@@ -31,6 +31,8 @@ from exchange.native import (
     store_release,
     yield_core,
 )
+from exchange.queues.disruptor import DisruptorQueue
+from exchange.queues.mpsc import MpscQueue
 from exchange.queues.protocol import poll_batch, try_push
 from exchange.queues.spsc import SpscQueue
 from exchange.stacks.protocol import pop, push
@@ -217,7 +219,7 @@ def arm_instructions(function: Any, *arguments: Any) -> list[str]:
     except RuntimeError:
         pytest.skip("this llvmlite cannot compile for ARM")
     function(*arguments)
-    (code,) = function.inspect_llvm().values()
+    code = function.inspect_llvm(function.signatures[-1])
     code = re.sub(r"^target (triple|datalayout).*$", "", code, flags=re.MULTILINE)
     code = re.sub(r'"target-(cpu|features)"="[^"]*"', "", code)
     machine = target.create_target_machine(cpu="neoverse-n1", opt=3)
@@ -229,15 +231,28 @@ def arm_instructions(function: Any, *arguments: Any) -> list[str]:
     return re.findall(r"^\s+((?:ld|st|cas|dmb)\w*(?: ish\w*)?)", body.replace("\t", " "), re.MULTILINE)
 
 
-def test_on_arm_a_ring_releases_its_counters_and_acquires_the_other_sides() -> None:
-    queue = SpscQueue(4, huge_pages="never")
+@pytest.mark.parametrize(
+    ("queue", "pushing", "polling"),
+    [
+        # tail released, head acquired where it has to be looked at; and the other way round
+        (SpscQueue(4, huge_pages="never"), {"stlr": 1, "ldapr": 1}, {"stlr": 1, "ldapr": 1}),
+        # one reader, whose counter is acquired: alone, and as the first of more
+        (DisruptorQueue(4, huge_pages="never"), {"stlr": 1}, {"stlr": 1, "ldapr": 1}),
+        # the claim is a swap with both orders; the slot's word and the head as last seen are released
+        (MpscQueue(4, huge_pages="never"), {"casal": 1, "stlr": 2, "ldapr": 2}, {"stlr": 1}),
+    ],
+    ids=["spsc", "disruptor", "mpsc"],
+)
+def test_on_arm_a_ring_releases_its_counters_and_acquires_the_other_sides(
+    queue: Any, pushing: dict[str, int], polling: dict[str, int]
+) -> None:
     arena = Arena.private(4096, huge_pages="never")
-    push_instructions = arm_instructions(one_push, queue.producer(0), arena.allocate(64))
-    assert push_instructions.count("stlr") == 1
-    assert push_instructions.count("ldapr") == 1
-    poll_instructions = arm_instructions(one_poll, queue.consumer(0), arena.allocate(64))
-    assert poll_instructions.count("stlr") == 1
-    assert poll_instructions.count("ldapr") == 1
+    pushed = arm_instructions(one_push, queue.producer(0), arena.allocate(64))
+    assert {name: pushed.count(name) for name in pushing} == pushing
+    assert "ldapr" in pushed
+    polled = arm_instructions(one_poll, queue.consumer(0), arena.allocate(64))
+    assert {name: polled.count(name) for name in polling} == polling
+    assert "ldapr" in polled
 
 
 def test_on_arm_a_seqlock_keeps_its_words_between_its_two_looks_at_the_number() -> None:
