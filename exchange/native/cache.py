@@ -14,16 +14,18 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
-KEPT_DIRECTORIES: Final = 8
+KEPT_DIRECTORIES: Final = 32
 """How many digests' worth of machine code stay on disk; the least recently used ones are deleted."""
 
 _included: dict[Path, bytes] = {}
 _dispatchers: list[Any] = []
+_package_directory: Path | None = None
 
 
 def cache_root() -> Path:
@@ -53,6 +55,12 @@ def source_digest() -> str:
 def use_cache_directory() -> Path:
     """Point numba at the directory of the present digest, and forget the oldest directories."""
     directory = cache_root() / "kernels" / source_digest()
+    if not directory.exists() and _package_directory is not None and _package_directory.exists():
+        # What does not depend on the user's file need not be compiled again. Links, not copies: numba replaces
+        # a file whole and never writes into one. If another process changes the folder meanwhile, what could not
+        # be linked is compiled.
+        with suppress(OSError):
+            shutil.copytree(_package_directory, directory, copy_function=os.link)
     directory.mkdir(parents=True, exist_ok=True)
     os.utime(directory)
     os.environ["NUMBA_CACHE_DIR"] = str(directory)
@@ -67,6 +75,9 @@ def use_cache_directory() -> Path:
 
 def include_source(path: Path, content: bytes) -> None:
     """Let a user's layer file take part in the digest, and move every kernel's cache to the new directory."""
+    global _package_directory
+    if not _included:
+        _package_directory = cache_root() / "kernels" / source_digest()
     _included[path.resolve()] = hashlib.sha256(content).digest()
     use_cache_directory()
     for dispatcher in _dispatchers:

@@ -102,7 +102,7 @@ def test_the_oldest_directories_are_forgotten_and_the_present_one_is_not(
     monkeypatch.setenv("EXCHANGE_CACHE", str(tmp_path))
     monkeypatch.setattr(config, "CACHE_DIR", config.CACHE_DIR)
     monkeypatch.setenv("NUMBA_CACHE_DIR", "")  # so that what the call sets is taken back at the end
-    for age in range(12):
+    for age in range(cache.KEPT_DIRECTORIES + 4):
         old = tmp_path / "kernels" / f"digest-{age}"
         old.mkdir(parents=True)
         os.utime(old, (1_000_000 - age, 1_000_000 - age))
