@@ -21,12 +21,13 @@ _COMMANDS: Final = {
     ),
     "bench": (
         "exchange.cli_bench:bench",
-        "Measure profiles, or one layer (queue, stack, latest-value, book, flow).",
+        "Measure profiles, or one layer (queue, book, core ...).",
     ),
     "replay": (
         "exchange.cli_replay:replay",
         "Play a recorded market (LOBSTER, ITCH 5.0) through the exchange.",
     ),
+    "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),
     "profile": ("exchange.cli_profile:profile", "List, show, compare and check profiles."),

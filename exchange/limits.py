@@ -65,8 +65,8 @@ longest time that a stop request waits."""
 # Books.
 
 BOOK_CAPACITY_ORDERS_MAX: Final = 1 << 25
-"""The ladder book's links have 32 bits and count units of 16 bytes, so they reach 64 GiB; in the worst case,
-each order alone on its page of 64 price levels, an order takes 1,088 bytes. Twice as many would no longer be
+"""The ladder book's links have 32 bits and count units of 16 bytes, so they reach 64 GiB; in the worst case, each
+order alone in its row of 64 price levels, an order takes 1,184 bytes of that. Twice as many would no longer be
 reached."""
 
 # Idle strategies.
@@ -80,6 +80,13 @@ sleep, so that asking for less than that gets little less."""
 
 PARK_NS_MAX: Final = 100_000_000
 """0.1 s: every thread must see the stop flag within a second of Ctrl-C, with room for a loaded machine."""
+
+# Order flow.
+
+FLOW_SYMBOLS_MAX: Final = 1 << 13
+"""The synthetic model draws a symbol with 16 bits. By Zipf's law the last of 8,192 symbols has 0.8 of these 65,536
+chances; of twice as many symbols most of the lower half would never trade. The model's own book takes 64 KiB for each
+symbol, half a GiB for all."""
 
 # Benchmarks.
 

@@ -6,14 +6,13 @@ next."""
 
 from typing import Final
 
-from exchange.messages import RECORD_BYTES, EventKind, Reason
+from exchange.messages import RECORD_BYTES, CommandKind, EventKind, Reason
 from exchange.native import (
     inlined,
+    kernel,
     load_int64,
     load_uint8,
-    load_uint16,
     load_uint32,
-    shift_left_wrapping,
     store_int64,
 )
 
@@ -32,6 +31,7 @@ QUANTITY: Final = 40
 MATCH_NUMBER: Final = 48
 TIMESTAMP: Final = 56
 
+NEW: Final = int(CommandKind.NEW)
 ACCEPTED: Final = int(EventKind.ACCEPTED)
 EXECUTED: Final = int(EventKind.EXECUTED)
 CANCELED: Final = int(EventKind.CANCELED)
@@ -41,11 +41,24 @@ MASS_CANCELED: Final = int(EventKind.MASS_CANCELED)
 NO_REASON: Final = int(Reason.NONE)
 
 
+SYMBOL_AND_SESSION: Final = -(1 << 32)
+"""The upper half of a record's first word, which an event has from its command."""
+SIDE_MASK: Final = 0xFF00
+TIME_IN_FORCE_MASK: Final = 0xFF0000
+"""Of a command; in an event this byte is the reason, and the time in force is the next one."""
+
+
 @inlined
-def head_word(kind: int, side: int, reason: int, time_in_force: int, symbol_id: int, session_id: int) -> int:
-    """The first eight bytes of an event."""
-    low = kind | (side << 8) | (reason << 16) | (time_in_force << 24) | (symbol_id << 32)
-    return low | shift_left_wrapping(session_id, 48)
+def answer_head(command_head: int, kind: int, reason: int) -> int:
+    """The first word of an event that answers a command with that command's own fields."""
+    kept = command_head & (SYMBOL_AND_SESSION | SIDE_MASK)
+    return kept | kind | (reason << 16) | ((command_head & TIME_IN_FORCE_MASK) << 8)
+
+
+@inlined
+def head_word(command_head: int, kind: int, side: int, reason: int) -> int:
+    """The first word of an event about an order of that side, in the symbol and session of its command."""
+    return (command_head & SYMBOL_AND_SESSION) | kind | (side << 8) | (reason << 16)
 
 
 @inlined
@@ -78,16 +91,18 @@ def write_event(
 
 
 @inlined
+def write_accepted(event: int, command: int) -> int:
+    """A new order has passed all checks."""
+    quantity = quantity_word(load_uint32(command + QUANTITY), 0, NEW)
+    order_id, price_ticks = load_int64(command + ORDER_ID), load_int64(command + PRICE)
+    head = answer_head(load_int64(command), ACCEPTED, NO_REASON)
+    return write_event(event, command, head, order_id, 0, price_ticks, quantity, 0)
+
+
+@kernel
 def write_rejected(event: int, command: int, reason: int) -> int:
     """The command's own fields, and why it was refused."""
-    head = head_word(
-        REJECTED,
-        load_uint8(command + SIDE),
-        reason,
-        load_uint8(command + TIME_IN_FORCE),
-        load_uint16(command + SYMBOL_ID),
-        load_uint16(command + SESSION_ID),
-    )
+    head = answer_head(load_int64(command), REJECTED, reason)
     quantity = quantity_word(load_uint32(command + QUANTITY), 0, load_uint8(command + KIND))
     order_id, other_order_id = load_int64(command + ORDER_ID), load_int64(command + OTHER_ORDER_ID)
     return write_event(
@@ -99,15 +114,12 @@ def write_rejected(event: int, command: int, reason: int) -> int:
 def write_canceled(
     event: int,
     command: int,
-    side: int,
-    reason: int,
-    symbol_id: int,
-    session_id: int,
+    head: int,
     order_id: int,
     price_ticks: int,
     quantity_lots: int,
+    command_kind: int,
 ) -> int:
     """So many lots of an order were taken away."""
-    head = head_word(CANCELED, side, reason, 0, symbol_id, session_id)
-    quantity = quantity_word(quantity_lots, 0, load_uint8(command + KIND))
+    quantity = quantity_word(quantity_lots, 0, command_kind)
     return write_event(event, command, head, order_id, 0, price_ticks, quantity, 0)

@@ -2,17 +2,18 @@
 
 Read ``naive.py`` first: each step here has its counterpart there. What differs is where things lie
 (``ladder_memory.py``), how an id is found (``id_index.py``), how the next best price is found
-(``price_pages.py``) and how events are written (``ladder_events.py``).
+(``price_tree.py``) and how events are written (``ladder_events.py``).
 
 One batch of commands is one call. ``event`` in the functions below is the address where the next event goes;
 a function that writes events returns the address behind them. Nothing here allocates, blocks or raises."""
 
 from exchange.book.id_index import find_id, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (
-    ACCEPTED,
+    CANCELED,
     EXECUTED,
     KIND,
     MASS_CANCELED,
+    NEW,
     NO_REASON,
     ORDER_TYPE,
     OTHER_ORDER_ID,
@@ -25,46 +26,59 @@ from exchange.book.ladder_events import (
     TIME_IN_FORCE,
     head_word,
     quantity_word,
+    write_accepted,
     write_canceled,
     write_event,
     write_rejected,
 )
 from exchange.book.ladder_events import ORDER_ID as COMMAND_ORDER_ID
 from exchange.book.ladder_memory import (
-    BEST_KEY,
+    BEST_BOUND,
+    CAPACITY_ORDERS,
     EMPTY,
     FREE_ORDER,
     FRESH_ORDER,
+    LAST_MATCH,
     LEVEL_QUANTITY,
+    LEVELS_LINK,
+    LINKS_PER_ORDER,
     LIVE_ORDERS,
-    MATCH_NUMBER,
     NEXT,
     NO_LINK,
-    OCCUPIED,
+    OPPOSITE,
     ORDER_ID,
     ORDER_LEVEL,
     ORDER_QUANTITY,
     ORDER_SESSION,
     ORDER_SYMBOL,
-    PAGE_NUMBER,
-    PAGE_SIDE,
     PREVIOUS,
+    ROW_PAGE,
+    ROW_PLACE,
+    ROW_PRICE,
+    ROW_SHIFT,
     SLOT_MASK,
+    SPAN,
+    SYMBOL_COUNT,
     LadderBook,
+    address_of_handle,
     address_of_link,
+    is_in_band,
     key_of_price,
-    link_of_level,
+    mirrored,
     price_of_key,
+    row_of_level,
     side_address,
+    word,
 )
-from exchange.book.price_pages import (
-    NO_PAGE,
+from exchange.book.price_tree import (
+    best_key,
+    find_or_make_page,
     find_page,
-    highest,
-    make_page,
+    level_of_key,
     next_best_key,
-    page_address,
-    release_page,
+    occupy_price,
+    prefetch_level,
+    vacate_price,
 )
 from exchange.book.protocol import apply_commands
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, CommandKind, OrderType, Reason, TimeInForce
@@ -77,22 +91,19 @@ from exchange.native import (
     load_uint8,
     load_uint16,
     load_uint32,
-    shift_left_wrapping,
+    prefetch_for_read,
+    prefetch_for_write,
     store_int64,
-    store_uint16,
     store_uint32,
     unlikely,
 )
 
-LOOK_AHEAD_COMMANDS = 8
+LOOK_AHEAD_BYTES = 8 * RECORD_BYTES
 """How far down the batch ids are prefetched: about as many commands as fit the time of one cache miss."""
 
-NEW = int(CommandKind.NEW)
 CANCEL = int(CommandKind.CANCEL)
 REPLACE = int(CommandKind.REPLACE)
 MASS_CANCEL = int(CommandKind.MASS_CANCEL)
-DAY = int(TimeInForce.DAY)
-MARKET = int(OrderType.MARKET)
 BY_CLIENT = int(Reason.BY_CLIENT)
 IMMEDIATE_REMAINDER = int(Reason.IMMEDIATE_REMAINDER)
 BY_MASS_CANCEL = int(Reason.MASS_CANCEL)
@@ -106,140 +117,163 @@ PRICE_OUT_OF_BAND = int(Reason.PRICE_OUT_OF_BAND)
 BOOK_FULL = int(Reason.BOOK_FULL)
 INVALID_FIELD = int(Reason.INVALID_FIELD)
 
+# What the first word of a new order says besides kind, symbol and session: three bytes that are 0 or 1.
+SELLS = 1 << (8 * SIDE)
+IS_IMMEDIATE = int(TimeInForce.IMMEDIATE_OR_CANCEL) << (8 * TIME_IN_FORCE)
+IS_MARKET = int(OrderType.MARKET) << (8 * ORDER_TYPE)
+INVALID_BITS = 0xFFFFFF00 & ~(SELLS | IS_IMMEDIATE | IS_MARKET)
+
 
 @implements(apply_commands, LadderBook, inline=False)
 def _apply_commands(book: LadderBook, commands_address: int, count: int, events_address: int) -> int:
-    event = events_address
-    for index in range(count):
-        command = commands_address + index * RECORD_BYTES
-        if index + LOOK_AHEAD_COMMANDS < count:
-            ahead = command + LOOK_AHEAD_COMMANDS * RECORD_BYTES
-            prefetch_id(book, load_uint16(ahead + SYMBOL_ID), load_int64(ahead + COMMAND_ORDER_ID))
+    command, event = commands_address, events_address
+    end = commands_address + count * RECORD_BYTES
+    for ahead in range(command, min(end, command + LOOK_AHEAD_BYTES), RECORD_BYTES):
+        _prefetch(book, ahead)
+    while command < end:
+        ahead = command + LOOK_AHEAD_BYTES
+        if ahead < end:
+            _prefetch(book, ahead)
         kind = load_uint8(command + KIND)
-        if unlikely(kind == MASS_CANCEL):
-            event = _mass_cancel(book, command, event)
-        elif unlikely(kind < NEW or kind > MASS_CANCEL):
-            event = write_rejected(event, command, UNKNOWN_COMMAND)
-        elif unlikely(load_uint16(command + SYMBOL_ID) >= book.symbol_count):
-            event = write_rejected(event, command, UNKNOWN_SYMBOL)
+        if unlikely(
+            kind < NEW or kind > REPLACE or load_uint16(command + SYMBOL_ID) >= word(book, SYMBOL_COUNT)
+        ):
+            event = _rare(book, command, event)
         elif kind == NEW:
             event = _new(book, command, event)
         elif kind == CANCEL:
             event = _cancel(book, command, event)
         else:
             event = _replace(book, command, event)
+        command += RECORD_BYTES
     return (event - events_address) // RECORD_BYTES
 
 
 @inlined
-def _in_band(book: LadderBook, price_ticks: int) -> bool:
-    return book.price_min <= price_ticks <= book.price_max
+def _prefetch(book: LadderBook, command: int) -> None:
+    """Bring what a command will touch first nearer: the slot of its id, and the level of its price."""
+    prefetch_for_read(command + 3 * LOOK_AHEAD_BYTES)
+    symbol_id, side = load_uint16(command + SYMBOL_ID), load_uint8(command + SIDE) & 1
+    prefetch_id(book, symbol_id, load_int64(command + COMMAND_ORDER_ID))
+    if likely(symbol_id < word(book, SYMBOL_COUNT)):
+        prefetch_level(book, symbol_id * 2 + side, key_of_price(book, side, load_int64(command + PRICE)))
+
+
+@kernel
+def _rare(book: LadderBook, command: int, event: int) -> int:
+    """A command that is no new order, cancel or replace in one of the symbols."""
+    kind = load_uint8(command + KIND)
+    if kind == MASS_CANCEL:
+        return _mass_cancel(book, command, event)
+    return write_rejected(event, command, UNKNOWN_SYMBOL if NEW <= kind <= REPLACE else UNKNOWN_COMMAND)
 
 
 @inlined
 def _new(book: LadderBook, command: int, event: int) -> int:
-    side, time_in_force = load_uint8(command + SIDE), load_uint8(command + TIME_IN_FORCE)
-    order_type = load_uint8(command + ORDER_TYPE)
-    symbol_id, session_id = load_uint16(command + SYMBOL_ID), load_uint16(command + SESSION_ID)
-    order_id = load_int64(command + COMMAND_ORDER_ID)
-    price_ticks = load_int64(command + PRICE)
-    quantity_lots = load_uint32(command + QUANTITY)
-    may_rest = time_in_force == DAY and order_type != MARKET
-    if unlikely((side | time_in_force | order_type) > 1):
+    head, symbol_id = load_int64(command), load_uint16(command + SYMBOL_ID)
+    if unlikely(head & INVALID_BITS != 0):
         return write_rejected(event, command, INVALID_FIELD)
-    if unlikely(quantity_lots == 0):
+    if unlikely(load_uint32(command + QUANTITY) == 0):
         return write_rejected(event, command, INVALID_QUANTITY)
-    if unlikely(order_type != MARKET and not _in_band(book, price_ticks)):
+    side = load_uint8(command + SIDE)
+    key = key_of_price(book, side, load_int64(command + PRICE))
+    if unlikely(head & IS_MARKET != 0):
+        key = word(book, SPAN)  # the best that there is: it trades at any price
+    if unlikely(not is_in_band(book, key)):
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
-    found, id_slot = find_id(book, symbol_id, order_id)
+    found, id_slot = find_id(book, symbol_id, load_int64(command + COMMAND_ORDER_ID))
     if unlikely(found != NO_LINK):
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
-    if unlikely(may_rest and load_int64(book.header + LIVE_ORDERS) >= book.capacity_orders):
+    may_rest = head & (IS_IMMEDIATE | IS_MARKET) == 0
+    if unlikely(word(book, LIVE_ORDERS) >= word(book, CAPACITY_ORDERS)) and may_rest:
         return write_rejected(event, command, BOOK_FULL)
-    head = head_word(ACCEPTED, side, NO_REASON, time_in_force, symbol_id, session_id)
-    quantity = quantity_word(quantity_lots, 0, NEW)
-    event = write_event(event, command, head, order_id, 0, price_ticks, quantity, 0)
-    # A market order trades at any price: its key is the best that there is.
-    key = book.price_max - book.price_min if order_type == MARKET else key_of_price(book, side, price_ticks)
-    best = load_int64(side_address(book, symbol_id * 2 + 1 - side) + BEST_KEY)
-    if unlikely(key + best >= book.price_max - book.price_min):
-        quantity_lots, event = _trade(book, command, event, side, key, session_id, order_id, quantity_lots)
+    event = write_accepted(event, command)
+    quantity_lots = load_uint32(command + QUANTITY)
+    side_state = side_address(book, symbol_id * 2 + side)
+    if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
+        order_id = load_int64(command + COMMAND_ORDER_ID)
+        quantity_lots, event = _trade(book, command, event, side, key, order_id, quantity_lots)
+        if quantity_lots == 0:
+            return event
         found, id_slot = find_id(book, symbol_id, order_id)  # trades have moved ids about
-    if quantity_lots == 0:
-        return event
     if likely(may_rest):
-        _rest(book, symbol_id, side, key, session_id, order_id, quantity_lots, id_slot)
+        _rest(
+            book,
+            command,
+            side_state,
+            side,
+            key,
+            load_int64(command + COMMAND_ORDER_ID),
+            quantity_lots,
+            id_slot,
+        )
         return event
-    return write_canceled(
-        event, command, side, IMMEDIATE_REMAINDER, symbol_id, session_id, order_id, price_ticks, quantity_lots
-    )
+    head = head_word(load_int64(command), CANCELED, side, IMMEDIATE_REMAINDER)
+    order_id, price_ticks = load_int64(command + COMMAND_ORDER_ID), load_int64(command + PRICE)
+    return write_canceled(event, command, head, order_id, price_ticks, quantity_lots, NEW)
 
 
 @inlined
 def _cancel(book: LadderBook, command: int, event: int) -> int:
-    symbol_id, session_id = load_uint16(command + SYMBOL_ID), load_uint16(command + SESSION_ID)
     order_id = load_int64(command + COMMAND_ORDER_ID)
-    link, id_slot = find_id(book, symbol_id, order_id)
+    link, id_slot = find_id(book, load_uint16(command + SYMBOL_ID), order_id)
     if unlikely(link == NO_LINK):
         return write_rejected(event, command, UNKNOWN_ORDER)
     order = address_of_link(book, link)
-    if unlikely(load_uint16(order + ORDER_SESSION) != session_id):
+    if unlikely(load_uint16(order + ORDER_SESSION) != load_uint16(command + SESSION_ID)):
         return write_rejected(event, command, NOT_YOUR_ORDER)
-    open_lots = load_uint32(order + ORDER_QUANTITY)
-    cancelled = load_uint32(command + QUANTITY)
-    side, key, level = _place(book, order)
-    price_ticks = price_of_key(book, side, key)
+    open_lots, cancelled = load_uint32(order + ORDER_QUANTITY), load_uint32(command + QUANTITY)
+    level_link = load_uint32(order + ORDER_LEVEL)
+    row = row_of_level(book, level_link)
+    side, price_ticks = _side_of(row), _price_of_level(book, row, level_link)
     if unlikely(0 < cancelled < open_lots):
-        store_uint32(order + ORDER_QUANTITY, open_lots - cancelled)
-        store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) - cancelled)
+        _reduce(book, order, cancelled)
     else:
         cancelled = open_lots
         remove_id(book, id_slot)
-        _unlink(book, link, symbol_id * 2 + side, key)
-    return write_canceled(
-        event, command, side, BY_CLIENT, symbol_id, session_id, order_id, price_ticks, cancelled
-    )
+        _unlink(book, link, level_link, row)
+    head = head_word(load_int64(command), CANCELED, side, BY_CLIENT)
+    return write_canceled(event, command, head, order_id, price_ticks, cancelled, CANCEL)
 
 
 @inlined
 def _replace(book: LadderBook, command: int, event: int) -> int:
-    symbol_id, session_id = load_uint16(command + SYMBOL_ID), load_uint16(command + SESSION_ID)
-    order_id, new_order_id = load_int64(command + COMMAND_ORDER_ID), load_int64(command + OTHER_ORDER_ID)
-    price_ticks, quantity_lots = load_int64(command + PRICE), load_uint32(command + QUANTITY)
+    symbol_id, order_id = load_uint16(command + SYMBOL_ID), load_int64(command + COMMAND_ORDER_ID)
+    new_order_id = load_int64(command + OTHER_ORDER_ID)
     link, id_slot = find_id(book, symbol_id, order_id)
     if unlikely(link == NO_LINK):
         return write_rejected(event, command, UNKNOWN_ORDER)
     order = address_of_link(book, link)
-    if unlikely(load_uint16(order + ORDER_SESSION) != session_id):
+    if unlikely(load_uint16(order + ORDER_SESSION) != load_uint16(command + SESSION_ID)):
         return write_rejected(event, command, NOT_YOUR_ORDER)
+    quantity_lots, price_ticks = load_uint32(command + QUANTITY), load_int64(command + PRICE)
     if unlikely(quantity_lots == 0):
         return write_rejected(event, command, INVALID_QUANTITY)
-    if unlikely(not _in_band(book, price_ticks)):
+    level_link = load_uint32(order + ORDER_LEVEL)
+    row = row_of_level(book, level_link)
+    side, old_price_ticks = _side_of(row), _price_of_level(book, row, level_link)
+    key = key_of_price(book, side, price_ticks)
+    if unlikely(not is_in_band(book, key)):
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
-    side, key, level = _place(book, order)
-    head = head_word(REPLACED, side, NO_REASON, 0, symbol_id, session_id)
+    head = head_word(load_int64(command), REPLACED, side, NO_REASON)
     quantity = quantity_word(quantity_lots, 0, REPLACE)
     event = write_event(event, command, head, order_id, new_order_id, price_ticks, quantity, 0)
-    new_key = key_of_price(book, side, price_ticks)
-    open_lots = load_uint32(order + ORDER_QUANTITY)
     remove_id(book, id_slot)
-    if new_key == key and quantity_lots <= open_lots:
-        store_uint32(order + ORDER_QUANTITY, quantity_lots)
-        store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) - (open_lots - quantity_lots))
+    open_lots = load_uint32(order + ORDER_QUANTITY)
+    if price_ticks == old_price_ticks and quantity_lots <= open_lots:
+        _reduce(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)
-        put_id(book, find_id(book, symbol_id, new_order_id)[1], link)
+        put_id(book, find_id(book, symbol_id, new_order_id)[1], symbol_id, new_order_id, link)
         return event
-    _unlink(book, link, symbol_id * 2 + side, key)
-    best = load_int64(side_address(book, symbol_id * 2 + 1 - side) + BEST_KEY)
-    if unlikely(new_key + best >= book.price_max - book.price_min):
-        quantity_lots, event = _trade(
-            book, command, event, side, new_key, session_id, new_order_id, quantity_lots
-        )
+    _unlink(book, link, level_link, row)
+    side_state = side_address(book, symbol_id * 2 + side)
+    if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
+        quantity_lots, event = _trade(book, command, event, side, key, new_order_id, quantity_lots)
     if quantity_lots > 0:
         id_slot = find_id(book, symbol_id, new_order_id)[1]
-        _rest(book, symbol_id, side, new_key, session_id, new_order_id, quantity_lots, id_slot)
+        _rest(book, command, side_state, side, key, new_order_id, quantity_lots, id_slot)
     return event
 
 
@@ -248,62 +282,59 @@ def _mass_cancel(book: LadderBook, command: int, event: int) -> int:
     symbol_id, session_id = load_uint16(command + SYMBOL_ID), load_uint16(command + SESSION_ID)
     first_symbol, end_symbol = symbol_id, symbol_id + 1
     if symbol_id == ALL_SYMBOLS:
-        first_symbol, end_symbol = 0, book.symbol_count
-    elif symbol_id >= book.symbol_count:
+        first_symbol, end_symbol = 0, word(book, SYMBOL_COUNT)
+    elif symbol_id >= word(book, SYMBOL_COUNT):
         return write_rejected(event, command, UNKNOWN_SYMBOL)
     cancelled_orders = 0
     for side_id in range(first_symbol * 2, end_symbol * 2):
-        key = load_int64(side_address(book, side_id) + BEST_KEY)
+        key = best_key(book, side_id)
         while key != EMPTY:
             next_key = next_best_key(book, side_id, key)
-            level_link = link_of_level(book, find_page(book, side_id, key >> 6), key & SLOT_MASK)
+            level_link = level_of_key(find_page(book, side_id, key), key)
             link = load_uint32(address_of_link(book, level_link) + NEXT)
             while link != level_link:
                 order = address_of_link(book, link)
                 next_link = load_uint32(order + NEXT)
                 if load_uint16(order + ORDER_SESSION) == session_id:
-                    event = _mass_cancel_order(book, command, event, link, side_id, key)
+                    event = _mass_cancel_order(book, command, event, link)
                     cancelled_orders += 1
                 link = next_link
             key = next_key
-    head = head_word(MASS_CANCELED, 0, NO_REASON, 0, symbol_id, session_id)
+    head = head_word(load_int64(command), MASS_CANCELED, 0, NO_REASON)
     quantity = quantity_word(cancelled_orders, 0, MASS_CANCEL)
     return write_event(event, command, head, 0, 0, 0, quantity, 0)
 
 
 @inlined
-def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int, side_id: int, key: int) -> int:
+def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int) -> int:
     order = address_of_link(book, link)
-    symbol_id, side = side_id >> 1, side_id & 1
-    order_id, session_id = load_int64(order + ORDER_ID), load_uint16(order + ORDER_SESSION)
-    quantity_lots, price_ticks = load_uint32(order + ORDER_QUANTITY), price_of_key(book, side, key)
+    symbol_id, order_id = load_uint16(order + ORDER_SYMBOL), load_int64(order + ORDER_ID)
+    level_link = load_uint32(order + ORDER_LEVEL)
+    row = row_of_level(book, level_link)
+    side, price_ticks = _side_of(row), _price_of_level(book, row, level_link)
     remove_id(book, find_id(book, symbol_id, order_id)[1])
-    _unlink(book, link, side_id, key)
+    _unlink(book, link, level_link, row)
+    # The command may name all symbols; the event names the order's.
+    head = head_word(load_int64(command), CANCELED, side, BY_MASS_CANCEL) & ~(0xFFFF << 32)
+    quantity_lots = load_uint32(order + ORDER_QUANTITY)
     return write_canceled(
-        event, command, side, BY_MASS_CANCEL, symbol_id, session_id, order_id, price_ticks, quantity_lots
+        event, command, head | (symbol_id << 32), order_id, price_ticks, quantity_lots, MASS_CANCEL
     )
 
 
 @kernel
 def _trade(
-    book: LadderBook,
-    command: int,
-    event: int,
-    side: int,
-    key: int,
-    session_id: int,
-    order_id: int,
-    quantity_lots: int,
+    book: LadderBook, command: int, event: int, side: int, key: int, order_id: int, quantity_lots: int
 ) -> tuple[int, int]:
     """Let an order trade as far as its key reaches: what is left of it, and the next event's address."""
     symbol_id, command_kind = load_uint16(command + SYMBOL_ID), load_uint8(command + KIND)
     opposite_id = symbol_id * 2 + 1 - side
-    opposite = side_address(book, opposite_id)
-    head = head_word(EXECUTED, side, NO_REASON, 0, symbol_id, session_id)
-    match_number = load_int64(book.header + MATCH_NUMBER)
-    best = load_int64(opposite + BEST_KEY)
-    while quantity_lots > 0 and key + best >= book.price_max - book.price_min:
-        level_link = link_of_level(book, find_page(book, opposite_id, best >> 6), best & SLOT_MASK)
+    head = head_word(load_int64(command), EXECUTED, side, NO_REASON)
+    match_number = word(book, LAST_MATCH)
+    best = best_key(book, opposite_id)
+    while quantity_lots > 0 and key + best >= word(book, SPAN):
+        level_link = level_of_key(find_page(book, opposite_id, best), best)
+        row = row_of_level(book, level_link)
         level = address_of_link(book, level_link)
         price_ticks = price_of_key(book, 1 - side, best)
         link = load_uint32(level + NEXT)
@@ -316,58 +347,60 @@ def _trade(
             quantity = quantity_word(traded, load_uint16(maker + ORDER_SESSION), command_kind)
             event = write_event(event, command, head, order_id, maker_id, price_ticks, quantity, match_number)
             if traded < maker_lots:
-                store_uint32(maker + ORDER_QUANTITY, maker_lots - traded)
-                store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) - traded)
+                _reduce(book, maker, traded)
             else:
                 next_link = load_uint32(maker + NEXT)
                 remove_id(book, find_id(book, symbol_id, maker_id)[1])
-                _unlink(book, link, opposite_id, best)
+                _unlink(book, link, level_link, row)
                 link = next_link
-        best = load_int64(opposite + BEST_KEY)
-    store_int64(book.header + MATCH_NUMBER, match_number)
+        if quantity_lots > 0:
+            best = best_key(book, opposite_id)
+    store_int64(book.base + LAST_MATCH, match_number)
     return quantity_lots, event
 
 
 @inlined
-def _place(book: LadderBook, order: int) -> tuple[int, int, int]:
-    """Where a resting order stands: side, key, and its level's address."""
-    level_link = load_uint32(order + ORDER_LEVEL)
-    index = level_link - link_of_level(book, 0, 0)
-    page = page_address(book, index >> 6)
-    key = (load_int64(page + PAGE_NUMBER) << 6) + (index & SLOT_MASK)
-    return load_int64(page + PAGE_SIDE) & 1, key, address_of_link(book, level_link)
+def _side_of(row: int) -> int:
+    """The side that the orders of a row stand on."""
+    return (load_uint32(row + ROW_PLACE) >> ROW_SHIFT) & 1
+
+
+@inlined
+def _price_of_level(book: LadderBook, row: int, level_link: int) -> int:
+    """The price of a level in a row."""
+    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
+    return load_int64(row + ROW_PRICE) + mirrored(_side_of(row), slot)
+
+
+@inlined
+def _reduce(book: LadderBook, order: int, lots: int) -> None:
+    """Take a part of an order's lots away; it keeps its place."""
+    store_uint32(order + ORDER_QUANTITY, load_uint32(order + ORDER_QUANTITY) - lots)
+    level = address_of_link(book, load_uint32(order + ORDER_LEVEL))
+    store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) - lots)
 
 
 @inlined
 def _rest(
     book: LadderBook,
-    symbol_id: int,
+    command: int,
+    side_state: int,
     side: int,
     key: int,
-    session_id: int,
     order_id: int,
     quantity_lots: int,
     id_slot: int,
 ) -> None:
     """Put an order behind the others of its price; there is room, and its id belongs in ``id_slot``."""
+    symbol_id = load_uint16(command + SYMBOL_ID)
     side_id = symbol_id * 2 + side
-    page = find_page(book, side_id, key >> 6)
-    if unlikely(page == NO_PAGE):
-        page = make_page(book, side_id, key >> 6)
-    occupied = page_address(book, page) + OCCUPIED
-    store_int64(occupied, load_int64(occupied) | shift_left_wrapping(1, key & SLOT_MASK))
-    side_state = side_address(book, side_id)
-    store_int64(side_state + BEST_KEY, max(load_int64(side_state + BEST_KEY), key))
+    page = find_or_make_page(book, side_id, key)
+    occupy_price(book, page, key)
+    store_int64(side_state + BEST_BOUND, max(load_int64(side_state + BEST_BOUND), key))
+    link = _take_order(book)
+    put_id(book, id_slot, symbol_id, order_id, link)
 
-    link = load_int64(book.header + FREE_ORDER)
-    if likely(link != NO_LINK):
-        store_int64(book.header + FREE_ORDER, load_uint32(address_of_link(book, link) + NEXT))
-    else:
-        link = load_int64(book.header + FRESH_ORDER)
-        store_int64(book.header + FRESH_ORDER, link + 2)
-    store_int64(book.header + LIVE_ORDERS, load_int64(book.header + LIVE_ORDERS) + 1)
-
-    level_link = link_of_level(book, page, key & SLOT_MASK)
+    level_link = level_of_key(page, key)
     level, order = address_of_link(book, level_link), address_of_link(book, link)
     last = load_uint32(level + PREVIOUS)
     store_uint32(order + NEXT, level_link)
@@ -375,46 +408,50 @@ def _rest(
     store_uint32(order + ORDER_LEVEL, level_link)
     store_uint32(order + ORDER_QUANTITY, quantity_lots)
     store_int64(order + ORDER_ID, order_id)
-    store_uint16(order + ORDER_SESSION, session_id)
-    store_uint16(order + ORDER_SYMBOL, symbol_id)
+    store_uint32(order + ORDER_SYMBOL, load_uint32(command + SYMBOL_ID))  # and the session behind it
     store_uint32(address_of_link(book, last) + NEXT, link)
     store_uint32(level + PREVIOUS, link)
     store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) + quantity_lots)
-    put_id(book, id_slot, link)
 
 
 @inlined
-def _unlink(book: LadderBook, link: int, side_id: int, key: int) -> None:
+def _take_order(book: LadderBook) -> int:
+    """The link of an order that is free: the one freed last, whose memory is still warm, or one never used."""
+    store_int64(book.base + LIVE_ORDERS, word(book, LIVE_ORDERS) + 1)
+    link = word(book, FREE_ORDER)
+    if likely(link != NO_LINK):
+        following = load_uint32(address_of_link(book, link) + NEXT)
+        store_int64(book.base + FREE_ORDER, following)
+        prefetch_for_write(address_of_link(book, following))
+    else:
+        link = word(book, FRESH_ORDER)
+        store_int64(book.base + FRESH_ORDER, link + LINKS_PER_ORDER)
+    return link
+
+
+@inlined
+def _unlink(book: LadderBook, link: int, level_link: int, row: int) -> None:
     """Take an order out of its level and give its memory back; its id is out of the index already.
 
-    If the order had just traded in full its quantity still stands in it, and leaves the level with it.
+    If the order had just traded in full its quantity still stands in it, and leaves the level with it. ``row`` is the
+    level's.
     """
-    order = address_of_link(book, link)
+    order, level = address_of_link(book, link), address_of_link(book, level_link)
     following, previous = load_uint32(order + NEXT), load_uint32(order + PREVIOUS)
-    level = address_of_link(book, load_uint32(order + ORDER_LEVEL))
     store_uint32(address_of_link(book, previous) + NEXT, following)
     store_uint32(address_of_link(book, following) + PREVIOUS, previous)
     left = load_int64(level + LEVEL_QUANTITY) - load_uint32(order + ORDER_QUANTITY)
     store_int64(level + LEVEL_QUANTITY, left)
-    store_uint32(order + NEXT, load_int64(book.header + FREE_ORDER))
-    store_int64(book.header + FREE_ORDER, link)
-    store_int64(book.header + LIVE_ORDERS, load_int64(book.header + LIVE_ORDERS) - 1)
+    store_uint32(order + NEXT, word(book, FREE_ORDER))
+    store_int64(book.base + FREE_ORDER, link)
+    store_int64(book.base + LIVE_ORDERS, word(book, LIVE_ORDERS) - 1)
     if following == previous:  # only the level itself can stand on both sides
-        _close_level(book, load_uint32(order + ORDER_LEVEL), side_id, key)
+        _close_level(book, level_link, row)
 
 
 @inlined
-def _close_level(book: LadderBook, level_link: int, side_id: int, key: int) -> None:
-    """A price has no orders any more: clear its bit, and find the next best price if it was the best."""
-    page = (level_link - link_of_level(book, 0, 0)) >> 6
-    occupied = page_address(book, page) + OCCUPIED
-    bits = load_int64(occupied) & ~shift_left_wrapping(1, key & SLOT_MASK)
-    store_int64(occupied, bits)
-    side_state = side_address(book, side_id)
-    if load_int64(side_state + BEST_KEY) == key:
-        if likely(bits != 0):
-            store_int64(side_state + BEST_KEY, (key & ~SLOT_MASK) + highest(bits))
-        else:
-            store_int64(side_state + BEST_KEY, next_best_key(book, side_id, key))
-    if unlikely(bits == 0):
-        release_page(book, page)
+def _close_level(book: LadderBook, level_link: int, row: int) -> None:
+    """A price has no orders any more."""
+    page = address_of_handle(book, load_uint32(row + ROW_PAGE))
+    slot = level_link - word(book, LEVELS_LINK)
+    vacate_price(page, load_uint32(row + ROW_PLACE) & SLOT_MASK, slot)

@@ -4,17 +4,18 @@
 kind       what it is                                 what it is good for
 ========== ========================================= ========================================================
 synthetic  a seeded model of a busy market            any length, no file needed, the same on every machine
+scenario   one of five published regimes, seeded      figures that can be compared with other engines
 lobster    LOBSTER message file (CSV)                 one real symbol, hour or day, as researchers have it
 itch       NASDAQ TotalView-ITCH 5.0 file             the exchange's own recording, all symbols of a day
 ========== ========================================= ========================================================
 
-A *flow* is an array of commands in time order, ready to be sent. What all three promise:
+A *flow* is an array of commands in time order, ready to be sent. What all of them promise:
 
 * ``timestamp_ns`` of a command is its intended time, counted from the first command; it never decreases. When
   it is really sent is the load generator's business (:mod:`exchange.flow.pacing`).
 * The same source, settings and seed give the same bytes, on every machine.
 * Prices are the source's own ticks: 1/10,000 dollar for recordings (as both file formats write them), one
-  cent for the model. Quantities are shares.
+  cent for the synthetic market, half a cent for the scenarios. Quantities are shares.
 * Nothing is dropped silently: what a recording holds and the commands do not (hidden executions, crosses,
   halts) is counted in ``notes``.
 * A flow is never written to: whoever stamps ``sequence`` or rewrites times works on a copy.
@@ -30,7 +31,15 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.flow.config import FlowConfig, Reading, RecordedConfig, SyntheticConfig, check_ranges
+from exchange.errors import UserError
+from exchange.flow.config import (
+    FlowConfig,
+    Reading,
+    RecordedConfig,
+    ScenarioConfig,
+    SyntheticConfig,
+    check_ranges,
+)
 
 SYNTHETIC = "synthetic"
 """The name under which :func:`load_flow` makes the synthetic flow; any other source is a path."""
@@ -80,6 +89,10 @@ def build_flow(config: FlowConfig) -> Flow:
             from exchange.flow.synthetic import synthetic_flow
 
             return synthetic_flow(config)
+        case ScenarioConfig():
+            from exchange.flow.scenario import scenario_flow
+
+            return scenario_flow(config)
         case RecordedConfig():
             from exchange.flow.recorded import recorded_flow
 
@@ -95,6 +108,7 @@ def load_flow(
     symbol: str | None = None,
     allow_truncated: bool = False,
     synthetic: SyntheticConfig | None = None,
+    scenario: ScenarioConfig | None = None,
 ) -> Flow:
     """Make a flow from what a person names: the word ``synthetic``, or the path of a recording.
 
@@ -104,10 +118,17 @@ def load_flow(
         symbol: read only this symbol of an ITCH file that holds several.
         allow_truncated: of a file that is cut, read what is whole.
         synthetic: the model's settings, if ``source`` is ``"synthetic"``.
+        scenario: one of the five scenarios instead, if ``source`` is ``"synthetic"``.
 
     Raises:
-        UserError: as :func:`build_flow`.
+        UserError: as :func:`build_flow`; a scenario beside a recording or beside the other model's settings.
     """
+    if scenario is not None:
+        if source != SYNTHETIC or synthetic is not None:
+            raise UserError(
+                f"scenario {scenario.scenario}: it is a flow of its own; name no other flow beside it"
+            )
+        return build_flow(scenario)
     if source == SYNTHETIC:
         return build_flow(synthetic or SyntheticConfig())
     return build_flow(RecordedConfig(source, reading, symbol, allow_truncated))
@@ -119,6 +140,7 @@ __all__ = [
     "FlowConfig",
     "Reading",
     "RecordedConfig",
+    "ScenarioConfig",
     "SyntheticConfig",
     "build_flow",
     "load_flow",

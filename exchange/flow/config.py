@@ -1,10 +1,10 @@
-"""The settings of the flows: one frozen struct for the model, one for the two kinds of recording.
+"""The settings of the flows: a frozen struct for each model, one for the two kinds of recording.
 
 Rules: ranges and descriptions stand on the fields, so that the command line's help and its errors come from
 here; the structs know nothing of the code that reads them, so importing them costs nothing.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from msgspec import Meta, Struct, ValidationError, convert, to_builtins
 
@@ -18,6 +18,14 @@ Reading = Literal["flow", "feed"]
 takes its quantity away from the order that the record names, as a book builder does it.
 """
 
+ScenarioName = Literal["static", "normal", "swing-25", "swing-40", "flash-crash"]
+"""The regimes of :mod:`exchange.flow.scenario`, from the price that stands still to the one that moves most."""
+
+SCENARIOS: Final[tuple[ScenarioName, ...]] = get_args(ScenarioName)
+
+SCENARIO_ORDERS_MIN: Final = 1_000
+"""With fewer, the steps of the walk would be so large (2 % each in a flash crash) that it is no walk."""
+
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -30,7 +38,7 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     seed: Annotated[
         int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same flow, byte for byte")
     ] = 1
-    symbols: Annotated[int, Meta(ge=1, le=1024, description="how many symbols trade")] = 8
+    symbols: Annotated[int, Meta(ge=1, le=limits.FLOW_SYMBOLS_MAX, description="how many symbols trade")] = 8
     sessions: Annotated[int, Meta(ge=1, le=limits.SESSIONS_MAX, description="how many sessions send")] = 16
     zipf_exponent: Annotated[
         float,
@@ -78,6 +86,31 @@ class SyntheticConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     ] = 0.001
 
 
+class ScenarioConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="scenario"):
+    """The model of :mod:`exchange.flow.scenario`; the defaults are the regimes that are published.
+
+    An order sends five commands at most, about two on average, and a flow has room for them all: hence the most orders.
+    """
+
+    scenario: ScenarioName = "normal"
+    orders: Annotated[
+        int,
+        Meta(
+            ge=SCENARIO_ORDERS_MIN,
+            le=limits.BENCH_COMMANDS_MAX // 5,
+            description="how many orders are entered; about twice as many commands",
+        ),
+    ] = 1_000_000
+    seed: Annotated[
+        int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same flow, byte for byte")
+    ] = 24
+    order_ids: Annotated[
+        Literal["shuffled", "arrival", "arbitrary"],
+        Meta(description="dense in random order, dense as they arrive, or any 64 bits"),
+    ] = "shuffled"
+    sessions: Annotated[int, Meta(ge=1, le=limits.SESSIONS_MAX, description="how many sessions send")] = 16
+
+
 class RecordedConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="recorded"):
     """A LOBSTER message file or an ITCH 5.0 file, plain or gzip; which of them, its content tells."""
 
@@ -87,7 +120,7 @@ class RecordedConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     allow_truncated: bool = False
 
 
-FlowConfig = SyntheticConfig | RecordedConfig
+FlowConfig = SyntheticConfig | ScenarioConfig | RecordedConfig
 
 
 def check_ranges(config: FlowConfig) -> None:

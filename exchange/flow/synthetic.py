@@ -180,7 +180,7 @@ def _build_market(config: SyntheticConfig, model: Model) -> Market:
         orders=np.zeros(capacity, ORDER_DTYPE),
         free=np.arange(capacity - 1, -1, -1, dtype=np.int32),
         due=np.zeros(capacity, np.int32),
-        levels=np.full(sides * LEVELS, NONE, np.int32).astype(LEVEL_DTYPE),
+        levels=np.full(2 * sides * LEVELS, NONE, np.int32).view(LEVEL_DTYPE),
         sides=np.zeros(sides, SIDE_DTYPE),
         mid=np.full(config.symbols, LEVELS // 2),
         buckets=np.full(buckets, NONE, np.int32),

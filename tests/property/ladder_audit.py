@@ -1,40 +1,70 @@
 """Walks through all the memory of a ladder book and checks that every part of it agrees with every other.
 
-The events of a book can be right for a long time after its memory has gone wrong: a page that is never given back, a
+The events of a book can be right for a long time after its memory has gone wrong: a leaf that is never used again, a
 count that drifts, a hash run with a gap. The audit looks at the memory itself, between two batches.
 """
 
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 
-from exchange.book.id_index import find_id
+from exchange.book.id_index import HASH_BITS, LINK_MASK, find_id
 from exchange.book.ladder import Ladder
 from exchange.book.ladder_memory import (
-    BEST_KEY,
+    BEST_BOUND,
+    BITS,
+    CAPACITY_ORDERS,
+    CAPACITY_ROWS,
+    CHILDREN,
+    CLOCK_HAND,
+    FREE_INNER,
     FREE_ORDER,
     FREE_PAGE,
+    FRESH_INNER,
     FRESH_ORDER,
     FRESH_PAGE,
+    FRESH_ROW,
+    HEIGHT_BITS,
+    ID_SLOTS,
+    ID_SLOTS_SHIFT,
+    INNER_BYTES,
     LEVEL_QUANTITY,
+    LEVELS_LINK,
     LINKS_PER_ORDER,
+    LISTED,
     LIVE_ORDERS,
     NEXT,
-    OCCUPIED,
+    NODE_SLOTS,
+    NODE_SLOTS_MASK,
+    NODES,
+    NOTHING,
+    NUMBER,
     ORDER_ID,
     ORDER_LEVEL,
     ORDER_QUANTITY,
     ORDER_SYMBOL,
-    PAGE_NEXT_FREE,
-    PAGE_NUMBER,
-    PAGE_SIDE,
+    PAGE_BYTES,
+    PARENT,
     PREVIOUS,
+    ROW_BITS,
+    ROW_LINKS,
+    ROW_PAGE,
+    ROW_PLACE,
+    ROW_PRICE,
+    SYMBOL_COUNT,
+    TAG,
+    TREE_HEIGHT,
+    WINDOW,
     LadderBook,
+    address_of_handle,
     address_of_link,
-    link_of_level,
+    price_of_key,
+    row_address,
     side_address,
+    word,
 )
-from exchange.book.price_pages import find_page, page_address
+from exchange.book.price_tree import find_node
 from exchange.native import load_int64, load_uint16, load_uint32, view_bytes
 
 LEVEL_DTYPE = np.dtype(
@@ -44,60 +74,97 @@ LEVEL_DTYPE = np.dtype(
         "offsets": [NEXT, PREVIOUS, LEVEL_QUANTITY],
     }
 )
+WORD_MASK = 2**64 - 1
+
+
+class Node(NamedTuple):
+    """A node that stands in the hash table, as it was read."""
+
+    side_id: int
+    height: int
+    number: int
+    bits: int
 
 
 def audit_ladder(owner: Ladder) -> tuple[int, int]:
-    """Check everything; return how many orders and pages have ever been taken from the pools."""
+    """Check everything; return how many orders and rows have ever been taken from the pools."""
     book = owner.state
-    pages = _pages_in_use(book)
+    nodes = _nodes(book)
     live: dict[int, int] = {}
     best: dict[int, int] = defaultdict(lambda: -1)
-    for (side_id, number), page in pages.items():
-        for key in _audit_page(book, side_id, number, page, live):
-            best[side_id] = max(best[side_id], key)
-    for side_id in range(2 * book.symbol_count):
-        assert load_int64(side_address(book, side_id) + BEST_KEY) == best[side_id]
+    rows: set[int] = set()
+    for address, node in nodes.items():
+        if node.height == 0:
+            for key in _audit_page(book, address, node, live, rows):
+                best[node.side_id] = max(best[node.side_id], key)
+    for side_id in range(2 * word(book, SYMBOL_COUNT)):
+        assert load_int64(side_address(book, side_id) + BEST_BOUND) >= best[side_id]
+        _audit_window(book, side_id, nodes)
 
-    assert load_int64(book.header + LIVE_ORDERS) == len(live)
+    assert word(book, LIVE_ORDERS) == len(live)
     fresh_orders = _audit_order_pool(book, live)
     _audit_id_index(book, live)
-    fresh_pages = _audit_page_pool(book, set(pages.values()))
-    _audit_summaries(book, set(pages))
-    return fresh_orders, fresh_pages
+    _audit_tree(book, nodes)
+    _audit_node_pools(book, nodes)
+    fresh_rows = word(book, FRESH_ROW)
+    assert rows == set(range(fresh_rows)), "a row is in no page, or in two"
+    assert fresh_rows <= word(book, CAPACITY_ROWS)
+    assert 0 <= word(book, CLOCK_HAND) < max(1, fresh_rows)
+    return fresh_orders, fresh_rows
 
 
-def _table(address: int, hash_shift: int, words: int) -> np.ndarray:
-    slots = 1 << (64 - hash_shift)
-    if words == 0:
-        return np.frombuffer(view_bytes(address, 4 * slots), np.uint32)
-    return np.frombuffer(view_bytes(address, 8 * words * slots), np.int64).reshape(slots, words)
+def _slots(address: int, count: int) -> np.ndarray:
+    return np.frombuffer(view_bytes(address, 4 * count), np.uint32)
 
 
-def _pages_in_use(book: LadderBook) -> dict[tuple[int, int], int]:
-    slots = _table(book.page_slots, book.page_hash_shift, 0)
-    pages = {}
-    for entry in slots[slots != 0].tolist():
-        address = page_address(book, entry - 1)
-        side_id, number = load_int64(address + PAGE_SIDE), load_int64(address + PAGE_NUMBER)
-        assert find_page(book, side_id, number) == entry - 1
-        pages[(side_id, number)] = entry - 1
-    assert len(set(pages.values())) == np.count_nonzero(slots), "a page stands twice in the hash table"
-    return pages
+def _nodes(book: LadderBook) -> dict[int, Node]:
+    """All nodes that the hash table knows, by address; each is found from its own number."""
+    slots = _slots(word(book, NODE_SLOTS), word(book, NODE_SLOTS_MASK) + 1)
+    nodes = {}
+    for handle in slots[slots != 0].tolist():
+        address = address_of_handle(book, handle)
+        tag, number = load_uint32(address + TAG), load_int64(address + NUMBER)
+        assert find_node(book, tag, number) == address
+        height = tag & ((1 << HEIGHT_BITS) - 1)
+        nodes[address] = Node(tag >> HEIGHT_BITS, height, number, load_int64(address + BITS) & WORD_MASK)
+    assert len(nodes) == np.count_nonzero(slots), "a node stands twice in the hash table"
+    return nodes
 
 
-def _audit_page(book: LadderBook, side_id: int, number: int, page: int, live: dict[int, int]) -> list[int]:
+def _audit_page(book: LadderBook, page: int, node: Node, live: dict[int, int], rows: set[int]) -> list[int]:
     """The keys of the page that have orders, whose links and symbols go into ``live``."""
-    bits = load_int64(page_address(book, page) + OCCUPIED)
-    assert bits != 0, "an empty page was not given back"
-    levels = np.frombuffer(
-        view_bytes(address_of_link(book, link_of_level(book, page, 0)), 64 * 16), LEVEL_DTYPE
-    )
-    links = link_of_level(book, page, 0) + np.arange(64)
+    keys: list[int] = []
+    row_count = 0
+    for place in range(64):
+        bits = load_int64(page + ROW_BITS + 8 * place) & WORD_MASK
+        first = load_uint32(page + ROW_LINKS + 4 * place)
+        assert (bits != 0) == bool(node.bits >> place & 1)
+        if first == NOTHING:
+            assert bits == 0
+            continue
+        row_count += 1
+        row = (first - word(book, LEVELS_LINK)) // 64
+        assert row not in rows
+        rows.add(row)
+        record = row_address(book, row)
+        assert load_uint32(record + ROW_PLACE) == 64 * node.side_id + place
+        assert address_of_handle(book, load_uint32(record + ROW_PAGE)) == page
+        key = (node.number * 64 + place) * 64
+        assert load_int64(record + ROW_PRICE) == price_of_key(book, node.side_id & 1, key)
+        keys += [key + slot for slot in _audit_row(book, first, bits, node.side_id, live)]
+    assert load_uint32(page + CHILDREN) == row_count > 0
+    return keys
+
+
+def _audit_row(book: LadderBook, first: int, bits: int, side_id: int, live: dict[int, int]) -> list[int]:
+    """The slots of the row whose levels have orders."""
+    levels = np.frombuffer(view_bytes(address_of_link(book, first), 64 * 16), LEVEL_DTYPE)
+    links = first + np.arange(64)
     empty = levels["next"] == links
     assert (levels["previous"][empty] == links[empty]).all()
     assert not levels["quantity"][empty].any()
-    slots = np.flatnonzero(~empty).tolist()
-    assert bits & (2**64 - 1) == sum(1 << slot for slot in slots)
+    slots: list[int] = np.flatnonzero(~empty).tolist()
+    assert bits == sum(1 << slot for slot in slots)
     for slot in slots:
         lots, before, link = 0, links[slot], levels["next"][slot].item()
         while link != links[slot]:
@@ -112,51 +179,92 @@ def _audit_page(book: LadderBook, side_id: int, number: int, page: int, live: di
             before, link = link, load_uint32(order + NEXT)
         assert levels["previous"][slot] == before
         assert levels["quantity"][slot] == lots
-    return [number * 64 + slot for slot in slots]
+    return slots
+
+
+def _audit_window(book: LadderBook, side_id: int, nodes: dict[int, Node]) -> None:
+    """What a side remembers are pages of its own, each at its place."""
+    for place in range(8):
+        handle = load_uint32(side_address(book, side_id) + WINDOW + 4 * place)
+        if handle != NOTHING:
+            page = nodes[address_of_handle(book, handle)]
+            assert (page.side_id, page.height, page.number % 8) == (side_id, 0, place)
 
 
 def _audit_order_pool(book: LadderBook, live: dict[int, int]) -> int:
-    free, link = set(), load_int64(book.header + FREE_ORDER)
+    free, link = set(), word(book, FREE_ORDER)
     while link:
         assert link not in free
         free.add(link)
         link = load_uint32(address_of_link(book, link) + NEXT)
-    first = (book.orders - book.base) >> 4
-    fresh = (load_int64(book.header + FRESH_ORDER) - first) // LINKS_PER_ORDER
-    assert free | set(live) == {first + LINKS_PER_ORDER * index for index in range(fresh)}
     assert not free & set(live)
-    assert fresh <= book.capacity_orders
-    return fresh
+    known = free | set(live)
+    end = word(book, FRESH_ORDER)
+    assert known == {end - LINKS_PER_ORDER * (1 + index) for index in range(len(known))}
+    assert len(known) <= word(book, CAPACITY_ORDERS)
+    return len(known)
 
 
 def _audit_id_index(book: LadderBook, live: dict[int, int]) -> None:
-    slots = _table(book.id_slots, book.id_hash_shift, 0)
-    assert sorted(slots[slots != 0].tolist()) == sorted(live)
+    count = 1 << (HASH_BITS - word(book, ID_SLOTS_SHIFT))
+    slots = np.frombuffer(view_bytes(word(book, ID_SLOTS), 8 * count), np.uint64)
+    assert sorted((slots[slots != 0] & np.uint64(LINK_MASK)).tolist()) == sorted(live)
     for link, symbol_id in live.items():
         order_id = load_int64(address_of_link(book, link) + ORDER_ID)
         assert find_id(book, symbol_id, order_id)[0] == link
 
 
-def _audit_page_pool(book: LadderBook, in_use: set[int]) -> int:
-    free, page = set(), load_int64(book.header + FREE_PAGE) - 1
-    while page >= 0:
-        assert page not in free
-        free.add(page)
-        page = load_int64(page_address(book, page) + PAGE_NEXT_FREE) - 1
-    fresh = load_int64(book.header + FRESH_PAGE)
-    assert free | in_use == set(range(fresh))
-    assert not free & in_use
-    return fresh
+def _audit_tree(book: LadderBook, nodes: dict[int, Node]) -> None:
+    """Each node but a root has the right parent; a parent counts its children and has the bits of those with orders."""
+    children: dict[int, int] = defaultdict(int)
+    bits: dict[int, int] = defaultdict(int)
+    exists: dict[int, int] = defaultdict(int)
+    for address, node in nodes.items():
+        if node.height == word(book, TREE_HEIGHT):
+            assert node.number == 0
+            assert load_uint32(address + LISTED) == 1
+            continue
+        parent = address_of_handle(book, load_uint32(address + PARENT))
+        above = nodes[parent]
+        assert (above.side_id, above.height, above.number) == (
+            node.side_id,
+            node.height + 1,
+            node.number >> 6,
+        )
+        assert load_uint32(address + LISTED) == above.bits >> (node.number & 63) & 1
+        children[parent] += 1
+        exists[parent] |= 1 << (node.number & 63)
+        bits[parent] |= int(node.bits != 0) << (node.number & 63)
+    for address, node in nodes.items():
+        if node.height > 0:
+            assert load_uint32(address + CHILDREN) == children[address] > 0
+            assert node.bits & bits[address] == bits[address], (
+                "a node with orders is not in its parent's bits"
+            )
 
 
-def _audit_summaries(book: LadderBook, pages: set[tuple[int, int]]) -> None:
-    expected: dict[tuple[int, int], int] = defaultdict(int)
-    for side_id, number in pages:
-        for height in range(1, book.summary_height + 1):
-            tag = (side_id << 4) + height
-            expected[(tag, number >> (6 * height))] |= 1 << ((number >> (6 * (height - 1))) & 63)
-    slots = _table(book.summaries, book.summary_hash_shift, 4)
-    found = {(tag, number): bits & (2**64 - 1) for bits, number, tag, _ in slots[slots[:, 2] != 0].tolist()}
-    assert found == expected
-    assert len(found) == np.count_nonzero(slots[:, 2]), "a summary stands twice in the hash table"
-    assert not slots[slots[:, 2] == 0, 0].any(), "a free slot has bits"
+def _audit_node_pools(book: LadderBook, nodes: dict[int, Node]) -> None:
+    """Every page and inner node that was ever taken is in the tree or free."""
+    first = word(book, NODES) + PAGE_BYTES
+    pages = {address for address, node in nodes.items() if node.height == 0}
+    free = _free_nodes(book, FREE_PAGE)
+    assert not free & pages
+    assert free | pages == set(range(first, word(book, FRESH_PAGE), PAGE_BYTES))
+    inner = set(nodes) - pages
+    free = _free_nodes(book, FREE_INNER)
+    assert not free & inner
+    end = word(book, FRESH_INNER)
+    known = free | inner
+    assert known == {end - INNER_BYTES * (1 + index) for index in range(len(known))}
+
+
+def _free_nodes(book: LadderBook, pool: int) -> set[int]:
+    free: set[int] = set()
+    handle = word(book, pool)
+    while handle != NOTHING:
+        node = address_of_handle(book, handle)
+        assert node not in free
+        assert load_int64(node + NUMBER) == -1
+        free.add(node)
+        handle = load_uint32(node + PARENT)
+    return free

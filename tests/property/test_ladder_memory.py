@@ -15,9 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 from exchange import limits
-from exchange.book.id_index import _home as id_home
+from exchange.book.id_index import HASH_BITS, id_hash
 from exchange.book.ladder import LINKED_BYTES_MAX, Ladder
-from exchange.book.ladder_memory import GOLDEN_RATIO, LadderBook
+from exchange.book.ladder_layout import SPARE, SPARE_PER_SYMBOL, place_ladder, shape_ladder
+from exchange.book.ladder_memory import (
+    GOLDEN_RATIO,
+    ID_SLOTS_SHIFT,
+    NODE_HASH_SHIFT,
+    PAGE_SHIFT,
+    LadderBook,
+    word,
+)
 from exchange.errors import UserError
 from exchange.messages import (
     BUY,
@@ -66,27 +74,28 @@ def walking_market(step_count: int, tick_step: int, lag: int = 8) -> NDArray[Any
     return flow
 
 
-def test_a_market_that_walks_a_million_ticks_needs_no_new_memory() -> None:
+def test_a_market_that_walks_a_million_ticks_uses_its_memory_again() -> None:
+    """It leaves empty rows behind, but only so many: 1,000,000 ticks are 31,250 rows of both sides."""
     ladder = BookDriver("ladder", capacity_orders=10_000, price_max_ticks=2_000_000)
     ladder.play(walking_market(1_000_000, 1), batch_commands=4096)
-    fresh_orders, fresh_pages = audit_ladder(ladder.owner)
+    fresh_orders, fresh_rows = audit_ladder(ladder.owner)
     assert ladder.live_order_count() == 16
     assert fresh_orders <= 20
-    assert fresh_pages <= 4
+    assert fresh_rows <= SPARE + SPARE_PER_SYMBOL + 4 * 20
 
 
 @pytest.mark.parametrize("tick_step", [1, 63, 64, 4097, 2**20 + 1, 2**22])
-def test_a_market_that_walks_to_the_end_of_the_band_gives_every_page_back(tick_step: int) -> None:
+def test_a_market_that_walks_to_the_end_of_the_band_stays_within_its_pools(tick_step: int) -> None:
     flow = walking_market(4000, tick_step)
     events, ladder = agreed_events(flow, capacity_orders=100, price_max_ticks=PRICE_TICKS_MAX)
     assert (events["kind"] != EventKind.REJECTED).sum() > 15_000
-    fresh_orders, fresh_pages = audit_ladder(ladder.owner)
+    fresh_orders, fresh_rows = audit_ladder(ladder.owner)
     assert fresh_orders <= 20
-    assert fresh_pages <= 20
+    assert fresh_rows <= shape_ladder(1, 100, 1, PRICE_TICKS_MAX).capacity_rows
 
 
 def test_a_full_book_of_lonely_orders_can_be_emptied_and_filled_again() -> None:
-    """Each order on a page of its own, over the whole band: the worst case that the pools are sized for."""
+    """Each order in a page of its own, over the whole band: the worst case that the pools are sized for."""
     capacity_orders = 3000
     spacing_ticks = PRICE_TICKS_MAX // capacity_orders
     rng = np.random.default_rng(5)
@@ -109,7 +118,9 @@ def test_a_full_book_of_lonely_orders_can_be_emptied_and_filled_again() -> None:
     events, ladder = agreed_events(flow, capacity_orders=capacity_orders, price_max_ticks=PRICE_TICKS_MAX)
     assert (events["reason"] == Reason.BOOK_FULL).sum() == 6
     assert ladder.live_order_count() == capacity_orders
-    assert audit_ladder(ladder.owner) == (capacity_orders, capacity_orders)
+    fresh_orders, fresh_rows = audit_ladder(ladder.owner)
+    assert fresh_orders == capacity_orders
+    assert capacity_orders <= fresh_rows <= shape_ladder(1, capacity_orders, 1, PRICE_TICKS_MAX).capacity_rows
 
 
 @pytest.mark.parametrize("spacing_ticks", [1, 64, 10**6])
@@ -146,13 +157,18 @@ def signed(word: int) -> int:
 def test_ids_that_all_hash_to_one_slot(slot: int) -> None:
     """From the last slots the run of collisions goes on at the first ones."""
     capacity_orders = 600
-    book: LadderBook = BookDriver("ladder", symbol_count=2, capacity_orders=capacity_orders).state
-    home = slot % (1 << (64 - book.id_hash_shift))
+    driver = BookDriver("ladder", symbol_count=2, capacity_orders=capacity_orders)
+    book: LadderBook = driver.state
+    bits = HASH_BITS - word(book, ID_SLOTS_SHIFT)
+    home = slot % (1 << bits)
     ids = [
-        [signed(((home << book.id_hash_shift) + n) * UNHASHED - (symbol_id << 43)) for n in range(300)]
+        [signed(((home << (64 - bits)) + n) * UNHASHED - (symbol_id << 43)) for n in range(300)]
         for symbol_id in (0, 1)
     ]
-    assert {id_home(book, symbol_id, one) for symbol_id in (0, 1) for one in ids[symbol_id]} == {home}
+    hashes = {id_hash(symbol_id, one) for symbol_id in (0, 1) for one in ids[symbol_id]}
+    assert hashes == {home << (HASH_BITS - bits)}, (
+        "they have even the part of the hash in common that a slot keeps"
+    )
     rng = np.random.default_rng(7)
     commands: list[Command] = []
     for _ in range(8):
@@ -165,26 +181,22 @@ def test_ids_that_all_hash_to_one_slot(slot: int) -> None:
     assert (events["kind"] == EventKind.CANCELED).sum() > 2000
 
 
-def test_pages_and_summaries_that_all_hash_to_the_last_slot() -> None:
+def test_pages_that_all_hash_to_the_last_slot() -> None:
     capacity_orders = 40
-    book: LadderBook = BookDriver(
-        "ladder", capacity_orders=capacity_orders, price_max_ticks=PRICE_TICKS_MAX
-    ).state
+    driver = BookDriver("ladder", capacity_orders=capacity_orders, price_max_ticks=PRICE_TICKS_MAX)
+    book: LadderBook = driver.state
     with np.errstate(over="ignore"):
         numbers = np.arange(1 << 24, dtype=np.uint64)  # pages of bids, side 0: its tag adds nothing
-        golden = np.uint64(GOLDEN_RATIO % 2**64)
-        page_homes = numbers * golden >> np.uint64(book.page_hash_shift)
-        summary_homes = ((numbers >> np.uint64(6)) * golden + np.uint64(1)) * golden >> np.uint64(
-            book.summary_hash_shift
-        )
-    last = page_homes.max(), summary_homes.max()
-    chosen = numbers[(page_homes == last[0]) & (summary_homes == last[1])]
+        homes = numbers * np.uint64(GOLDEN_RATIO % 2**64) >> np.uint64(word(book, NODE_HASH_SHIFT))
+    chosen = numbers[homes == homes.max()]
     assert len(chosen) >= capacity_orders
     rng = np.random.default_rng(8)
     commands: list[Command] = []
     for _ in range(30):
         prices = (
-            rng.choice(chosen, capacity_orders, replace=False).astype(np.int64) * 64 + 1 + rng.integers(0, 64)
+            rng.choice(chosen, capacity_orders, replace=False).astype(np.int64) * (1 << PAGE_SHIFT)
+            + 1
+            + rng.integers(0, 1 << PAGE_SHIFT)
         ).tolist()
         commands += [new(number, BUY, price, 1) for number, price in enumerate(prices)]
         commands.append(new(-1, SELL, 1, 15, time_in_force=1))
@@ -192,9 +204,15 @@ def test_pages_and_summaries_that_all_hash_to_the_last_slot() -> None:
     agreed_events(stamped(commands), capacity_orders=capacity_orders, price_max_ticks=PRICE_TICKS_MAX)
 
 
+def linked_bytes(*settings: int) -> int:
+    """How much of a book its links have to reach."""
+    return place_ladder(shape_ladder(*settings)).rows
+
+
 def test_memory_is_reserved_for_the_largest_book_that_the_settings_allow() -> None:
-    ladder = Ladder(limits.SYMBOLS_MAX, limits.BOOK_CAPACITY_ORDERS_MAX, 1, PRICE_TICKS_MAX)
-    assert ladder.state.orders + 32 * limits.BOOK_CAPACITY_ORDERS_MAX - ladder.state.base <= LINKED_BYTES_MAX
+    settings = limits.SYMBOLS_MAX, limits.BOOK_CAPACITY_ORDERS_MAX, 1, PRICE_TICKS_MAX
+    assert linked_bytes(*settings) <= LINKED_BYTES_MAX
+    Ladder(*settings)
 
 
 def test_more_orders_than_links_can_reach_are_refused_in_one_line() -> None:
@@ -205,8 +223,8 @@ def test_more_orders_than_links_can_reach_are_refused_in_one_line() -> None:
 
 
 def test_a_narrow_band_leaves_room_for_more_orders() -> None:
-    ladder = Ladder(1, 1 << 26, 1, 1000)
-    assert ladder.state.orders + (32 << 26) - ladder.state.base <= LINKED_BYTES_MAX
+    assert linked_bytes(1, 1 << 26, 1, 1000) <= LINKED_BYTES_MAX
+    Ladder(1, 1 << 26, 1, 1000)
 
 
 def test_a_system_that_refuses_the_address_space_is_reported_in_one_line() -> None:

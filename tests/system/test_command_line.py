@@ -26,7 +26,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
         for line in done.stdout.partition("Commands:")[2].splitlines()
         if line.startswith("  ") and line[2] != " "
     ]
-    assert names == ["demo", "bench", "replay", "compare", "flame", "profile", "topology", "doctor"]
+    assert names == ["demo", "bench", "replay", "export", "compare", "flame", "profile", "topology", "doctor"]
     code = (
         "import sys, exchange.cli; print(sorted({'numba', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)))"
     )
@@ -35,7 +35,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "bench", "replay", "compare", "flame", "profile", "topology", "doctor"]
+    "command", ["demo", "bench", "replay", "export", "compare", "flame", "profile", "topology", "doctor"]
 )
 def test_every_command_has_a_help_text(command: str) -> None:
     done = exchange(command, "--help")

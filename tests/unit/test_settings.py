@@ -312,13 +312,15 @@ def test_the_bounds_are_those_of_the_records() -> None:
 
 
 def test_the_bound_of_orders_is_within_reach_of_the_books_links() -> None:
-    from exchange.book import ladder_memory as memory
+    from exchange.book.ladder import LINKED_BYTES_MAX
+    from exchange.book.ladder_layout import place_ladder, shape_ladder
 
-    page_bytes = (1 << memory.PAGE_SHIFT) + (1 << memory.LEVELS_PER_PAGE_SHIFT + memory.LEVEL_SHIFT)
-    order_bytes = page_bytes + (1 << memory.ORDER_SHIFT)
-    reach_bytes = 1 << 32 + memory.LINK_SHIFT
-    assert limits.BOOK_CAPACITY_ORDERS_MAX * order_bytes < reach_bytes
-    assert 2 * limits.BOOK_CAPACITY_ORDERS_MAX * order_bytes > reach_bytes
+    def linked_bytes(orders: int) -> int:
+        shape = shape_ladder(1, orders, limits.PRICE_TICKS_MIN, limits.PRICE_TICKS_MAX)
+        return int(place_ladder(shape).rows)
+
+    assert linked_bytes(limits.BOOK_CAPACITY_ORDERS_MAX) < LINKED_BYTES_MAX
+    assert linked_bytes(2 * limits.BOOK_CAPACITY_ORDERS_MAX) > LINKED_BYTES_MAX
 
 
 def test_settings_built_by_hand_need_only_a_name() -> None:
