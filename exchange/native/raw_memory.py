@@ -86,13 +86,17 @@ def store_uint8(address: int, value: int) -> None:
 
 
 def _emit_copy_record(builder: Any, target: Any, source: Any) -> Any:
-    line = builder.load(pointer(builder, source, _LINE), align=64, typ=_LINE)
-    return builder.store(line, pointer(builder, target, _LINE), align=64)
+    line = builder.load(pointer(builder, source, _LINE), align=8, typ=_LINE)
+    return builder.store(line, pointer(builder, target, _LINE), align=8)
 
 
 @lowers_to(types.void(types.int64, types.int64), _emit_copy_record)
 def copy_record(target: int, source: int) -> None:
-    """Copy one 64-byte record; both addresses are multiples of 64. One vector load and store where the CPU can."""
+    """Copy one 64-byte record, in one vector load and store where the CPU can.
+
+    Records lie on multiples of 64, where that is one cache line. The compiler is not told so: a record in a numpy
+    array, which lies anywhere, is then copied a little slower instead of ending the process.
+    """
     ctypes.memmove(target, source, 64)
 
 
