@@ -23,6 +23,7 @@ from exchange.book.ladder_memory import (
 )
 from exchange.native import (
     inlined,
+    kernel,
     likely,
     load_int64,
     load_uint16,
@@ -72,37 +73,63 @@ def find_id(book: LadderBook, symbol_id: int, order_id: int) -> tuple[int, int]:
     """The order's link (``NO_LINK`` if no such order lives) and the slot where the search ended."""
     hashed = id_hash(symbol_id, order_id)
     slot = _home(book, hashed)
-    while True:
-        entry = load_int64(_slot_address(book, slot))
-        if entry == 0:
-            return NO_LINK, slot
-        if likely(shift_right_logical(entry, HASH_BITS) == hashed):
-            link = entry & LINK_MASK
-            order = address_of_link(book, link)
-            if (
-                likely(load_int64(order + ORDER_ID) == order_id)
-                and load_uint16(order + ORDER_SYMBOL) == symbol_id
-            ):
-                return link, slot
-        slot = (slot + 1) & _mask(book)
+    entry = load_int64(_slot_address(book, slot))
+    if entry == 0:
+        return NO_LINK, slot
+    if likely(_is_entry_of(book, entry, hashed, symbol_id, order_id)):
+        return entry & LINK_MASK, slot
+    found = _find_id_behind(book, slot, symbol_id, order_id)
+    return found & LINK_MASK, found >> HASH_BITS
 
 
 @inlined
-def put_id(book: LadderBook, slot: int, symbol_id: int, order_id: int, link: int) -> None:
-    """Enter an order at the empty slot where :func:`find_id` did not find it."""
-    store_int64(
-        _slot_address(book, slot), shift_left_wrapping(id_hash(symbol_id, order_id), HASH_BITS) | link
+def _is_entry_of(book: LadderBook, entry: int, hashed: int, symbol_id: int, order_id: int) -> bool:
+    order = address_of_link(book, entry & LINK_MASK)
+    return (
+        shift_right_logical(entry, HASH_BITS) == hashed
+        and load_int64(order + ORDER_ID) == order_id
+        and load_uint16(order + ORDER_SYMBOL) == symbol_id
     )
+
+
+@kernel
+def _find_id_behind(book: LadderBook, slot: int, symbol_id: int, order_id: int) -> int:
+    """As :func:`find_id`, when another id stands in the slot where the search begins: the slot above, the link below.
+
+    One word, because the room for a pair of results would be cleared on every call of the caller.
+    """
+    hashed = id_hash(symbol_id, order_id)
+    while True:
+        slot = (slot + 1) & _mask(book)
+        entry = load_int64(_slot_address(book, slot))
+        if entry == 0:
+            return slot << HASH_BITS
+        if _is_entry_of(book, entry, hashed, symbol_id, order_id):
+            return (slot << HASH_BITS) | (entry & LINK_MASK)
+
+
+@inlined
+def put_id(book: LadderBook, slot: int, hashed: int, link: int) -> None:
+    """Enter an order, whose id has this hash, at the empty slot where :func:`find_id` did not find it."""
+    store_int64(_slot_address(book, slot), shift_left_wrapping(hashed, HASH_BITS) | link)
 
 
 @inlined
 def remove_id(book: LadderBook, slot: int) -> None:
     """Empty the slot where :func:`find_id` found an order, and close the gap."""
+    following = (slot + 1) & _mask(book)
+    store_int64(_slot_address(book, slot), 0)
+    if unlikely(load_int64(_slot_address(book, following)) != 0):
+        _close_gap(book, slot)
+
+
+@kernel
+def _close_gap(book: LadderBook, gap: int) -> None:
+    """Move members of the run behind an empty slot back into it, as far as they want to be there."""
     mask = _mask(book)
-    gap = slot
-    following = (slot + 1) & mask
+    following = (gap + 1) & mask
     entry = load_int64(_slot_address(book, following))
-    while unlikely(entry != 0):
+    while entry != 0:
         home = _home(book, shift_right_logical(entry, HASH_BITS))
         # It may move back only if that does not take it in front of its own home.
         if ((following - home) & mask) >= ((following - gap) & mask):

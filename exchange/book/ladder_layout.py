@@ -36,6 +36,7 @@ from exchange.book.ladder_memory import (
     ROW_RECORD_SHIFT,
     ROW_SHIFT,
     ROWS,
+    SECOND_BOUND,
     SIDE_SHIFT,
     SIDES,
     SPAN,
@@ -188,4 +189,5 @@ def build_ladder(shape: LadderShape, base: int) -> LadderBook:
     book = LadderBook(base)
     for side_id in range(2 * shape.symbol_count):
         store_int64(side_address(book, side_id) + BEST_BOUND, EMPTY)
+        store_int64(side_address(book, side_id) + SECOND_BOUND, EMPTY)
     return book

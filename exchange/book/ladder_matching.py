@@ -7,7 +7,7 @@ Read ``naive.py`` first: each step here has its counterpart there. What differs 
 One batch of commands is one call. ``event`` in the functions below is the address where the next event goes;
 a function that writes events returns the address behind them. Nothing here allocates, blocks or raises."""
 
-from exchange.book.id_index import find_id, prefetch_id, put_id, remove_id
+from exchange.book.id_index import find_id, id_hash, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (
     CANCELED,
     EXECUTED,
@@ -45,20 +45,24 @@ from exchange.book.ladder_memory import (
     LIVE_ORDERS,
     NEXT,
     NO_LINK,
+    NUMBER,
     OPPOSITE,
     ORDER_ID,
     ORDER_LEVEL,
     ORDER_QUANTITY,
     ORDER_SESSION,
     ORDER_SYMBOL,
+    PAGE_SHIFT,
     PREVIOUS,
     ROW_PAGE,
     ROW_PLACE,
     ROW_PRICE,
     ROW_SHIFT,
+    SIDES,
     SLOT_MASK,
     SPAN,
     SYMBOL_COUNT,
+    TAKER_LOTS,
     LadderBook,
     address_of_handle,
     address_of_link,
@@ -75,9 +79,11 @@ from exchange.book.price_tree import (
     find_or_make_page,
     find_page,
     level_of_key,
+    lower_bounds,
     next_best_key,
     occupy_price,
     prefetch_level,
+    raise_bounds,
     vacate_price,
 )
 from exchange.book.protocol import apply_commands
@@ -181,7 +187,9 @@ def _new(book: LadderBook, command: int, event: int) -> int:
         key = word(book, SPAN)  # the best that there is: it trades at any price
     if unlikely(not is_in_band(book, key)):
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
-    found, id_slot = find_id(book, symbol_id, load_int64(command + COMMAND_ORDER_ID))
+    order_id = load_int64(command + COMMAND_ORDER_ID)
+    hashed = id_hash(symbol_id, order_id)
+    found, id_slot = find_id(book, symbol_id, order_id)
     if unlikely(found != NO_LINK):
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
     may_rest = head & (IS_IMMEDIATE | IS_MARKET) == 0
@@ -191,26 +199,16 @@ def _new(book: LadderBook, command: int, event: int) -> int:
     quantity_lots = load_uint32(command + QUANTITY)
     side_state = side_address(book, symbol_id * 2 + side)
     if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
-        order_id = load_int64(command + COMMAND_ORDER_ID)
-        quantity_lots, event = _trade(book, command, event, side, key, order_id, quantity_lots)
+        event = _trade(book, command, event, side, key, order_id, quantity_lots)
+        quantity_lots = word(book, TAKER_LOTS)
         if quantity_lots == 0:
             return event
         found, id_slot = find_id(book, symbol_id, order_id)  # trades have moved ids about
     if likely(may_rest):
-        _rest(
-            book,
-            command,
-            side_state,
-            side,
-            key,
-            load_int64(command + COMMAND_ORDER_ID),
-            quantity_lots,
-            id_slot,
-        )
+        _rest(book, command, side_state, side, key, order_id, quantity_lots, id_slot, hashed)
         return event
     head = head_word(load_int64(command), CANCELED, side, IMMEDIATE_REMAINDER)
-    order_id, price_ticks = load_int64(command + COMMAND_ORDER_ID), load_int64(command + PRICE)
-    return write_canceled(event, command, head, order_id, price_ticks, quantity_lots, NEW)
+    return write_canceled(event, command, head, order_id, load_int64(command + PRICE), quantity_lots, NEW)
 
 
 @inlined
@@ -265,15 +263,17 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     if price_ticks == old_price_ticks and quantity_lots <= open_lots:
         _reduce(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)
-        put_id(book, find_id(book, symbol_id, new_order_id)[1], symbol_id, new_order_id, link)
+        put_id(book, find_id(book, symbol_id, new_order_id)[1], id_hash(symbol_id, new_order_id), link)
         return event
     _unlink(book, link, level_link, row)
     side_state = side_address(book, symbol_id * 2 + side)
     if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
-        quantity_lots, event = _trade(book, command, event, side, key, new_order_id, quantity_lots)
+        event = _trade(book, command, event, side, key, new_order_id, quantity_lots)
+        quantity_lots = word(book, TAKER_LOTS)
     if quantity_lots > 0:
         id_slot = find_id(book, symbol_id, new_order_id)[1]
-        _rest(book, command, side_state, side, key, new_order_id, quantity_lots, id_slot)
+        hashed = id_hash(symbol_id, new_order_id)
+        _rest(book, command, side_state, side, key, new_order_id, quantity_lots, id_slot, hashed)
     return event
 
 
@@ -325,8 +325,8 @@ def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int) ->
 @kernel
 def _trade(
     book: LadderBook, command: int, event: int, side: int, key: int, order_id: int, quantity_lots: int
-) -> tuple[int, int]:
-    """Let an order trade as far as its key reaches: what is left of it, and the next event's address."""
+) -> int:
+    """Let an order trade as far as its key reaches. What is left of it stands in the header: ``TAKER_LOTS``."""
     symbol_id, command_kind = load_uint16(command + SYMBOL_ID), load_uint8(command + KIND)
     opposite_id = symbol_id * 2 + 1 - side
     head = head_word(load_int64(command), EXECUTED, side, NO_REASON)
@@ -356,7 +356,8 @@ def _trade(
         if quantity_lots > 0:
             best = best_key(book, opposite_id)
     store_int64(book.base + LAST_MATCH, match_number)
-    return quantity_lots, event
+    store_int64(book.base + TAKER_LOTS, quantity_lots)
+    return event
 
 
 @inlined
@@ -390,15 +391,15 @@ def _rest(
     order_id: int,
     quantity_lots: int,
     id_slot: int,
+    hashed: int,
 ) -> None:
-    """Put an order behind the others of its price; there is room, and its id belongs in ``id_slot``."""
-    symbol_id = load_uint16(command + SYMBOL_ID)
-    side_id = symbol_id * 2 + side
+    """Put an order behind the others of its price; there is room, and its id, hashed, belongs in ``id_slot``."""
+    side_id = load_uint16(command + SYMBOL_ID) * 2 + side
     page = find_or_make_page(book, side_id, key)
     occupy_price(book, page, key)
-    store_int64(side_state + BEST_BOUND, max(load_int64(side_state + BEST_BOUND), key))
+    raise_bounds(side_state, key)
     link = _take_order(book)
-    put_id(book, id_slot, symbol_id, order_id, link)
+    put_id(book, id_slot, hashed, link)
 
     level_link = level_of_key(page, key)
     level, order = address_of_link(book, level_link), address_of_link(book, link)
@@ -452,6 +453,9 @@ def _unlink(book: LadderBook, link: int, level_link: int, row: int) -> None:
 @inlined
 def _close_level(book: LadderBook, level_link: int, row: int) -> None:
     """A price has no orders any more."""
+    place = load_uint32(row + ROW_PLACE)
     page = address_of_handle(book, load_uint32(row + ROW_PAGE))
-    slot = level_link - word(book, LEVELS_LINK)
-    vacate_price(page, load_uint32(row + ROW_PLACE) & SLOT_MASK, slot)
+    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
+    key = (load_int64(page + NUMBER) << PAGE_SHIFT) | ((place & SLOT_MASK) << ROW_SHIFT) | slot
+    vacate_price(page, key)
+    lower_bounds(book.base + SIDES + (place & ~SLOT_MASK), key)

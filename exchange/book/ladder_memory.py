@@ -65,13 +65,16 @@ FREE_PAGE: Final = 176
 FRESH_PAGE: Final = 184
 FREE_INNER: Final = 192
 FRESH_INNER: Final = 200
+TAKER_LOTS: Final = 208
 HEADER_BYTES: Final = 256
 
 # side of a symbol; side_id = 2 * symbol_id + side, so that a symbol's two sides stand side by side
 SIDES: Final = HEADER_BYTES
 BEST_BOUND: Final = 0
 """No order of the side has a better key than this; the best one may have a worse one since it was last looked for."""
-WINDOW: Final = 8
+SECOND_BOUND: Final = 8
+"""No order has a better key than this but those at ``BEST_BOUND``."""
+WINDOW: Final = 16
 WINDOW_MASK: Final = 7
 SIDE_SHIFT: Final = 6
 OPPOSITE: Final = 1 << SIDE_SHIFT

@@ -21,8 +21,9 @@ What keeps it quick:
   likewise: two stores cost less than a branch that nobody can foretell.
 * Above the page, a bit is set when the first order comes and stays when the last one goes. The search clears it
   when it meets a node without bits. So each clearing is paid for by a setting, and most are never needed.
-* A side's best price is not looked for when it goes, only when somebody asks: until then its old value is a bound,
-  and nearly every new order can be seen not to reach even that.
+* A side's best price is not looked for when it goes, only when somebody asks: until then there is a bound, and
+  nearly every new order can be seen not to reach even that. When the orders at the bound go, a second bound, of all
+  the others, takes its place: the best price that came for a moment and went has left the old one behind.
 
 Empty rows are used again, the next around the *clock hand* (Corbató 1968), when there are more than ``SPARE_ROWS``
 and four times the orders. A page goes with its last row, an inner node with its last child.
@@ -64,6 +65,7 @@ from exchange.book.ladder_memory import (
     ROW_PLACE,
     ROW_PRICE,
     ROW_SHIFT,
+    SECOND_BOUND,
     SLOT_MASK,
     SPARE_ROWS,
     TAG,
@@ -168,12 +170,19 @@ def level_of_key(page: int, key: int) -> int:
 @inlined
 def find_or_make_page(book: LadderBook, side_id: int, key: int) -> int:
     """The page of a side that holds ``key``, with the row that does."""
-    page = find_page(book, side_id, key)
-    if unlikely(page == NOTHING):
-        page = _make_page(book, side_id, key)
+    number = key >> PAGE_SHIFT
+    page = address_of_handle(book, load_uint32(_window_entry(book, side_id, number)))
+    if unlikely(load_int64(page + NUMBER) != number):
+        page = _recall_or_make_page(book, side_id, key)
     if unlikely(load_uint32(_row_link_address(page, key)) == NOTHING):
-        page = _make_row(book, side_id, page, key)
+        _make_row(book, side_id, page, key)
     return page
+
+
+@kernel
+def _recall_or_make_page(book: LadderBook, side_id: int, key: int) -> int:
+    page = _recall_page(book, side_id, key >> PAGE_SHIFT)
+    return page if page != NOTHING else _make_page(book, side_id, key)
 
 
 @inlined
@@ -197,10 +206,11 @@ def _list_in_parents(book: LadderBook, node: int) -> None:
 
 
 @inlined
-def vacate_price(page: int, row: int, slot: int) -> None:
+def vacate_price(page: int, key: int) -> None:
     """A price has no orders any more."""
+    row = (key >> ROW_SHIFT) & SLOT_MASK
     row_bits = row_bits_address(page, row)
-    bits = load_int64(row_bits) & ~bit(slot)
+    bits = load_int64(row_bits) & ~bit(key)
     store_int64(row_bits, bits)
     store_int64(page + BITS, load_int64(page + BITS) & ~shift_left_wrapping(int(bits == 0), row))
 
@@ -214,6 +224,22 @@ def _best_key_of_page(page: int, rows: int) -> int:
 
 
 @inlined
+def raise_bounds(side: int, key: int) -> None:
+    """An order at ``key`` has come."""
+    bound = load_int64(side + BEST_BOUND)
+    lower = EMPTY if key == bound else min(key, bound)
+    store_int64(side + SECOND_BOUND, max(load_int64(side + SECOND_BOUND), lower))
+    store_int64(side + BEST_BOUND, max(bound, key))
+
+
+@inlined
+def lower_bounds(side: int, key: int) -> None:
+    """The last order at ``key`` has gone."""
+    bound = load_int64(side + BEST_BOUND)
+    store_int64(side + BEST_BOUND, load_int64(side + SECOND_BOUND) if key == bound else bound)
+
+
+@inlined
 def best_key(book: LadderBook, side_id: int) -> int:
     """The best key of a side, or ``EMPTY``; the side's bound is exact from now on."""
     side = side_address(book, side_id)
@@ -224,6 +250,7 @@ def best_key(book: LadderBook, side_id: int) -> int:
     rows = load_int64(page + BITS) if likely(page != NOTHING) else 0
     best = _best_key_of_page(page, rows) if likely(rows != 0) else _best_key_elsewhere(book, side_id, page)
     store_int64(side + BEST_BOUND, best)
+    store_int64(side + SECOND_BOUND, min(load_int64(side + SECOND_BOUND), best))
     return best
 
 
@@ -342,8 +369,8 @@ def _make_page(book: LadderBook, side_id: int, key: int) -> int:
 
 
 @kernel
-def _make_row(book: LadderBook, side_id: int, page: int, key: int) -> int:
-    """The levels of a key's row, in its page; returns the page."""
+def _make_row(book: LadderBook, side_id: int, page: int, key: int) -> None:
+    """The levels of a key's row, in its page."""
     store_int64(
         page + CHILDREN, load_int64(page + CHILDREN) + 1
     )  # before anything is released: the page stays
@@ -353,7 +380,6 @@ def _make_row(book: LadderBook, side_id: int, page: int, key: int) -> int:
     store_uint32(row_address(book, row) + ROW_PAGE, handle_of(book, page))
     store_uint32(row_address(book, row) + ROW_PLACE, (side_id << 6) + place)
     store_uint32(_row_link_address(page, key), word(book, LEVELS_LINK) + (row << ROW_SHIFT))
-    return page
 
 
 @inlined

@@ -18,6 +18,7 @@ from exchange.book.ladder_memory import (
     CAPACITY_ROWS,
     CHILDREN,
     CLOCK_HAND,
+    EMPTY,
     FREE_INNER,
     FREE_ORDER,
     FREE_PAGE,
@@ -52,6 +53,7 @@ from exchange.book.ladder_memory import (
     ROW_PAGE,
     ROW_PLACE,
     ROW_PRICE,
+    SECOND_BOUND,
     SYMBOL_COUNT,
     TAG,
     TREE_HEIGHT,
@@ -91,14 +93,13 @@ def audit_ladder(owner: Ladder) -> tuple[int, int]:
     book = owner.state
     nodes = _nodes(book)
     live: dict[int, int] = {}
-    best: dict[int, int] = defaultdict(lambda: -1)
+    keys: dict[int, list[int]] = defaultdict(list)
     rows: set[int] = set()
     for address, node in nodes.items():
         if node.height == 0:
-            for key in _audit_page(book, address, node, live, rows):
-                best[node.side_id] = max(best[node.side_id], key)
+            keys[node.side_id] += _audit_page(book, address, node, live, rows)
     for side_id in range(2 * word(book, SYMBOL_COUNT)):
-        assert load_int64(side_address(book, side_id) + BEST_BOUND) >= best[side_id]
+        _audit_bounds(book, side_id, keys[side_id])
         _audit_window(book, side_id, nodes)
 
     assert word(book, LIVE_ORDERS) == len(live)
@@ -180,6 +181,14 @@ def _audit_row(book: LadderBook, first: int, bits: int, side_id: int, live: dict
         assert levels["previous"][slot] == before
         assert levels["quantity"][slot] == lots
     return slots
+
+
+def _audit_bounds(book: LadderBook, side_id: int, keys: list[int]) -> None:
+    side = side_address(book, side_id)
+    bound, second = load_int64(side + BEST_BOUND), load_int64(side + SECOND_BOUND)
+    assert EMPTY <= second <= bound
+    assert max(keys, default=EMPTY) <= bound
+    assert max((key for key in keys if key != bound), default=EMPTY) <= second
 
 
 def _audit_window(book: LadderBook, side_id: int, nodes: dict[int, Node]) -> None:
