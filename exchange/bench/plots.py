@@ -27,6 +27,8 @@ from exchange.bench.histogram import decode, values_at_percentiles_ns
 from exchange.bench.results import LoadPoint, ProfileResult
 from exchange.bench.summary import (
     FEWEST_SAMPLES_BEYOND,
+    MicroCurve,
+    MicroFamily,
     MicroGroup,
     ProfileSummary,
     latency_at,
@@ -123,6 +125,41 @@ def micro_bars(group: MicroGroup, name: str, *, narrow: bool) -> str:
     ]
     axis = f"{unit}, {group.rows[0].result.better} is better (log scale)"
     return _bars(bars, axis, round_duration if unit == "ns" else quantity, name, narrow)
+
+
+def family_curves(family: MicroFamily, name: str, *, narrow: bool) -> str:
+    """Draw variants along a parameter, a line for each; ``name`` keeps the ids of several plots apart.
+
+    The vertical axis begins and ends at a power of ten, so that a line that hardly rises does not look steep.
+    """
+    formatted: _Format = round_duration if family.unit == "ns" else quantity
+    title = f"{family.unit}, {family.better} is better"
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 3.9) if narrow else (11.5, 4.2), layout="constrained")
+        panel = figure.subplots()
+        for series, curve in enumerate(family.curves):
+            _curve_line(panel, curve, series)
+        _log_axes(panel, quantity, formatted)
+        panel.set_xticks(family.positions, [quantity(position) for position in family.positions])
+        ends = [end for curve in family.curves for point in curve.points for end in point.row.values]
+        bottom, top = np.floor(np.log10(min(ends))), np.floor(np.log10(max(ends))) + 1
+        panel.set_ylim(10.0**bottom, 10.0**top)
+        if top - bottom < 3:
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        panel.margins(x=0.06)
+        panel.set_xlabel(f"{family.axis.replace('_', ' ')} (log scale)")
+        panel.set_ylabel(f"{title} (log scale)" if not narrow else title)
+        _legend(figure, panel, narrow)
+        return _svg(figure, f"{name}-{'narrow' if narrow else 'wide'}", f"{family.name}: {title}")
+
+
+def _curve_line(panel: Axes, curve: MicroCurve, series: int) -> None:
+    positions = [point.position for point in curve.points]
+    medians = [point.values.median for point in curve.points]
+    low, high = ([getattr(point.values, end) for point in curve.points] for end in ("minimum", "maximum"))
+    tint, marker = colour(series), _MARKERS[series % len(_MARKERS)]
+    panel.plot(positions, medians, marker=marker, color=tint, label=curve.variant)
+    panel.fill_between(positions, low, high, color=tint, alpha=0.14, linewidth=0)
 
 
 def hockey_stick(profiles: Sequence[ProfileResult], *, narrow: bool) -> str:

@@ -31,7 +31,7 @@ from exchange.bench.markup import (
     swatch,
     table,
 )
-from exchange.bench.plots import hockey_stick, micro_bars, percentile_plot, throughput_bars
+from exchange.bench.plots import family_curves, hockey_stick, micro_bars, percentile_plot, throughput_bars
 from exchange.bench.results import BenchResult, ProfileResult, to_json
 from exchange.bench.statistics import Spread
 from exchange.bench.summary import (
@@ -39,6 +39,8 @@ from exchange.bench.summary import (
     CommonLoad,
     DigestState,
     LatencySummary,
+    MicroCurve,
+    MicroFamily,
     MicroGroup,
     ProfileSummary,
     SettingChange,
@@ -48,6 +50,7 @@ from exchange.bench.summary import (
     flatten,
     latency_at,
     median_back_pressure,
+    micro_families,
     micro_groups,
     summarize_profiles,
     summarize_threads,
@@ -56,6 +59,7 @@ from exchange.bench.wording import (
     binary_size,
     common_load_note,
     duration,
+    family_title,
     interval,
     interval_note,
     micro_range,
@@ -63,12 +67,15 @@ from exchange.bench.wording import (
     micro_value,
     not_measured,
     quantity,
+    range_of_unit,
     rate,
     ratio,
     setting,
     short_digest,
     technique,
     three_digits,
+    trend_note,
+    value_of_unit,
     value_range,
     verdict,
 )
@@ -378,11 +385,42 @@ def _change(change: SettingChange) -> str:
 
 
 def _micro_sections(result: BenchResult) -> list[tuple[str, str, str]]:
-    groups = micro_groups(result)
-    return [
-        (f"group-{index}", micro_title(group), _micro_group(group, f"micro-{index}"))
-        for index, group in enumerate(groups)
+    families = [
+        (f"family-{index}", family_title(family), _family(family, f"curves-{index}"))
+        for index, family in enumerate(micro_families(result))
     ]
+    groups = [
+        (f"group-{index}", micro_title(group), _micro_group(group, f"micro-{index}"))
+        for index, group in enumerate(micro_groups(result))
+    ]
+    return families + groups
+
+
+def _family(family: MicroFamily, name: str) -> str:
+    wide, narrow = (family_curves(family, name, narrow=shape) for shape in (False, True))
+    rows = [
+        [
+            f"<th>{escape(quantity(position))}</th>",
+            *(_point_cell(family, curve, position) for curve in family.curves),
+        ]
+        for position in family.positions
+    ]
+    rows.append(["<th>last / first</th>", *(ratio_cell(curve.change) for curve in family.curves)])
+    variants = [curve.variant for curve in family.curves]
+    values = table([family.axis.replace("_", " "), *variants], rows, range(1, 1 + len(variants)))
+    ratios = interval_note([curve.change for curve in family.curves])
+    note = f"{family.better.capitalize()} is better. {trend_note(family)} {ratios}"
+    caption = "Lines: medians of the rounds; bands: their range. Both axes are logarithmic."
+    return figure(wide, narrow, caption) + values + f'<p class="note">{escape(note)}</p>'
+
+
+def _point_cell(family: MicroFamily, curve: MicroCurve, position: float) -> str:
+    found = next((point for point in curve.points if point.position == position), None)
+    if found is None:
+        return figure_cell("–")
+    return figure_cell(
+        value_of_unit(found.values.median, family.unit), range_of_unit(found.values, family.unit)
+    )
 
 
 def _micro_group(group: MicroGroup, name: str) -> str:

@@ -122,6 +122,9 @@ class MicroResult(msgspec.Struct, frozen=True):
 
     Rows with equal ``name`` and ``parameters`` are compared with each other; the first of them is the
     baseline. ``better`` says which direction is an improvement. ``skipped`` says why there are no values.
+
+    ``axis`` names the one of ``parameters`` (a positive number) over which rows that differ in nothing else form a
+    curve; ``None``: each row stands for itself.
     """
 
     name: str
@@ -131,6 +134,7 @@ class MicroResult(msgspec.Struct, frozen=True):
     values: tuple[float, ...]
     parameters: dict[str, str | int | float | bool] = {}
     skipped: str | None = None
+    axis: str | None = None
 
 
 class FlowDescription(msgspec.Struct, frozen=True):
@@ -168,6 +172,14 @@ class _Envelope(msgspec.Struct):
     """Only the version, read first: a newer file may differ in everything else."""
 
     schema_version: int
+
+
+def along_axis(result: BenchResult, axis: str) -> BenchResult:
+    """Return the result with every row that has the parameter ``axis`` as a point of a curve over it."""
+    rows = (
+        msgspec.structs.replace(row, axis=axis) if axis in row.parameters else row for row in result.micro
+    )
+    return msgspec.structs.replace(result, micro=tuple(rows))
 
 
 def agreed_digest(rounds: Sequence[SaturationRound]) -> str | None:

@@ -104,6 +104,34 @@ class MicroGroup(NamedTuple):
     rows: tuple[MicroRow, ...]
 
 
+class MicroPoint(NamedTuple):
+    """One point of a curve: where it stands on the axis, and its rounds."""
+
+    position: float
+    row: MicroResult
+    values: Spread
+
+
+class MicroCurve(NamedTuple):
+    """One variant along an axis; ``change`` is the last value over the first, ``None`` for a single point."""
+
+    variant: str
+    points: tuple[MicroPoint, ...]
+    change: RatioInterval | None
+
+
+class MicroFamily(NamedTuple):
+    """Curves over one axis that were measured in the same way; ``parameters`` are the others that they share."""
+
+    name: str
+    axis: str
+    parameters: dict[str, str | int | float | bool]
+    unit: str
+    better: Literal["higher", "lower"]
+    positions: tuple[float, ...]
+    curves: tuple[MicroCurve, ...]
+
+
 def summarize_profiles(result: BenchResult) -> list[ProfileSummary]:
     """Return one summary for each profile, in the order of the run."""
     summaries: list[ProfileSummary] = []
@@ -263,15 +291,68 @@ def total_switches(threads: Sequence[ThreadSummary]) -> tuple[float | None, floa
 
 
 def micro_groups(result: BenchResult) -> list[MicroGroup]:
-    """Return the micro-benchmark's rows, grouped by what they have in common."""
+    """Return the micro-benchmark's rows without those of :func:`micro_families`, grouped by what they share."""
     groups: dict[tuple[str, str], list[MicroResult]] = {}
     for row in result.micro:
-        groups.setdefault((row.name, repr(sorted(row.parameters.items()))), []).append(row)
+        if _position(row) is None:
+            groups.setdefault((row.name, repr(sorted(row.parameters.items()))), []).append(row)
     comparable = result.comparison_void is None
     return [
         MicroGroup(rows[0].name, rows[0].parameters, _micro_rows(rows, comparable))
         for rows in groups.values()
     ]
+
+
+def micro_families(result: BenchResult) -> list[MicroFamily]:
+    """Return the rows that declare an axis: for each name and each set of other parameters the variants' curves.
+
+    A row without values is no point and stays with the groups, where its reason is told. A ratio along a curve pairs
+    rounds, as one between variants does.
+    """
+    families: dict[tuple[str, str, str], list[MicroPoint]] = {}
+    for row in result.micro:
+        position = _position(row)
+        if position is not None:
+            key = (row.name, str(row.axis), repr(sorted(_other_parameters(row).items())))
+            families.setdefault(key, []).append(MicroPoint(position, row, spread(row.values)))
+    return [_family(points) for points in families.values()]
+
+
+def _position(row: MicroResult) -> float | None:
+    """Where a row stands on its axis; ``None`` if it declares none, or there is nothing that could be drawn."""
+    value = row.parameters.get(row.axis) if row.axis is not None else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not row.values:
+        return None
+    return float(value) if value > 0 else None
+
+
+def _other_parameters(row: MicroResult) -> dict[str, str | int | float | bool]:
+    return {key: value for key, value in row.parameters.items() if key != row.axis}
+
+
+def _family(points: Sequence[MicroPoint]) -> MicroFamily:
+    first = points[0].row
+    variants = dict.fromkeys(point.row.variant for point in points)
+    return MicroFamily(
+        name=first.name,
+        axis=str(first.axis),
+        parameters=_other_parameters(first),
+        unit=first.unit,
+        better=first.better,
+        positions=tuple(sorted({point.position for point in points})),
+        curves=tuple(
+            _curve(
+                sorted((point for point in points if point.row.variant == one), key=lambda it: it.position)
+            )
+            for one in variants
+        ),
+    )
+
+
+def _curve(points: Sequence[MicroPoint]) -> MicroCurve:
+    first, last = (dict(enumerate(point.row.values)) for point in (points[0], points[-1]))
+    change = paired_ratio(first, last) if len(points) > 1 else None
+    return MicroCurve(points[0].row.variant, tuple(points), change)
 
 
 def _rates(profile: ProfileResult) -> dict[int, float]:

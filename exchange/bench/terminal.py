@@ -23,6 +23,8 @@ from exchange.bench.summary import (
     CommonLoad,
     DigestState,
     LatencySummary,
+    MicroCurve,
+    MicroFamily,
     MicroGroup,
     MicroRow,
     ProfileSummary,
@@ -30,6 +32,7 @@ from exchange.bench.summary import (
     digest_states,
     latency_at,
     median_back_pressure,
+    micro_families,
     micro_groups,
     summarize_profiles,
     summarize_threads,
@@ -38,6 +41,7 @@ from exchange.bench.summary import (
 from exchange.bench.wording import (
     common_load_note,
     duration,
+    family_title,
     interval,
     interval_note,
     micro_range,
@@ -45,9 +49,11 @@ from exchange.bench.wording import (
     micro_value,
     not_measured,
     quantity,
+    range_of_unit,
     short_digest,
     technique,
     three_digits,
+    value_of_unit,
     value_range,
     verdict,
 )
@@ -193,10 +199,37 @@ def _missing_counters(result: BenchResult) -> RenderableType:
 
 
 def _micro_tables(result: BenchResult) -> list[RenderableType]:
-    groups = micro_groups(result)
-    parts: list[RenderableType] = [_micro_table(group) for group in groups]
-    parts.append(Text(interval_note([row.to_first for group in groups for row in group.rows]), style="dim"))
+    families, groups = micro_families(result), micro_groups(result)
+    parts: list[RenderableType] = [_family_table(family) for family in families]
+    parts += [_micro_table(group) for group in groups]
+    ratios = [row.to_first for group in groups for row in group.rows]
+    ratios += [curve.change for family in families for curve in family.curves]
+    parts.append(Text(interval_note(ratios), style="dim"))
     return parts
+
+
+def _family_table(family: MicroFamily) -> Table:
+    """A line for each position on the axis, a column for each variant; what the size does in the last line."""
+    table = _table(f"{family_title(family)}: {family.better} is better")
+    table.add_column(family.axis.replace("_", " "), no_wrap=True, min_width=16)
+    for curve in family.curves:
+        table.add_column(Text(curve.variant), justify="right", min_width=20)
+    for position in family.positions:
+        table.add_row(
+            Text(quantity(position), style="bold"),
+            *(_point_cell(family, curve, position) for curve in family.curves),
+        )
+    table.add_section()
+    table.add_row(Text("last / first", style="dim"), *(_ratio_cell(curve.change) for curve in family.curves))
+    return table
+
+
+def _point_cell(family: MicroFamily, curve: MicroCurve, position: float) -> Text:
+    found = next((point for point in curve.points if point.position == position), None)
+    if found is None:
+        return Text("–", style="dim")
+    median = value_of_unit(found.values.median, family.unit)
+    return Text.assemble(median, "\n", (range_of_unit(found.values, family.unit), "dim"))
 
 
 def _micro_table(group: MicroGroup) -> Table:

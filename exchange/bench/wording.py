@@ -8,7 +8,7 @@ these rounds can show, and ratios of a void comparison are not told at all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from exchange.bench.results import BenchResult
@@ -16,15 +16,21 @@ from exchange.bench.statistics import RatioInterval, Spread
 from exchange.bench.summary import (
     CommonLoad,
     LatencySummary,
+    MicroCurve,
+    MicroFamily,
     MicroGroup,
     MicroRow,
     ProfileSummary,
     common_load,
     indistinguishable,
     latency_at,
+    micro_families,
     micro_groups,
     summarize_profiles,
 )
+
+TREND_FLAT: Final = 2
+"""A curve whose ends differ by less than this factor is called flat."""
 
 _TIME_UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _RATE_UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -159,7 +165,10 @@ def verdict(result: BenchResult) -> list[str]:
             f"The comparison is void: {result.comparison_void}.",
             "The figures below are there to find the fault with, not to compare.",
         ]
-    return _profile_verdict(result) if result.profiles else _micro_verdict(micro_groups(result))
+    if result.profiles:
+        return _profile_verdict(result)
+    findings = [*_family_verdict(micro_families(result)), *_micro_verdict(micro_groups(result))]
+    return findings or ["Nothing to compare: no group has two variants that ran."]
 
 
 def _profile_verdict(result: BenchResult) -> list[str]:
@@ -250,27 +259,97 @@ def _micro_verdict(groups: Sequence[MicroGroup]) -> list[str]:
             f"speed-up of {three_digits(best.to_first.ratio)} over {baseline.result.variant} "
             f"({interval(best.to_first)})."
         )
-    return findings or ["Nothing to compare: no group has two variants that ran."]
+    return findings
+
+
+def _family_verdict(families: Sequence[MicroFamily]) -> list[str]:
+    """What the size does to a cost. Rates say the same as the times beside them, and are left to the table."""
+    findings = []
+    for family in families:
+        curves = [curve for curve in family.curves if curve.change is not None]
+        if family.better == "lower" and curves:
+            title = family_title(family)
+            findings.append(f"{title}: " + "; ".join(_curve_finding(family, curve) for curve in curves) + ".")
+    return findings
+
+
+def _curve_finding(family: MicroFamily, curve: MicroCurve) -> str:
+    if curve.change is None:
+        return curve.variant
+    first, last = curve.points[0], curve.points[-1]
+    return (
+        f"{curve.variant} {trend(curve)}, {ratio(curve.change)} from {quantity(first.position)} to "
+        f"{quantity(last.position)} {family.axis.replace('_', ' ')}"
+    )
+
+
+def trend(curve: MicroCurve) -> str:
+    """Return in two words what a curve does from its first point to its last.
+
+    A value that does not depend on the axis changes by the factor 1, one in proportion to it by the factor by which
+    the axis grew. It "grows" if it is nearer to the second, that is, beyond the square root of that factor. It "is
+    flat" if it changes by less than 2. Between the two it "rises": what no longer fits a cache costs some factor, but
+    it costs it once. The factor itself stands beside the word.
+    """
+    if curve.change is None:
+        return "has one point"
+    change, limit = curve.change.ratio, math.sqrt(curve.points[-1].position / curve.points[0].position)
+    if change >= limit:
+        return "grows"
+    if change > TREND_FLAT:
+        return "rises"
+    return "falls" if change < 1 / TREND_FLAT else "is flat"
+
+
+def trend_note(family: MicroFamily) -> str:
+    """Return the sentence that says how to read the last line of a family's table."""
+    factor = quantity(family.positions[-1] / family.positions[0])
+    note = f"A value in proportion to {family.axis.replace('_', ' ')} would change by × {factor} over the whole axis"
+    if family.better == "lower":
+        note += "; if it is the cost of one event, that is quadratic in all"
+    return (
+        f"{note}. Less than × {TREND_FLAT} is called flat; beyond the square root of the proportion it grows; between "
+        "the two it rises, as it does when the memory in use no longer fits a cache."
+    )
+
+
+def family_title(family: MicroFamily) -> str:
+    """Return the name of a family with what its curves have in common, as :func:`micro_title` does."""
+    return _title(family.name, family.parameters)
 
 
 def micro_value(row: MicroRow, value: float) -> str:
     """Return one value of a micro-benchmark with its unit: "61.2 M records/s", "1.23 µs"."""
-    return duration(value) if row.result.unit == "ns" else f"{quantity(value)} {row.result.unit}"
+    return value_of_unit(value, row.result.unit)
+
+
+def value_of_unit(value: float, unit: str) -> str:
+    """Return a value with its unit: "61.2 M records/s", "1.23 µs"."""
+    return duration(value) if unit == "ns" else f"{quantity(value)} {unit}"
 
 
 def micro_range(row: MicroRow, values: Spread) -> str:
     """Return smallest and largest round in the prefix of the median, which stands beside it with its unit."""
-    units = _TIME_UNITS if row.result.unit == "ns" else _RATE_UNITS
+    return range_of_unit(values, row.result.unit)
+
+
+def range_of_unit(values: Spread, unit: str) -> str:
+    """Return smallest and largest round in the prefix in which :func:`value_of_unit` shows the median."""
+    units = _TIME_UNITS if unit == "ns" else _RATE_UNITS
     scale = next((scale for scale, _ in units if values.median >= 0.9995 * scale), 1.0)
     return value_range(values, scale)
 
 
 def micro_title(group: MicroGroup) -> str:
     """Return the name of a group with what its variants have in common: "push (batch 32, cores 0 and 1)"."""
-    if not group.parameters:
-        return group.name
-    shared = (f"{key.replace('_', ' ')} {setting(value)}" for key, value in group.parameters.items())
-    return f"{group.name} ({', '.join(shared)})"
+    return _title(group.name, group.parameters)
+
+
+def _title(name: str, parameters: Mapping[str, Any]) -> str:
+    if not parameters:
+        return name
+    shared = (f"{key.replace('_', ' ')} {setting(value)}" for key, value in parameters.items())
+    return f"{name} ({', '.join(shared)})"
 
 
 def _trimmed(number: str) -> str:

@@ -105,7 +105,7 @@ from exchange.native import (
 )
 
 LOOK_AHEAD_BYTES = 8 * RECORD_BYTES
-"""How far down the batch ids are prefetched: about as many commands as fit the time of one cache miss."""
+"""How far down the batch a command is prepared for: about as many commands as fit the time of one cache miss."""
 
 CANCEL = int(CommandKind.CANCEL)
 REPLACE = int(CommandKind.REPLACE)
@@ -157,7 +157,11 @@ def _apply_commands(book: LadderBook, commands_address: int, count: int, events_
 
 @inlined
 def _prefetch(book: LadderBook, command: int) -> None:
-    """Bring what a command will touch first nearer: the slot of its id, and the level of its price."""
+    """Bring what a command will touch first nearer: the slot of its id, and the level of its price.
+
+    And a command three times as far down: it may be in the cache of the core that wrote it. Behind the batch there is
+    perhaps the next one; a prefetch of what is not there does nothing.
+    """
     prefetch_for_read(command + 3 * LOOK_AHEAD_BYTES)
     symbol_id, side = load_uint16(command + SYMBOL_ID), load_uint8(command + SIDE) & 1
     prefetch_id(book, symbol_id, load_int64(command + COMMAND_ORDER_ID))

@@ -259,9 +259,8 @@ def _best_key_elsewhere(book: LadderBook, side_id: int, page: int) -> int:
     """The best key of a side that is not in the page of its bound, if there still is one."""
     if page != NOTHING:
         return _best_key_from(book, page, 0)
-    root = find_node(
-        book, tag_of(side_id, word(book, TREE_HEIGHT)), 0
-    )  # its last row has been released since then
+    # That page's last row has been released since then: down from the root.
+    root = find_node(book, tag_of(side_id, word(book, TREE_HEIGHT)), 0)
     return EMPTY if root == NOTHING else _best_key_from(book, root, load_int64(root + BITS))
 
 

@@ -217,7 +217,7 @@ def test_sides_and_sessions_are_even(busy):
         ({"commands": -1}, "commands"),
         ({"seed": -1}, "seed"),
         ({"symbols": 0}, "symbols"),
-        ({"symbols": 1025}, "symbols"),
+        ({"symbols": 8193}, "symbols"),
         ({"sessions": 70_000}, "sessions"),
         ({"cancel_share": 1.5}, "cancel_share"),
         ({"stale_share": float("nan")}, "stale_share"),
