@@ -21,7 +21,7 @@ _COMMANDS: Final = {
     ),
     "bench": (
         "exchange.cli_bench:bench",
-        "Measure profiles, or one layer (queue, book, core ...).",
+        "Measure profiles, a layer (queue, book ...) or the matching core.",
     ),
     "replay": (
         "exchange.cli_replay:replay",

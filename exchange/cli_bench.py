@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from exchange import limits
+from exchange.cli_micro import ABLATION_OPTIONS, MICRO_BENCHMARKS, QUICK_ROUNDS, MicroChoice, ablate
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
     from exchange.bench.results import BenchResult
     from exchange.bench.runner import Progress
     from exchange.flow import Flow
+    from exchange.flow.config import ScenarioConfig, ScenarioName, SyntheticConfig
     from exchange.settings import Settings
 
 STAIRS: Final = ("textbook", "compiled", "locked-sharded", "lockfree", "pinned")
-MICRO_BENCHMARKS: Final = ("queue", "stack", "latest-value", "book", "flow")
 
 QUICK_COMMANDS: Final = 200_000
-QUICK_ROUNDS: Final = 3
 
 _json_option = click.option(
     "--json",
@@ -63,14 +64,25 @@ _flow_options: Final[tuple[Callable[[Any], Any], ...]] = (
         show_default=True,
         help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
     ),
+    click.option(
+        "--scenario",
+        type=click.Choice(["static", "normal", "swing-25", "swing-40", "flash-crash"]),
+        help="Instead of the model, a published regime of one symbol, two million commands long.",
+    ),
     click.option("--symbol", help="Of an ITCH file, only this symbol."),
     click.option("--allow-truncated", is_flag=True, help="Of a file that is cut, take what is whole."),
-    click.option("--commands", type=click.IntRange(2), help="Length of the flow [default: by profile]."),
     click.option(
-        "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the synthetic flow."
+        "--commands", type=click.IntRange(2), help="Length of the flow [default: by profile or benchmark]."
     ),
     click.option(
-        "--symbols", type=click.IntRange(1, 1024), default=8, show_default=True, help="Its symbols."
+        "--seed", type=click.IntRange(0), help="Seed of the model or scenario [default: each one's own]."
+    ),
+    click.option(
+        "--symbols",
+        type=click.IntRange(1, limits.FLOW_SYMBOLS_MAX),
+        default=8,
+        show_default=True,
+        help="Symbols of the model.",
     ),
 )
 
@@ -82,14 +94,19 @@ def _with_flow_options(command: Any) -> Any:
 
 
 class FlowChoice(NamedTuple):
-    """Which order flow a person asked for; ``commands`` None leaves the length to the profile."""
+    """Which order flow a person asked for.
+
+    ``commands`` None leaves the length to the profile, or makes a scenario as long as it is published; ``seed`` None
+    is the model's own.
+    """
 
     source: str = "synthetic"
     reading: str = "flow"
+    scenario: "ScenarioName | None" = None
     symbol: str | None = None
     allow_truncated: bool = False
     commands: int | None = None
-    seed: int = 1
+    seed: int | None = None
     symbols: int = 8
 
 
@@ -109,8 +126,21 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="PROFILE... | LAYER [KIND...]")
+@click.argument("targets", nargs=-1, metavar="PROFILE... | LAYER [KIND...] | CORE")
 @_with_flow_options
+@click.option(
+    "--all-scenarios", is_flag=True, help="Of core and --ablate: every scenario, one after the other."
+)
+@click.option(
+    "--ids",
+    type=click.Choice(["shuffled", "arrival", "arbitrary"]),
+    multiple=True,
+    help="Of core: order ids that are dense but shuffled, dense as they arrive, or any 64 bits. May be repeated "
+    "[default: shuffled].",
+)
+@click.option(
+    "--ablate", "layer", type=click.Choice(["book"]), help="What each technique inside this layer is worth."
+)
 @click.option(
     "--rate",
     "rates",
@@ -118,13 +148,21 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
     multiple=True,
     help="Offered load in commands/s, instead of parts of each profile's own throughput. May be repeated.",
 )
-@click.option("--rounds", type=click.IntRange(1, 1000), help="Interleaved rounds [default: by profile].")
+@click.option(
+    "--rounds", type=click.IntRange(1, 1000), help="Interleaved rounds [default: by profile or benchmark]."
+)
 @click.option("--quick", is_flag=True, help="A short flow and few rounds: under a minute.")
 @_set_option
 @_json_option
 @_html_option
+@click.pass_context
 def bench(
+    context: click.Context,
+    /,
     targets: tuple[str, ...],
+    all_scenarios: bool,
+    ids: tuple[Any, ...],
+    layer: str | None,
     rates: tuple[float, ...],
     rounds: int | None,
     quick: bool,
@@ -133,15 +171,74 @@ def bench(
     html_path: Path | None,
     **flow: Any,
 ) -> None:
-    """Measure profiles against each other, or the variants of one layer.
+    """Measure profiles against each other, the variants of one layer, or the core.
 
     PROFILE is a name ('exchange profile list') or a TOML file; the first one is the baseline of all ratios. LAYER is
     one of queue, stack, latest-value, book, flow; KINDs are some of its variants, or for queue a file of your own
     ('file:./my_queue.py:MyQueue').
+
+    CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
+    of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process).
     """
-    if targets[0] in MICRO_BENCHMARKS:
-        _finish(_bench_layer(targets[0], targets[1:], rounds, quick=quick), json_path, html_path)
-        return
+    choice = FlowChoice(**flow)
+    typed = _typed_options(context)
+    micro = MicroChoice(
+        targets[1:],
+        rounds,
+        quick,
+        choice.scenario,
+        all_scenarios,
+        ids,
+        choice.commands,
+        choice.seed,
+        command_line(),
+    )
+    if layer is not None:
+        if targets:
+            raise UserError(f"--ablate {layer}: not together with {targets[0]}; it measures that layer alone")
+        _check_options(f"--ablate {layer}", [one for one in typed if one != "--ablate"], ABLATION_OPTIONS)
+        with _progress() as progress:
+            result = ablate(layer, micro, progress)
+    elif not targets:
+        raise UserError(
+            "bench: name a PROFILE, a LAYER, a CORE benchmark or --ablate LAYER; see 'bench --help'"
+        )
+    elif targets[0] in MICRO_BENCHMARKS:
+        result = _bench_micro(targets[0], micro, typed)
+    else:
+        _check_options("bench PROFILE", typed, _PROFILE_OPTIONS)
+        result = _bench_profiles(_load_profiles(targets, overrides), choice, rates, rounds, quick=quick)
+    _finish(result, json_path, html_path)
+
+
+_COMMON_OPTIONS: Final = ("--quick", "--json", "--html")
+_PROFILE_OPTIONS: Final = (
+    "--flow", "--as", "--scenario", "--symbol", "--allow-truncated", "--commands", "--seed", "--symbols", "--rate",
+    "--rounds", "--set",
+)  # fmt: skip
+
+
+def _typed_options(context: click.Context) -> list[str]:
+    """The options that were typed, as opposed to those that have their default."""
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        and parameter.name is not None
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+
+
+def _check_options(what: str, typed: list[str], taken: tuple[str, ...]) -> None:
+    """Refuse an option that would change nothing, instead of ignoring it."""
+    for option in typed:
+        if option not in taken and option not in _COMMON_OPTIONS:
+            raise UserError(
+                f"{option}: not together with {what}, which takes {', '.join((*taken, *_COMMON_OPTIONS))}"
+            )
+
+
+def _load_profiles(targets: tuple[str, ...], overrides: tuple[str, ...]) -> "list[Settings]":
     from exchange.settings import load_profile
 
     profiles = [load_profile(target, overrides) for target in targets]
@@ -149,8 +246,7 @@ def bench(
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise UserError(f"profile {', '.join(doubled)} is named twice; a comparison needs different names")
-    result = _bench_profiles(profiles, FlowChoice(**flow), rates, rounds, quick=quick)
-    _finish(result, json_path, html_path)
+    return profiles
 
 
 def _bench_profiles(
@@ -164,10 +260,11 @@ def _bench_profiles(
     from exchange.bench.runner import BenchPlan, run_bench
 
     measure = profiles[0].bench
-    length = choice.commands or (QUICK_COMMANDS if quick else measure.saturation_commands)
+    length = choice.commands or (QUICK_COMMANDS if quick else None)
     with _progress() as progress:
         progress.detail("reading the order flow")
-        flow = _load_flow(choice, length)
+        model = _model(choice, length, measure.saturation_commands)
+        flow = _load_flow(choice, model, length)
         plan = BenchPlan(
             rounds=rounds or (QUICK_ROUNDS if quick else measure.rounds),
             warmup_commands=measure.warmup_commands,
@@ -175,18 +272,56 @@ def _bench_profiles(
             load_fractions=(0.3, 0.6, 0.9) if quick else measure.offered_load_fractions,
             rates=rates,
             point_ns=200_000_000 if quick else measure.point_duration_ns,
-            flow_seed=choice.seed if choice.source == "synthetic" else None,
+            flow_seed=None if model is None else model.seed,
         )
         return run_bench(profiles, flow, plan, command_line(), progress)
 
 
-def _load_flow(choice: FlowChoice, length: int) -> "Flow":
-    from exchange.flow import load_flow
-    from exchange.flow.config import Reading, SyntheticConfig
+def _model(
+    choice: FlowChoice, length: int | None, by_profile: int
+) -> "SyntheticConfig | ScenarioConfig | None":
+    """The settings of a flow that is made; None if it is read from a file. ``length`` None: as long as usual."""
+    from msgspec import structs
 
-    if choice.source == "synthetic":
-        model = SyntheticConfig(commands=length, seed=choice.seed, symbols=choice.symbols)
-        return load_flow("synthetic", synthetic=model)
+    from exchange.flow.config import ScenarioConfig, SyntheticConfig
+
+    model: SyntheticConfig | ScenarioConfig
+    if choice.scenario is not None:
+        _check_alone(choice)
+        model = ScenarioConfig(scenario=choice.scenario)
+        if length is not None:
+            from exchange.flow.scenario import orders_for
+
+            model = structs.replace(model, orders=orders_for(length))
+    elif choice.source == "synthetic":
+        model = SyntheticConfig(commands=length or by_profile, symbols=choice.symbols)
+    else:
+        return None
+    return model if choice.seed is None else structs.replace(model, seed=choice.seed)
+
+
+def _check_alone(choice: FlowChoice) -> None:
+    """A scenario says what the flow is; options that say it otherwise are refused."""
+    usual = FlowChoice()
+    for option, value, alone in (
+        ("--flow", choice.source, usual.source),
+        ("--symbols", choice.symbols, usual.symbols),
+    ):
+        if value != alone:
+            raise UserError(
+                f"{option} {value}: not together with --scenario {choice.scenario}, a flow of one symbol by itself"
+            )
+
+
+def _load_flow(
+    choice: FlowChoice, model: "SyntheticConfig | ScenarioConfig | None", length: int | None
+) -> "Flow":
+    from exchange.flow import build_flow, load_flow
+    from exchange.flow.config import Reading
+
+    if model is not None:
+        flow = build_flow(model)
+        return flow.first(length) if length else flow
     reading: Reading = "feed" if choice.reading == "feed" else "flow"
     flow = load_flow(
         choice.source, reading=reading, symbol=choice.symbol, allow_truncated=choice.allow_truncated
@@ -194,50 +329,13 @@ def _load_flow(choice: FlowChoice, length: int) -> "Flow":
     return flow.first(choice.commands) if choice.commands else flow
 
 
-def _bench_layer(layer: str, kinds: tuple[str, ...], rounds: int | None, *, quick: bool) -> "BenchResult":
-    """A micro-benchmark: the variants of one layer (``kinds``, or all of them) against each other."""
+def _bench_micro(name: str, choice: MicroChoice, typed: list[str]) -> "BenchResult":
+    benchmark = MICRO_BENCHMARKS[name]
+    _check_options(f"bench {name}", typed, benchmark.options)
+    if choice.kinds and not benchmark.takes_kinds:
+        raise UserError(f"bench {name} {choice.kinds[0]}: {name} has no kinds to choose from")
     with _progress() as progress:
-        match layer:
-            case "queue":
-                from exchange.bench.queue_bench import QueueBenchPlan, run_queue_bench
-
-                queue_plan = QueueBenchPlan()
-                if quick:
-                    queue_plan = queue_plan._replace(records=1_000_000, round_trips=10_000)
-                return run_queue_bench(
-                    kinds, _with_rounds(queue_plan, rounds, quick), command_line(), progress
-                )
-            case "stack":
-                from exchange.bench.stack_bench import StackBenchPlan, run_stack_bench
-
-                stack_plan = StackBenchPlan(operations=300_000) if quick else StackBenchPlan()
-                return run_stack_bench(
-                    kinds, _with_rounds(stack_plan, rounds, quick), command_line(), progress
-                )
-            case "latest-value":
-                from exchange.bench.latest_value_bench import LatestValueBenchPlan, run_latest_value_bench
-
-                value_plan = _with_rounds(LatestValueBenchPlan(), rounds, quick)
-                return run_latest_value_bench(kinds, value_plan, command_line(), progress)
-            case "book":
-                from exchange.bench.book_bench import BookBenchPlan, run_book_bench
-
-                book_plan = BookBenchPlan()
-                if quick:
-                    book_plan = book_plan._replace(commands=500_000, interpreted_commands=20_000)
-                return run_book_bench(kinds, _with_rounds(book_plan, rounds, quick), command_line(), progress)
-            case _:
-                from exchange.bench.flow_bench import FlowBenchPlan, run_flow_bench
-
-                flow_plan = FlowBenchPlan(commands=300_000) if quick else FlowBenchPlan()
-                return run_flow_bench(kinds, _with_rounds(flow_plan, rounds, quick), command_line(), progress)
-
-
-def _with_rounds[Plan: tuple[Any, ...]](plan: Plan, rounds: int | None, quick: bool) -> Plan:
-    """The plan of a micro-benchmark with as many rounds as were asked for."""
-    if rounds is None and not quick:
-        return plan
-    return plan._replace(rounds=rounds or QUICK_ROUNDS)  # type: ignore[attr-defined,no-any-return]
+        return benchmark.run(choice, progress)
 
 
 @click.command()

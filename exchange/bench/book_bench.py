@@ -1,8 +1,8 @@
 """``exchange bench book``: what a command costs in a book alone, variant by variant.
 
-One thread on one core applies a prepared flow of one symbol; commands come from memory and events go to
-memory, as between two rings, but nobody waits for them. What the whole exchange takes beyond that is queues,
-sequence, threads.
+One thread on one core applies a prepared flow of one symbol, the model's or a scenario's; commands come from
+memory and events go to memory, as between two rings, but nobody waits for them. What the whole exchange takes
+beyond that is queues, sequence, threads.
 
 The same flow is applied in batches of several sizes: a batch pays once for the call and lets the book look
 ahead. Each measurement has a fresh book, whose first commands are not timed: they bring its memory into
@@ -23,8 +23,9 @@ from exchange.book import build_book
 from exchange.book.config import LadderBookConfig, NaiveBookConfig
 from exchange.book.protocol import apply_commands, events_bound
 from exchange.errors import UserError
-from exchange.flow import Flow, load_flow
-from exchange.flow.config import SyntheticConfig
+from exchange.flow import Flow, build_flow
+from exchange.flow.config import ScenarioConfig, ScenarioName, SyntheticConfig
+from exchange.flow.scenario import orders_for
 from exchange.messages import RECORD_BYTES
 from exchange.native import Arena, is_compiled, kernel, monotonic_ns, view_bytes
 
@@ -41,7 +42,8 @@ class BookBenchPlan(NamedTuple):
     """How much to measure.
 
     ``commands`` are timed in each measurement of a compiled book, ``interpreted_commands`` of a plain-Python one;
-    before them come ``warmup_commands`` that are not. ``batches``: how many commands one call applies.
+    before them come ``warmup_commands`` that are not. ``batches``: how many commands one call applies. ``scenario``
+    None is the model; ``seed`` None is the default of the one or the other.
     """
 
     commands: int = 2_000_000
@@ -49,7 +51,8 @@ class BookBenchPlan(NamedTuple):
     warmup_commands: int = 10_000
     rounds: int = 5
     batches: tuple[int, ...] = (1, 16, 256)
-    seed: int = 1
+    scenario: ScenarioName | None = None
+    seed: int | None = None
 
 
 def run_book_bench(
@@ -64,8 +67,8 @@ def run_book_bench(
     check_kinds("book", kinds, BOOK_KINDS)
     _check_plan(plan)
     progress.detail("making the order flow")
-    model = SyntheticConfig(commands=plan.warmup_commands + plan.commands, symbols=1, seed=plan.seed)
-    flow = load_flow("synthetic", synthetic=model)
+    model = _model(plan)
+    flow = build_flow(model).first(plan.warmup_commands + plan.commands)
     bench = _Bench(kinds, plan, flow)
     progress.total(len(kinds) + plan.rounds * len(plan.batches))
     for kind in kinds:
@@ -77,7 +80,18 @@ def run_book_bench(
             for kind in in_turns(bench.table.remaining(), round_index):
                 bench.measure(kind, batch)
     result = finish("book", bench.table, (), command_line)
-    return msgspec.structs.replace(result, flow=_describe(flow, plan.seed))
+    return msgspec.structs.replace(result, flow=_describe(flow, model.seed))
+
+
+def _model(plan: BookBenchPlan) -> SyntheticConfig | ScenarioConfig:
+    """The settings of a flow that has at least as many commands as the plan wants."""
+    commands = plan.warmup_commands + plan.commands
+    model: SyntheticConfig | ScenarioConfig
+    if plan.scenario is None:
+        model = SyntheticConfig(commands=commands, symbols=1)
+    else:
+        model = ScenarioConfig(scenario=plan.scenario, orders=orders_for(commands))
+    return model if plan.seed is None else msgspec.structs.replace(model, seed=plan.seed)
 
 
 def _check_plan(plan: BookBenchPlan) -> None:

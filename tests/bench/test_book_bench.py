@@ -43,6 +43,13 @@ def test_every_variant_has_a_time_and_a_rate_for_each_batch_and_round() -> None:
                 assert time_ns * rate == pytest.approx(1e9)
 
 
+@pytest.mark.parametrize(("seed", "told"), [(None, 24), (5, 5)])
+def test_the_flow_may_be_a_scenario(seed: int | None, told: int) -> None:
+    result = run(["ladder"], TINY._replace(scenario="flash-crash", seed=seed))
+    assert result.flow is not None
+    assert (result.flow.name, result.flow.commands, result.flow.seed) == ("flash-crash", 3200, told)
+
+
 def test_only_the_named_variants_are_measured() -> None:
     assert {row.variant for row in run(["ladder"]).micro} == {"ladder"}
 

@@ -1,5 +1,6 @@
 """The command line as a person uses it: help, mistakes, Ctrl-C. Runs the real command in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,6 +53,15 @@ def test_every_command_has_a_help_text(command: str) -> None:
         (("bench", "compiled", "--flow", "/no/such/file"), "/no/such/file"),
         (("bench", "compiled", "--rate", "0"), "--rate"),
         (("bench", "queue", "no-such-kind"), "no-such-kind"),
+        (("bench",), "name a PROFILE"),
+        (("bench", "queue", "--symbols", "3"), "--symbols: not together with bench queue"),
+        (("bench", "compiled", "--ids", "arrival"), "--ids: not together with bench PROFILE"),
+        (("bench", "endurance", "--rounds", "3"), "--rounds: not together with bench endurance"),
+        (("bench", "endurance", "--commands", "1500000"), "commands = 1500000"),
+        (("bench", "core", "ladder"), "core has no kinds to choose from"),
+        (("bench", "core", "--all-scenarios", "--scenario", "static"), "not together with --scenario static"),
+        (("bench", "--ablate", "book", "core"), "--ablate book: not together with core"),
+        (("bench", "--ablate", "book", "--ids", "arrival"), "--ids: not together with --ablate book"),
         (("compare", "/no/such/file", "/no/such/file"), "/no/such/file"),
         (("topology", "--synthetic", "nonsense:::"), "nonsense"),
         (("nonsense",), "nonsense"),
@@ -62,6 +72,24 @@ def test_a_mistake_is_one_line_without_a_traceback(arguments: tuple[str, ...], n
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("core", "--commands", "3000", "--ids", "arrival", "--ids", "arbitrary"), "ids arbitrary"),
+        (("core", "--all-scenarios", "--commands", "3000"), "throughput in the worst flow"),
+        (("book", "ladder", "--scenario", "static", "--commands", "3000"), "Flow: static"),
+    ],
+)
+def test_a_benchmark_of_the_core_prints_its_tables_and_leaves_a_report(
+    arguments: tuple[str, ...], shown: str, tmp_path: Path
+) -> None:
+    done = exchange("bench", *arguments, "--rounds", "2", "--json", "figures.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+    assert json.loads((tmp_path / "figures.json").read_text())["kind"] == arguments[0]
+    assert len(list((tmp_path / "reports").glob(f"*-{arguments[0]}.html"))) == 1
 
 
 @pytest.mark.parametrize("profile", ["textbook", "lockfree"])
