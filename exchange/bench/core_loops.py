@@ -14,6 +14,7 @@ their ids, prices and quantities. Trade numbers are left out of it, because they
 
 from typing import Any, Final
 
+from exchange.bench.micro import wait_briefly
 from exchange.book.ladder_events import KIND, ORDER_ID, OTHER_ORDER_ID, PRICE, QUANTITY
 from exchange.book.protocol import apply_commands
 from exchange.messages import RECORD_BYTES
@@ -108,7 +109,7 @@ def take_over(
         if polled == 0:
             if load_acquire(done_address) == arrived or load_relaxed(stop_address) != 0:
                 return monotonic_ns()
-            pause()
+            wait_briefly(False)
         else:
             read_events(out, polled, tally_address)
             arrived += polled
