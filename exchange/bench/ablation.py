@@ -12,7 +12,8 @@ for the ideas that are about the way there.
 
 Rules: a book is built once and played in every round. Before a measurement its memory has been touched by an unmeasured
 pass over the whole flow, and it is empty again: a mass cancel of every session, outside the clock. Rounds are
-interleaved, each beginning with another variant, and figures are compared within a round. A variant whose events are
+interleaved, each beginning with another variant; within a round all books play a piece of the flow before any plays
+the next; and figures are compared within a round. A variant whose events are
 not those of the whole book is left out and named.
 """
 
@@ -35,7 +36,7 @@ from exchange.flow import Flow, build_flow
 from exchange.flow.config import SCENARIO_ORDERS_MIN, SCENARIOS, ScenarioConfig, ScenarioName
 from exchange.limits import PRICE_TICKS_MAX, PRICE_TICKS_MIN
 from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE, RECORD_BYTES, CommandKind
-from exchange.native import FALSE_SHARING_BYTES, Arena, store_release, view_bytes
+from exchange.native import FALSE_SHARING_BYTES, Arena, load_acquire, store_release, view_bytes
 from exchange.queues import build_queue
 from exchange.queues.config import SpscQueueConfig
 
@@ -51,6 +52,8 @@ HAND_OFF: Final = "time of a command, to another core"
 BATCH: Final = 256
 """How many commands are applied by one call."""
 RING_SLOTS: Final = 16_384
+PIECE_COMMANDS: Final = 102_400
+"""Some milliseconds: longer than filling the caches again takes, shorter than most of a machine's bad moments."""
 POLL_LIMIT: Final = 64
 """How many events the reader asks for at once: 4 KiB, which stay in its first-level cache."""
 COMPARED_COMMANDS: Final = 20_000
@@ -187,7 +190,7 @@ class _Bench:
         for scenario, count in self._counts.items():
             self._compare(entry, f"events of {scenario}", self._digest(entry, scenario, count))
             if "book" in entry.measured:
-                self._apply(entry, scenario)
+                self._apply([entry], scenario)
             if "hand-off" in entry.measured:
                 digest = self._apply_and_push(entry, scenario)[1]
                 self._compare(entry, f"events of {scenario} that arrived", digest)
@@ -203,8 +206,8 @@ class _Bench:
         by_name = {entry.variant: entry for entry in self.entries}
         count = self._counts[flow.name]
         parameters: dict[str, str | int] = {"scenario": flow.name, "commands_per_batch": BATCH}
-        for variant in in_turns(self.alone.remaining(), round_index):
-            elapsed_ns = self._apply(by_name[variant], flow.name)
+        alone = [by_name[variant] for variant in in_turns(self.alone.remaining(), round_index)]
+        for variant, elapsed_ns in self._apply(alone, flow.name).items():
             self.alone.add(ALONE, variant, elapsed_ns / count, "ns", "lower", parameters)
         for variant in in_turns(self.hand_off.remaining(), round_index):
             elapsed_ns, _ = self._apply_and_push(by_name[variant], flow.name)
@@ -212,16 +215,30 @@ class _Bench:
                 HAND_OFF, variant, elapsed_ns / count, "ns", "lower", {**parameters, "ring_slots": RING_SLOTS}
             )
 
-    def _apply(self, entry: _Entry, scenario: str) -> int:
-        """Play a flow through an empty book, alone on its core; the nanoseconds it took. Leaves the book empty."""
-        play, state = entry.code.loops.play_into_memory, entry.book.state
-        commands, count = self._commands[scenario], self._counts[scenario]
-        ((elapsed_ns, _),) = run_pinned(
-            [(self._cores.second, lambda: play(state, commands, count, BATCH, self._events, False))],
-            self._stop,
-        )
-        self._empty(entry)
-        return int(elapsed_ns)
+    def _apply(self, entries: Sequence[_Entry], scenario: str) -> dict[str, int]:
+        """Play a flow through empty books, alone on their core; the nanoseconds each took. Leaves the books empty.
+
+        All books play one piece of the flow before any plays the next, so that a machine that is slow for a moment is
+        slow for all of them.
+        """
+        count = self._counts[scenario]
+        elapsed_ns = {entry.variant: 0 for entry in entries}
+
+        def play_all() -> None:
+            for first in range(0, count, PIECE_COMMANDS):
+                commands = self._commands[scenario] + first * RECORD_BYTES
+                piece = min(PIECE_COMMANDS, count - first)
+                for entry in entries:
+                    play = entry.code.loops.play_into_memory
+                    piece_ns, _ = play(entry.book.state, commands, piece, BATCH, self._events, False)
+                    elapsed_ns[entry.variant] += int(piece_ns)
+                if load_acquire(self._stop) != 0:
+                    return
+
+        run_pinned([(self._cores.second, play_all)], self._stop)
+        for entry in entries:
+            self._empty(entry)
+        return elapsed_ns
 
     def _apply_and_push(self, entry: _Entry, scenario: str) -> tuple[int, bytes]:
         """As :meth:`_apply`, with the events going to another core: the nanoseconds, and the tally of what arrived."""
