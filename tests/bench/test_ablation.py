@@ -175,7 +175,7 @@ def test_a_variant_that_does_other_work_is_left_out_and_named(monkeypatch: pytes
         if name is None:
             return code
         ladder: Any = SimpleNamespace(
-            Ladder=lambda symbols, _capacity, low, high: code.ladder.Ladder(symbols, 3, low, high)
+            Ladder=lambda symbols, _capacity, low, high: code.ladder.Ladder(symbols, 1, low, high)
         )
         return code._replace(ladder=ladder)
 
