@@ -167,6 +167,8 @@ def verdict(result: BenchResult) -> list[str]:
         ]
     if result.profiles:
         return _profile_verdict(result)
+    if result.kind == "core":
+        return _core_verdict(micro_groups(result)) or ["Nothing was measured."]
     findings = [*_family_verdict(micro_families(result)), *_micro_verdict(micro_groups(result))]
     return findings or ["Nothing to compare: no group has two variants that ran."]
 
@@ -242,6 +244,19 @@ def _median_and_tail(summary: LatencySummary) -> str:
         return "answered too few commands to say how fast"
     words = f"answers half of the commands within {duration(half.median)}"
     return words if tail is None else f"{words} and 99 % within {duration(tail.median)}"
+
+
+def _core_verdict(groups: Sequence[MicroGroup]) -> list[str]:
+    """The book's own rows; the null book beside it is what nothing can be faster than."""
+    findings = []
+    for group in groups:
+        values = {row.result.variant: micro_value(row, row.values.median) for row in group.rows if row.values}
+        if group.rows[0].result.unit != "ns" and "ladder" in values:
+            with_hand_off = values.get("ladder, hand-off", "not measured on this machine")
+            findings.append(
+                f"{micro_title(group)}: ladder {values['ladder']}; with the hand-off {with_hand_off}."
+            )
+    return findings
 
 
 def _micro_verdict(groups: Sequence[MicroGroup]) -> list[str]:

@@ -20,6 +20,7 @@ from exchange.bench.micro import Cores, choose_cores
 from exchange.bench.null_book import NullBook
 from exchange.bench.results import BenchResult, MicroResult, from_json, to_json
 from exchange.bench.runner import Progress
+from exchange.bench.wording import verdict
 from exchange.book import build_book
 from exchange.book.config import LadderBookConfig
 from exchange.book.protocol import apply_commands
@@ -75,6 +76,10 @@ def test_every_book_has_a_time_and_a_rate_on_every_way() -> None:
     for way in ("", KEPT, HAND_OFF):
         pairs = zip(times[f"ladder{way}"].values, times[f"null book{way}"].values, strict=True)
         assert costs[f"ladder{way}"].values == pytest.approx([ladder / null for ladder, null in pairs])
+    sentences = verdict(result)
+    assert len(sentences) == 2
+    assert all(": ladder " in one and "; with the hand-off " in one for one in sentences)
+    assert sentences[1].endswith(" times.")
 
 
 @two_cores
