@@ -115,7 +115,7 @@ def broken_queue(folder: Path, old: str, new: str) -> str:
     ("old", "new", "reason"),
     [
         # takes from the slot behind: all records arrive, one place too late
-        ("64 * ((head + index) %", "64 * ((head + index + 1) %", "of them not in their turn"),
+        ("64 * ((head + index) &", "64 * ((head + index + 1) &", "of them not in their turn"),
         # never says that there is a record
         ("polled = min(load_acquire(queue.ring + TAIL) - head, limit)", "polled = 0", "not done after"),
         # does not compile

@@ -4,9 +4,10 @@ Try it beside the built-in ones::
 
     exchange bench queue locked file:./my_queue.py:MyQueue spsc
 
-It is a ring with one producer and one consumer. ``tail`` counts the records ever pushed, ``head`` those ever polled;
-record number n lies in slot ``n % capacity``. Each side publishes its own counter and reads the other's, for every
-record. That is correct, and not yet fast: where does the time go? (``exchange/queues/spsc.py`` has one answer.)
+It is a ring with one producer and one consumer. ``tail`` counts the records ever pushed, ``head`` those ever polled.
+The capacity is a power of two, so record number n lies in slot ``n & (capacity - 1)``. Each side publishes its own
+counter and reads the other's, for every record. That is correct, and not yet fast: where does the time go?
+(``exchange/queues/spsc.py`` has one answer.)
 
 What the three operations must do stands in ``exchange/queues/protocol.py``.
 """
@@ -46,7 +47,7 @@ def my_try_push(queue: MyRing, record_address: int) -> bool:
     if tail - load_acquire(queue.ring + HEAD) == queue.capacity:
         count_refusal(queue.ring)
         return False
-    copy_record(queue.ring + SLOTS + 64 * (tail % queue.capacity), record_address)
+    copy_record(queue.ring + SLOTS + 64 * (tail & (queue.capacity - 1)), record_address)
     store_release(
         queue.ring + TAIL, tail + 1
     )  # not before the record is written: that is what "release" says
@@ -66,6 +67,8 @@ def my_poll_batch(queue: MyRing, out_address: int, limit: int) -> int:
     head = load_acquire(queue.ring + HEAD)
     polled = min(load_acquire(queue.ring + TAIL) - head, limit)
     for index in range(polled):
-        copy_record(out_address + 64 * index, queue.ring + SLOTS + 64 * ((head + index) % queue.capacity))
+        copy_record(
+            out_address + 64 * index, queue.ring + SLOTS + 64 * ((head + index) & (queue.capacity - 1))
+        )
     store_release(queue.ring + HEAD, head + polled)  # not before the records are copied out
     return polled
