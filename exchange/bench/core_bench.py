@@ -89,7 +89,7 @@ class CoreBenchPlan(NamedTuple):
     order_ids: tuple[OrderIds, ...] = ("shuffled",)
     rounds: int = 7
     batch_commands: int = 256
-    ring_slots: int = 4096
+    ring_slots: int = 16_384
     capacity_orders: int = 65_536
     seed: int = ScenarioConfig().seed
 
