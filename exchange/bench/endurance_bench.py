@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.bench.core_loops import play_into_memory
-from exchange.bench.micro import Cores, Table, choose_cores, finish, run_pinned
+from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns, run_pinned
 from exchange.bench.results import BenchResult, FlowDescription, along_axis
 from exchange.book import build_book
 from exchange.book.config import LadderBookConfig
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 PARTS: Final = 10
 """The curve along the run has so many points, each the median of as many pieces as fall to it."""
 AXIS: Final = "commands_so_far"
+ROUNDS: Final = 9
+"""How often the old book and a new one play the same piece at the end."""
 PRICE_STEP_TICKS: Final = 137
 """How far the market walks between two pieces: no multiple of what a book could group prices by."""
 PIECES_MAX: Final = 1_000_000
@@ -71,7 +73,7 @@ def run_endurance_bench(plan: EnduranceBenchPlan, command_line: str, progress: "
     """
     _check_plan(plan)
     pieces = plan.commands // plan.piece_commands
-    progress.total(2 + pieces)
+    progress.total(3 + pieces)
     progress.step("making the order flow")
     core = choose_cores().second
     run = _Run(plan, core)
@@ -89,6 +91,12 @@ def run_endurance_bench(plan: EnduranceBenchPlan, command_line: str, progress: "
             void = f"piece {piece + 1} ended with {_said(found)}, but the first with {_said(expected)}"
     rates = plan.piece_commands / np.array(times_ns) * 1e9
     table = _table(rates, (before_bytes, resident_bytes()), core, plan)
+    progress.step("a new book and the old one in turns")
+    for book, times in run.against_a_new_book().items():
+        name = f"{plan.piece_commands:,} commands, a new book and the old one in turns"
+        for time_ns in times:
+            rate = plan.piece_commands / time_ns * 1e9
+            table.add(name, book, rate, "commands/s", "higher", {"scenario": plan.scenario})
     result = along_axis(finish("endurance", table, (), command_line), AXIS)
     return msgspec.structs.replace(result, flow=run.flow, comparison_void=void)
 
@@ -117,6 +125,7 @@ class _Run:
     """The piece in memory, and the book."""
 
     def __init__(self, plan: EnduranceBenchPlan, core: int) -> None:
+        self._plan: Final = plan
         orders = orders_for(plan.piece_commands)
         flow = build_flow(ScenarioConfig(plan.scenario, orders, plan.seed)).first(plan.piece_commands)
         if flow.notes["live_orders_max"] > plan.capacity_orders:
@@ -132,13 +141,10 @@ class _Run:
             symbols=1,
             seed=plan.seed,
         )
-        self._plan: Final = plan
         self._core: Final = core
         self._id_shift: Final = orders
         self._time_shift_ns: Final = flow.duration_ns + 1
-        self._owner: Final = build_book(
-            LadderBookConfig(capacity_orders=plan.capacity_orders), symbol_count=1
-        )
+        self._owner = self._new_book()
         room_bytes = events_bound(plan.capacity_orders, plan.batch_commands) * RECORD_BYTES
         self._arena: Final = Arena.private(commands.nbytes + room_bytes + 4096)
         self._stop: Final = self._arena.allocate(8)
@@ -147,6 +153,26 @@ class _Run:
         view_bytes(self._commands, commands.nbytes)[:] = commands.tobytes()
         # with nothing to do, so that it is compiled: a piece has only so much time
         play_into_memory(self._owner.state, self._commands, 0, plan.batch_commands, self._events, False)
+
+    def _new_book(self) -> Any:
+        return build_book(LadderBookConfig(capacity_orders=self._plan.capacity_orders), symbol_count=1)
+
+    def against_a_new_book(self) -> dict[str, list[int]]:
+        """Play each of the next pieces through the old book and through one that has seen little, one after the other.
+
+        What the machine does in between meets both alike; what is left is age. Returns nanoseconds by round.
+        """
+        old, new = self._owner, self._new_book()
+        self._owner = new
+        self.play()
+        times_ns: dict[str, list[int]] = {"new book": [], "old book": []}
+        for round_index in range(ROUNDS):
+            self.move_on()
+            for book in in_turns(list(times_ns), round_index):
+                self._owner = old if book == "old book" else new
+                times_ns[book].append(self.play()[1])
+        self._owner = old
+        return times_ns
 
     def move_on(self) -> None:
         """Make the next piece of the last one."""

@@ -46,6 +46,9 @@ def test_first_last_and_slowest_piece_the_curve_and_memory_are_told() -> None:
     assert pieces == {"first": (every[0],), "last": (every[-1],), "slowest": (min(every),)}
     ratio = rows(result, "last 3,000 commands against the first")["ladder"]
     assert ratio == pytest.approx((every[-1] / every[0],))
+    in_turns = rows(result, "3,000 commands, a new book and the old one in turns")
+    assert {book: len(values) for book, values in in_turns.items()} == {"new book": 9, "old book": 9}
+    assert min(min(values) for values in in_turns.values()) > 0
     memory = rows(result, "resident memory")
     assert list(memory) == ["after the warm-up", "at the end"]
     assert all(values[0] > 1_000_000 for values in memory.values())
