@@ -32,7 +32,7 @@ PRICE_TICKS_MIN: Final = 1
 order rests there unless a profile says so."""
 
 PRICE_TICKS_MAX: Final = (1 << 36) - 1
-"""Default of a band's upper end. A page of 64 prices under five levels of 64-way summaries covers 36 bits. At
+"""Default of a band's upper end. A page of 4,096 prices under four heights of 64-way nodes covers 36 bits. At
 NASDAQ's tick of 1/10,000 dollar that is over 6.8 million dollars, more than any share has cost."""
 
 # Queues.
