@@ -64,10 +64,9 @@ longest time that a stop request waits."""
 
 # Books.
 
-BOOK_CAPACITY_ORDERS_MAX: Final = 1 << 25
-"""The ladder book's links have 32 bits and count units of 16 bytes, so they reach 64 GiB; in the worst case, each
-order alone in its row of 64 price levels, an order takes 1,184 bytes of that. Twice as many would no longer be
-reached."""
+BOOK_CAPACITY_ORDERS_MAX: Final = 15_000_000
+"""The ladder book's links have 32 bits and count units of 8 bytes, so they reach 32 GiB; in the worst case, each
+order alone in its row of 64 price levels and in its page, an order takes up to 2,282 bytes of that."""
 
 # Idle strategies.
 

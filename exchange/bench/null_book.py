@@ -30,7 +30,7 @@ from exchange.book.ladder_events import (
     SYMBOL_ID,
     TIME_IN_FORCE,
     TIMESTAMP,
-    quantity_word,
+    cause_word,
 )
 from exchange.book.protocol import apply_commands, live_order_count
 from exchange.messages import RECORD_BYTES, CommandKind, EventKind, OrderType, Reason
@@ -112,6 +112,6 @@ def _answer(book: NullBook, command: int, event: int) -> None:
     store_int64(event + ORDER_ID, load_int64(command + ORDER_ID))
     store_int64(event + OTHER_ORDER_ID, new_order_id)
     store_int64(event + PRICE, price_ticks)
-    store_int64(event + QUANTITY, quantity_word(quantity_lots, 0, kind))
+    store_int64(event + QUANTITY, quantity_lots | cause_word(0, kind) << 32)
     store_int64(event + MATCH_NUMBER, 0)
     store_int64(event + TIMESTAMP, load_int64(command + TIMESTAMP))

@@ -10,8 +10,14 @@ out, however many orders have passed through it.
 An id is any 64-bit pattern, unique within its symbol.
 """
 
+from typing import Final
+
 from exchange.book.ladder_memory import (
+    ID_SLOT_HASH,
+    ID_SLOT_LINK,
+    ID_SLOT_SHIFT,
     ID_SLOTS,
+    ID_SLOTS_MASK,
     ID_SLOTS_SHIFT,
     NO_LINK,
     ORDER_ID,
@@ -27,15 +33,15 @@ from exchange.native import (
     likely,
     load_int64,
     load_uint16,
+    load_uint32,
     prefetch_for_write,
-    shift_left_wrapping,
     shift_right_logical,
     store_int64,
+    store_uint32,
     unlikely,
 )
 
-HASH_BITS = 32
-LINK_MASK = (1 << HASH_BITS) - 1
+HASH_BITS: Final = 32
 
 
 @inlined
@@ -45,48 +51,41 @@ def id_hash(symbol_id: int, order_id: int) -> int:
 
 
 @inlined
-def _home(book: LadderBook, hashed: int) -> int:
-    """The slot where the search for an id begins: the upper bits of its hash."""
-    return hashed >> word(book, ID_SLOTS_SHIFT)
+def slot_of_hash(book: LadderBook, hashed: int) -> int:
+    """Where the search for an id begins: the upper bits of its hash say in which slot."""
+    return word(book, ID_SLOTS) + ((hashed >> word(book, ID_SLOTS_SHIFT)) << ID_SLOT_SHIFT)
 
 
 @inlined
-def _mask(book: LadderBook) -> int:
-    return LINK_MASK >> word(book, ID_SLOTS_SHIFT)
-
-
-@inlined
-def _slot_address(book: LadderBook, slot: int) -> int:
-    return word(book, ID_SLOTS) + (slot << 3)
+def _slot_behind(book: LadderBook, slot: int) -> int:
+    """The next slot; the first one follows the last."""
+    first = word(book, ID_SLOTS)
+    return first + ((slot + (1 << ID_SLOT_SHIFT) - first) & word(book, ID_SLOTS_MASK))
 
 
 @inlined
 def prefetch_id(book: LadderBook, symbol_id: int, order_id: int) -> None:
     """Bring the slot of an id nearer, for a command that is still some way down the batch."""
-    slot = _slot_address(book, _home(book, id_hash(symbol_id, order_id)))
-    prefetch_for_write(slot)
-    prefetch_for_write(slot + 8)  # where removing looks; one time in eight it is another cache line
+    prefetch_for_write(slot_of_hash(book, id_hash(symbol_id, order_id)))
 
 
 @inlined
 def find_id(book: LadderBook, symbol_id: int, order_id: int) -> tuple[int, int]:
-    """The order's link (``NO_LINK`` if no such order lives) and the slot where the search ended."""
+    """The order's link (``NO_LINK`` if no such order lives) and the address of the slot where the search ended."""
     hashed = id_hash(symbol_id, order_id)
-    slot = _home(book, hashed)
-    entry = load_int64(_slot_address(book, slot))
-    if entry == 0:
-        return NO_LINK, slot
-    if likely(_is_entry_of(book, entry, hashed, symbol_id, order_id)):
-        return entry & LINK_MASK, slot
-    found = _find_id_behind(book, slot, symbol_id, order_id)
-    return found & LINK_MASK, found >> HASH_BITS
+    slot = slot_of_hash(book, hashed)
+    link = load_uint32(slot + ID_SLOT_LINK)
+    if link == NO_LINK or likely(_is_slot_of(book, slot, hashed, symbol_id, order_id)):
+        return link, slot
+    slot = _find_id_behind(book, slot, symbol_id, order_id)
+    return load_uint32(slot + ID_SLOT_LINK), slot
 
 
 @inlined
-def _is_entry_of(book: LadderBook, entry: int, hashed: int, symbol_id: int, order_id: int) -> bool:
-    order = address_of_link(book, entry & LINK_MASK)
+def _is_slot_of(book: LadderBook, slot: int, hashed: int, symbol_id: int, order_id: int) -> bool:
+    order = address_of_link(book, load_uint32(slot + ID_SLOT_LINK))
     return (
-        shift_right_logical(entry, HASH_BITS) == hashed
+        load_uint32(slot + ID_SLOT_HASH) == hashed
         and load_int64(order + ORDER_ID) == order_id
         and load_uint16(order + ORDER_SYMBOL) == symbol_id
     )
@@ -94,47 +93,41 @@ def _is_entry_of(book: LadderBook, entry: int, hashed: int, symbol_id: int, orde
 
 @kernel
 def _find_id_behind(book: LadderBook, slot: int, symbol_id: int, order_id: int) -> int:
-    """As :func:`find_id`, when another id stands in the slot where the search begins: the slot above, the link below.
-
-    One word, because the room for a pair of results would be cleared on every call of the caller.
-    """
+    """The slot where :func:`find_id` ends, when another id stands in the one where it begins."""
     hashed = id_hash(symbol_id, order_id)
     while True:
-        slot = (slot + 1) & _mask(book)
-        entry = load_int64(_slot_address(book, slot))
-        if entry == 0:
-            return slot << HASH_BITS
-        if _is_entry_of(book, entry, hashed, symbol_id, order_id):
-            return (slot << HASH_BITS) | (entry & LINK_MASK)
+        slot = _slot_behind(book, slot)
+        if load_uint32(slot + ID_SLOT_LINK) == NO_LINK or _is_slot_of(
+            book, slot, hashed, symbol_id, order_id
+        ):
+            return slot
 
 
 @inlined
-def put_id(book: LadderBook, slot: int, hashed: int, link: int) -> None:
-    """Enter an order, whose id has this hash, at the empty slot where :func:`find_id` did not find it."""
-    store_int64(_slot_address(book, slot), shift_left_wrapping(hashed, HASH_BITS) | link)
+def put_id(slot: int, hashed: int, link: int) -> None:
+    """Enter an order, whose id has this hash, in the empty slot where :func:`find_id` did not find it."""
+    store_uint32(slot + ID_SLOT_LINK, link)
+    store_uint32(slot + ID_SLOT_HASH, hashed)
 
 
 @inlined
 def remove_id(book: LadderBook, slot: int) -> None:
     """Empty the slot where :func:`find_id` found an order, and close the gap."""
-    following = (slot + 1) & _mask(book)
-    store_int64(_slot_address(book, slot), 0)
-    if unlikely(load_int64(_slot_address(book, following)) != 0):
+    store_uint32(slot + ID_SLOT_LINK, NO_LINK)
+    if unlikely(load_uint32(_slot_behind(book, slot) + ID_SLOT_LINK) != NO_LINK):
         _close_gap(book, slot)
 
 
 @kernel
 def _close_gap(book: LadderBook, gap: int) -> None:
     """Move members of the run behind an empty slot back into it, as far as they want to be there."""
-    mask = _mask(book)
-    following = (gap + 1) & mask
-    entry = load_int64(_slot_address(book, following))
-    while entry != 0:
-        home = _home(book, shift_right_logical(entry, HASH_BITS))
+    mask = word(book, ID_SLOTS_MASK)
+    following = _slot_behind(book, gap)
+    while load_uint32(following + ID_SLOT_LINK) != NO_LINK:
+        home = slot_of_hash(book, load_uint32(following + ID_SLOT_HASH))
         # It may move back only if that does not take it in front of its own home.
         if ((following - home) & mask) >= ((following - gap) & mask):
-            store_int64(_slot_address(book, gap), entry)
+            store_int64(gap, load_int64(following))
             gap = following
-        following = (following + 1) & mask
-        entry = load_int64(_slot_address(book, following))
-    store_int64(_slot_address(book, gap), 0)
+        following = _slot_behind(book, following)
+    store_uint32(gap + ID_SLOT_LINK, NO_LINK)

@@ -50,7 +50,7 @@ from exchange.native import (
 )
 
 LINKED_BYTES_MAX: Final = 1 << (32 + LINK_SHIFT)
-"""How far from its start the links of a book can reach: 64 GiB."""
+"""How far from its start the links of a book can reach: 32 GiB."""
 
 
 class Ladder:
@@ -77,7 +77,7 @@ class Ladder:
     ) -> None:
         shape = shape_ladder(symbol_count, capacity_orders, price_min_ticks, price_max_ticks)
         places = place_ladder(shape)
-        _check_links(capacity_orders, places.rows)
+        _check_links(capacity_orders, places.id_slots)
         self.arena: Final = _reserve(capacity_orders, places.end, huge_pages)
         base = self.arena.allocate(places.end, ALIGNMENT_BYTES)
         self.state: Final = LadderBook(*build_ladder(shape, base))

@@ -14,6 +14,7 @@ from exchange.native import (
     load_uint8,
     load_uint32,
     store_int64,
+    store_uint32,
 )
 
 # offsets, in commands and events alike
@@ -41,50 +42,56 @@ MASS_CANCELED: Final = int(EventKind.MASS_CANCELED)
 NO_REASON: Final = int(Reason.NONE)
 
 
-SYMBOL_AND_SESSION: Final = -(1 << 32)
-"""The upper half of a record's first word, which an event has from its command."""
+CAUSE: Final = 44
+"""In an event: the session of the other order, then the kind of the command."""
 SIDE_MASK: Final = 0xFF00
 TIME_IN_FORCE_MASK: Final = 0xFF0000
 """Of a command; in an event this byte is the reason, and the time in force is the next one."""
 
 
 @inlined
-def answer_head(command_head: int, kind: int, reason: int) -> int:
-    """The first word of an event that answers a command with that command's own fields."""
-    kept = command_head & (SYMBOL_AND_SESSION | SIDE_MASK)
-    return kept | kind | (reason << 16) | ((command_head & TIME_IN_FORCE_MASK) << 8)
+def answer_word(command_word: int, kind: int, reason: int) -> int:
+    """Bytes 0 to 3 of an event that answers a command with that command's own fields."""
+    return (command_word & SIDE_MASK) | kind | (reason << 16) | ((command_word & TIME_IN_FORCE_MASK) << 8)
 
 
 @inlined
-def head_word(command_head: int, kind: int, side: int, reason: int) -> int:
-    """The first word of an event about an order of that side, in the symbol and session of its command."""
-    return (command_head & SYMBOL_AND_SESSION) | kind | (side << 8) | (reason << 16)
+def kind_word(kind: int, side: int, reason: int) -> int:
+    """Bytes 0 to 3 of an event about an order of that side."""
+    return kind | (side << 8) | (reason << 16)
 
 
 @inlined
-def quantity_word(quantity_lots: int, other_session_id: int, command_kind: int) -> int:
-    """Bytes 40 to 47 of an event."""
-    return quantity_lots | (other_session_id << 32) | (command_kind << 48)
+def cause_word(other_session_id: int, command_kind: int) -> int:
+    """Bytes 44 to 47 of an event."""
+    return other_session_id | (command_kind << 16)
 
 
 @inlined
 def write_event(
     event: int,
     command: int,
-    head: int,
+    kind: int,
     order_id: int,
     other_order_id: int,
     price_ticks: int,
-    quantity: int,
+    quantity_lots: int,
+    cause: int,
     match_number: int,
 ) -> int:
-    """Write one event that ``command`` caused; ``head`` and ``quantity`` are packed words."""
-    store_int64(event, head)
+    """Write one event that ``command`` caused, in its symbol and session; ``kind`` and ``cause`` are packed words.
+
+    The halves of a word that come from different places are written one by one: to put them together first would be
+    more work than a second store.
+    """
+    store_uint32(event + KIND, kind)
+    store_uint32(event + SYMBOL_ID, load_uint32(command + SYMBOL_ID))  # and the session behind it
     store_int64(event + SEQUENCE, load_int64(command + SEQUENCE))
     store_int64(event + ORDER_ID, order_id)
     store_int64(event + OTHER_ORDER_ID, other_order_id)
     store_int64(event + PRICE, price_ticks)
-    store_int64(event + QUANTITY, quantity)
+    store_uint32(event + QUANTITY, quantity_lots)
+    store_uint32(event + CAUSE, cause)
     store_int64(event + MATCH_NUMBER, match_number)
     store_int64(event + TIMESTAMP, load_int64(command + TIMESTAMP))
     return event + RECORD_BYTES
@@ -93,33 +100,33 @@ def write_event(
 @inlined
 def write_accepted(event: int, command: int) -> int:
     """A new order has passed all checks."""
-    quantity = quantity_word(load_uint32(command + QUANTITY), 0, NEW)
+    kind = answer_word(load_uint32(command + KIND), ACCEPTED, NO_REASON)
     order_id, price_ticks = load_int64(command + ORDER_ID), load_int64(command + PRICE)
-    head = answer_head(load_int64(command), ACCEPTED, NO_REASON)
-    return write_event(event, command, head, order_id, 0, price_ticks, quantity, 0)
+    quantity_lots = load_uint32(command + QUANTITY)
+    return write_event(event, command, kind, order_id, 0, price_ticks, quantity_lots, cause_word(0, NEW), 0)
 
 
 @kernel
 def write_rejected(event: int, command: int, reason: int) -> int:
     """The command's own fields, and why it was refused."""
-    head = answer_head(load_int64(command), REJECTED, reason)
-    quantity = quantity_word(load_uint32(command + QUANTITY), 0, load_uint8(command + KIND))
+    kind = answer_word(load_uint32(command + KIND), REJECTED, reason)
     order_id, other_order_id = load_int64(command + ORDER_ID), load_int64(command + OTHER_ORDER_ID)
-    return write_event(
-        event, command, head, order_id, other_order_id, load_int64(command + PRICE), quantity, 0
-    )
+    price_ticks, quantity_lots = load_int64(command + PRICE), load_uint32(command + QUANTITY)
+    cause = cause_word(0, load_uint8(command + KIND))
+    return write_event(event, command, kind, order_id, other_order_id, price_ticks, quantity_lots, cause, 0)
 
 
 @inlined
 def write_canceled(
     event: int,
     command: int,
-    head: int,
+    side: int,
+    reason: int,
     order_id: int,
     price_ticks: int,
     quantity_lots: int,
     command_kind: int,
 ) -> int:
     """So many lots of an order were taken away."""
-    quantity = quantity_word(quantity_lots, 0, command_kind)
-    return write_event(event, command, head, order_id, 0, price_ticks, quantity, 0)
+    kind, cause = kind_word(CANCELED, side, reason), cause_word(0, command_kind)
+    return write_event(event, command, kind, order_id, 0, price_ticks, quantity_lots, cause, 0)

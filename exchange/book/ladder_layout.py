@@ -19,7 +19,9 @@ from exchange.book.ladder_memory import (
     FRESH_INNER,
     FRESH_ORDER,
     FRESH_PAGE,
+    ID_SLOT_SHIFT,
     ID_SLOTS,
+    ID_SLOTS_MASK,
     ID_SLOTS_SHIFT,
     INNER_BYTES,
     LEVEL_SHIFT,
@@ -28,7 +30,6 @@ from exchange.book.ladder_memory import (
     NODE_HASH_SHIFT,
     NODE_SLOTS,
     NODE_SLOTS_MASK,
-    NODES,
     NUMBER,
     ORDER_SHIFT,
     PAGE_BYTES,
@@ -45,12 +46,12 @@ from exchange.book.ladder_memory import (
     TREE_HEIGHT,
     WORST_PRICE,
     LadderBook,
+    mirrored,
     side_address,
 )
 from exchange.native import count_leading_zeros, inlined, kernel, store_int64
 
 ALIGNMENT_BYTES: Final = 4096
-ID_SLOT_SHIFT: Final = 3
 NODE_SLOT_SHIFT: Final = 2
 
 SPARE: Final = 1024
@@ -148,13 +149,13 @@ def shape_ladder(
 def place_ladder(shape: LadderShape) -> LadderPlaces:
     """Where everything goes: the header and the sides come first, and ``end`` is how many bytes a book takes.
 
-    Links must reach all that lies before ``rows``.
+    Links and handles must reach all that lies before ``id_slots``. Levels begin at a multiple of a row's length.
     """
     levels = _rounded(SIDES + ((2 * shape.symbol_count) << SIDE_SHIFT))
     orders = levels + _rounded(shape.capacity_rows << (ROW_SHIFT + LEVEL_SHIFT))
     rows = orders + _rounded(shape.capacity_orders << ORDER_SHIFT)
     nodes = rows + _rounded(shape.capacity_rows << ROW_RECORD_SHIFT)
-    nodes_bytes = (1 + shape.capacity_pages) * PAGE_BYTES + shape.capacity_inner_nodes * INNER_BYTES
+    nodes_bytes = shape.capacity_pages * PAGE_BYTES + shape.capacity_inner_nodes * INNER_BYTES
     id_slots = nodes + _rounded(nodes_bytes)
     node_slots = id_slots + _rounded(1 << (shape.id_bits + ID_SLOT_SHIFT))
     end = node_slots + _rounded(1 << (shape.node_bits + NODE_SLOT_SHIFT))
@@ -165,17 +166,20 @@ def place_ladder(shape: LadderShape) -> LadderPlaces:
 def build_ladder(shape: LadderShape, base: int) -> LadderBook:
     """Make a book without orders of memory that is zero."""
     places = place_ladder(shape)
-    first_page = base + places.nodes + PAGE_BYTES
+    first_page = base + places.nodes
+    store_int64(base + NUMBER, -1)  # handle 0: no page has this number
     store_int64(base + WORST_PRICE, shape.price_min_ticks)
-    store_int64(base + WORST_PRICE + 8, shape.price_max_ticks)
+    store_int64(base + WORST_PRICE + 8, mirrored(1, shape.price_max_ticks))
     store_int64(base + SPAN, shape.price_max_ticks - shape.price_min_ticks)
     store_int64(base + SYMBOL_COUNT, shape.symbol_count)
     store_int64(base + CAPACITY_ORDERS, shape.capacity_orders)
     store_int64(base + ID_SLOTS, base + places.id_slots)
     store_int64(base + ID_SLOTS_SHIFT, HASH_BITS - shape.id_bits)
+    store_int64(base + ID_SLOTS_MASK, ((1 << shape.id_bits) - 1) << ID_SLOT_SHIFT)
     store_int64(base + LEVELS_LINK, places.levels >> LINK_SHIFT)
-    store_int64(base + ROWS, base + places.rows)
-    store_int64(base + NODES, base + places.nodes)
+    store_int64(
+        base + ROWS, base + places.rows - (places.levels >> (ROW_SHIFT + LEVEL_SHIFT) << ROW_RECORD_SHIFT)
+    )
     store_int64(base + NODE_SLOTS, base + places.node_slots)
     store_int64(base + NODE_HASH_SHIFT, 64 - shape.node_bits)
     store_int64(base + NODE_SLOTS_MASK, (1 << shape.node_bits) - 1)
@@ -185,7 +189,6 @@ def build_ladder(shape: LadderShape, base: int) -> LadderBook:
     store_int64(base + FRESH_ORDER, places.orders >> LINK_SHIFT)
     store_int64(base + FRESH_PAGE, first_page)
     store_int64(base + FRESH_INNER, first_page + shape.capacity_pages * PAGE_BYTES)
-    store_int64(base + places.nodes + NUMBER, -1)  # handle 0: no page has this number
     book = LadderBook(base)
     for side_id in range(2 * shape.symbol_count):
         store_int64(side_address(book, side_id) + BEST_BOUND, EMPTY)

@@ -9,7 +9,6 @@ a function that writes events returns the address behind them. Nothing here allo
 
 from exchange.book.id_index import find_id, id_hash, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (
-    CANCELED,
     EXECUTED,
     KIND,
     MASS_CANCELED,
@@ -24,8 +23,8 @@ from exchange.book.ladder_events import (
     SIDE,
     SYMBOL_ID,
     TIME_IN_FORCE,
-    head_word,
-    quantity_word,
+    cause_word,
+    kind_word,
     write_accepted,
     write_canceled,
     write_event,
@@ -40,23 +39,20 @@ from exchange.book.ladder_memory import (
     FRESH_ORDER,
     LAST_MATCH,
     LEVEL_QUANTITY,
-    LEVELS_LINK,
     LINKS_PER_ORDER,
     LIVE_ORDERS,
     NEXT,
     NO_LINK,
-    NUMBER,
     OPPOSITE,
     ORDER_ID,
     ORDER_LEVEL,
     ORDER_QUANTITY,
     ORDER_SESSION,
     ORDER_SYMBOL,
-    PAGE_SHIFT,
     PREVIOUS,
+    ROW_KEY,
     ROW_PAGE,
     ROW_PLACE,
-    ROW_PRICE,
     ROW_SHIFT,
     SIDES,
     SLOT_MASK,
@@ -68,14 +64,15 @@ from exchange.book.ladder_memory import (
     address_of_link,
     is_in_band,
     key_of_price,
-    mirrored,
     price_of_key,
     row_of_level,
     side_address,
+    slot_of_level,
     word,
 )
 from exchange.book.price_tree import (
     best_key,
+    find_or_make_level,
     find_or_make_page,
     find_page,
     level_of_key,
@@ -100,6 +97,7 @@ from exchange.native import (
     prefetch_for_read,
     prefetch_for_write,
     store_int64,
+    store_uint16,
     store_uint32,
     unlikely,
 )
@@ -141,16 +139,16 @@ def _apply_commands(book: LadderBook, commands_address: int, count: int, events_
         if ahead < end:
             _prefetch(book, ahead)
         kind = load_uint8(command + KIND)
-        if unlikely(
-            kind < NEW or kind > REPLACE or load_uint16(command + SYMBOL_ID) >= word(book, SYMBOL_COUNT)
-        ):
+        if unlikely(load_uint16(command + SYMBOL_ID) >= word(book, SYMBOL_COUNT)):
             event = _rare(book, command, event)
         elif kind == NEW:
             event = _new(book, command, event)
         elif kind == CANCEL:
             event = _cancel(book, command, event)
-        else:
+        elif likely(kind == REPLACE):
             event = _replace(book, command, event)
+        else:
+            event = _rare(book, command, event)
         command += RECORD_BYTES
     return (event - events_address) // RECORD_BYTES
 
@@ -180,17 +178,14 @@ def _rare(book: LadderBook, command: int, event: int) -> int:
 
 @inlined
 def _new(book: LadderBook, command: int, event: int) -> int:
-    head, symbol_id = load_int64(command), load_uint16(command + SYMBOL_ID)
-    if unlikely(head & INVALID_BITS != 0):
-        return write_rejected(event, command, INVALID_FIELD)
-    if unlikely(load_uint32(command + QUANTITY) == 0):
-        return write_rejected(event, command, INVALID_QUANTITY)
-    side = load_uint8(command + SIDE)
+    head, symbol_id = load_uint32(command), load_uint16(command + SYMBOL_ID)
+    side = load_uint8(command + SIDE)  # a wrong one gives a meaningless key and is refused below
     key = key_of_price(book, side, load_int64(command + PRICE))
     if unlikely(head & IS_MARKET != 0):
         key = word(book, SPAN)  # the best that there is: it trades at any price
-    if unlikely(not is_in_band(book, key)):
-        return write_rejected(event, command, PRICE_OUT_OF_BAND)
+    reason = _flaw_of_new(book, command, head, key)
+    if unlikely(reason != NO_REASON):
+        return write_rejected(event, command, reason)
     order_id = load_int64(command + COMMAND_ORDER_ID)
     hashed = id_hash(symbol_id, order_id)
     found, id_slot = find_id(book, symbol_id, order_id)
@@ -209,10 +204,22 @@ def _new(book: LadderBook, command: int, event: int) -> int:
             return event
         found, id_slot = find_id(book, symbol_id, order_id)  # trades have moved ids about
     if likely(may_rest):
-        _rest(book, command, side_state, side, key, order_id, quantity_lots, id_slot, hashed)
+        _rest(book, command, side_state, key, order_id, quantity_lots, id_slot, hashed)
         return event
-    head = head_word(load_int64(command), CANCELED, side, IMMEDIATE_REMAINDER)
-    return write_canceled(event, command, head, order_id, load_int64(command + PRICE), quantity_lots, NEW)
+    price_ticks = load_int64(command + PRICE)
+    return write_canceled(
+        event, command, side, IMMEDIATE_REMAINDER, order_id, price_ticks, quantity_lots, NEW
+    )
+
+
+@inlined
+def _flaw_of_new(book: LadderBook, command: int, head: int, key: int) -> int:
+    """Why a new order cannot be taken whatever the book holds, or ``NO_REASON``."""
+    if unlikely(head & INVALID_BITS != 0):
+        return INVALID_FIELD
+    if unlikely(load_uint32(command + QUANTITY) == 0):
+        return INVALID_QUANTITY
+    return PRICE_OUT_OF_BAND if unlikely(not is_in_band(book, key)) else NO_REASON
 
 
 @inlined
@@ -227,15 +234,15 @@ def _cancel(book: LadderBook, command: int, event: int) -> int:
     open_lots, cancelled = load_uint32(order + ORDER_QUANTITY), load_uint32(command + QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, price_ticks = _side_of(row), _price_of_level(book, row, level_link)
+    side, key = _side_of(row), _key_of_level(row, level_link)
     if unlikely(0 < cancelled < open_lots):
         _reduce(book, order, cancelled)
     else:
         cancelled = open_lots
         remove_id(book, id_slot)
-        _unlink(book, link, level_link, row)
-    head = head_word(load_int64(command), CANCELED, side, BY_CLIENT)
-    return write_canceled(event, command, head, order_id, price_ticks, cancelled, CANCEL)
+        _unlink(book, link, level_link, row, key, open_lots)
+    price_ticks = price_of_key(book, side, key)
+    return write_canceled(event, command, side, BY_CLIENT, order_id, price_ticks, cancelled, CANCEL)
 
 
 @inlined
@@ -253,23 +260,22 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
         return write_rejected(event, command, INVALID_QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, old_price_ticks = _side_of(row), _price_of_level(book, row, level_link)
+    side, old_key = _side_of(row), _key_of_level(row, level_link)
     key = key_of_price(book, side, price_ticks)
     if unlikely(not is_in_band(book, key)):
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
-    head = head_word(load_int64(command), REPLACED, side, NO_REASON)
-    quantity = quantity_word(quantity_lots, 0, REPLACE)
-    event = write_event(event, command, head, order_id, new_order_id, price_ticks, quantity, 0)
+    kind, cause = kind_word(REPLACED, side, NO_REASON), cause_word(0, REPLACE)
+    event = write_event(event, command, kind, order_id, new_order_id, price_ticks, quantity_lots, cause, 0)
     remove_id(book, id_slot)
     open_lots = load_uint32(order + ORDER_QUANTITY)
-    if price_ticks == old_price_ticks and quantity_lots <= open_lots:
+    if key == old_key and quantity_lots <= open_lots:
         _reduce(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)
-        put_id(book, find_id(book, symbol_id, new_order_id)[1], id_hash(symbol_id, new_order_id), link)
+        put_id(find_id(book, symbol_id, new_order_id)[1], id_hash(symbol_id, new_order_id), link)
         return event
-    _unlink(book, link, level_link, row)
+    _unlink(book, link, level_link, row, old_key, open_lots)
     side_state = side_address(book, symbol_id * 2 + side)
     if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
         event = _trade(book, command, event, side, key, new_order_id, quantity_lots)
@@ -277,7 +283,7 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     if quantity_lots > 0:
         id_slot = find_id(book, symbol_id, new_order_id)[1]
         hashed = id_hash(symbol_id, new_order_id)
-        _rest(book, command, side_state, side, key, new_order_id, quantity_lots, id_slot, hashed)
+        _rest(book, command, side_state, key, new_order_id, quantity_lots, id_slot, hashed)
     return event
 
 
@@ -304,9 +310,8 @@ def _mass_cancel(book: LadderBook, command: int, event: int) -> int:
                     cancelled_orders += 1
                 link = next_link
             key = next_key
-    head = head_word(load_int64(command), MASS_CANCELED, 0, NO_REASON)
-    quantity = quantity_word(cancelled_orders, 0, MASS_CANCEL)
-    return write_event(event, command, head, 0, 0, 0, quantity, 0)
+    kind, cause = kind_word(MASS_CANCELED, 0, NO_REASON), cause_word(0, MASS_CANCEL)
+    return write_event(event, command, kind, 0, 0, 0, cancelled_orders, cause, 0)
 
 
 @inlined
@@ -315,15 +320,15 @@ def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int) ->
     symbol_id, order_id = load_uint16(order + ORDER_SYMBOL), load_int64(order + ORDER_ID)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, price_ticks = _side_of(row), _price_of_level(book, row, level_link)
+    side, key, open_lots = _side_of(row), _key_of_level(row, level_link), load_uint32(order + ORDER_QUANTITY)
     remove_id(book, find_id(book, symbol_id, order_id)[1])
-    _unlink(book, link, level_link, row)
-    # The command may name all symbols; the event names the order's.
-    head = head_word(load_int64(command), CANCELED, side, BY_MASS_CANCEL) & ~(0xFFFF << 32)
-    quantity_lots = load_uint32(order + ORDER_QUANTITY)
-    return write_canceled(
-        event, command, head | (symbol_id << 32), order_id, price_ticks, quantity_lots, MASS_CANCEL
+    _unlink(book, link, level_link, row, key, open_lots)
+    price_ticks = price_of_key(book, side, key)
+    behind = write_canceled(
+        event, command, side, BY_MASS_CANCEL, order_id, price_ticks, open_lots, MASS_CANCEL
     )
+    store_uint16(event + SYMBOL_ID, symbol_id)  # the command may name all symbols
+    return behind
 
 
 @kernel
@@ -333,7 +338,7 @@ def _trade(
     """Let an order trade as far as its key reaches. What is left of it stands in the header: ``TAKER_LOTS``."""
     symbol_id, command_kind = load_uint16(command + SYMBOL_ID), load_uint8(command + KIND)
     opposite_id = symbol_id * 2 + 1 - side
-    head = head_word(load_int64(command), EXECUTED, side, NO_REASON)
+    kind = kind_word(EXECUTED, side, NO_REASON)
     match_number = word(book, LAST_MATCH)
     best = best_key(book, opposite_id)
     while quantity_lots > 0 and key + best >= word(book, SPAN):
@@ -348,14 +353,16 @@ def _trade(
             traded = min(maker_lots, quantity_lots)
             quantity_lots -= traded
             match_number += 1
-            quantity = quantity_word(traded, load_uint16(maker + ORDER_SESSION), command_kind)
-            event = write_event(event, command, head, order_id, maker_id, price_ticks, quantity, match_number)
+            cause = cause_word(load_uint16(maker + ORDER_SESSION), command_kind)
+            event = write_event(
+                event, command, kind, order_id, maker_id, price_ticks, traded, cause, match_number
+            )
             if traded < maker_lots:
                 _reduce(book, maker, traded)
             else:
                 next_link = load_uint32(maker + NEXT)
                 remove_id(book, find_id(book, symbol_id, maker_id)[1])
-                _unlink(book, link, level_link, row)
+                _unlink(book, link, level_link, row, best, maker_lots)
                 link = next_link
         if quantity_lots > 0:
             best = best_key(book, opposite_id)
@@ -371,10 +378,9 @@ def _side_of(row: int) -> int:
 
 
 @inlined
-def _price_of_level(book: LadderBook, row: int, level_link: int) -> int:
-    """The price of a level in a row."""
-    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
-    return load_int64(row + ROW_PRICE) + mirrored(_side_of(row), slot)
+def _key_of_level(row: int, level_link: int) -> int:
+    """The key of a level in a row."""
+    return load_int64(row + ROW_KEY) + slot_of_level(level_link)
 
 
 @inlined
@@ -390,7 +396,6 @@ def _rest(
     book: LadderBook,
     command: int,
     side_state: int,
-    side: int,
     key: int,
     order_id: int,
     quantity_lots: int,
@@ -398,14 +403,13 @@ def _rest(
     hashed: int,
 ) -> None:
     """Put an order behind the others of its price; there is room, and its id, hashed, belongs in ``id_slot``."""
-    side_id = load_uint16(command + SYMBOL_ID) * 2 + side
-    page = find_or_make_page(book, side_id, key)
+    page = find_or_make_page(book, side_state, key)
+    level_link = find_or_make_level(book, side_state, page, key)
     occupy_price(book, page, key)
     raise_bounds(side_state, key)
     link = _take_order(book)
-    put_id(book, id_slot, hashed, link)
+    put_id(id_slot, hashed, link)
 
-    level_link = level_of_key(page, key)
     level, order = address_of_link(book, level_link), address_of_link(book, link)
     last = load_uint32(level + PREVIOUS)
     store_uint32(order + NEXT, level_link)
@@ -435,31 +439,25 @@ def _take_order(book: LadderBook) -> int:
 
 
 @inlined
-def _unlink(book: LadderBook, link: int, level_link: int, row: int) -> None:
+def _unlink(book: LadderBook, link: int, level_link: int, row: int, key: int, open_lots: int) -> None:
     """Take an order out of its level and give its memory back; its id is out of the index already.
 
-    If the order had just traded in full its quantity still stands in it, and leaves the level with it. ``row`` is the
-    level's.
+    ``row`` and ``key`` are the level's. ``open_lots`` is what the level's quantity still holds of the order.
     """
     order, level = address_of_link(book, link), address_of_link(book, level_link)
     following, previous = load_uint32(order + NEXT), load_uint32(order + PREVIOUS)
     store_uint32(address_of_link(book, previous) + NEXT, following)
     store_uint32(address_of_link(book, following) + PREVIOUS, previous)
-    left = load_int64(level + LEVEL_QUANTITY) - load_uint32(order + ORDER_QUANTITY)
-    store_int64(level + LEVEL_QUANTITY, left)
+    store_int64(level + LEVEL_QUANTITY, load_int64(level + LEVEL_QUANTITY) - open_lots)
     store_uint32(order + NEXT, word(book, FREE_ORDER))
     store_int64(book.base + FREE_ORDER, link)
     store_int64(book.base + LIVE_ORDERS, word(book, LIVE_ORDERS) - 1)
     if following == previous:  # only the level itself can stand on both sides
-        _close_level(book, level_link, row)
+        _close_level(book, row, key)
 
 
 @inlined
-def _close_level(book: LadderBook, level_link: int, row: int) -> None:
+def _close_level(book: LadderBook, row: int, key: int) -> None:
     """A price has no orders any more."""
-    place = load_uint32(row + ROW_PLACE)
-    page = address_of_handle(book, load_uint32(row + ROW_PAGE))
-    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
-    key = (load_int64(page + NUMBER) << PAGE_SHIFT) | ((place & SLOT_MASK) << ROW_SHIFT) | slot
-    vacate_price(page, key)
-    lower_bounds(book.base + SIDES + (place & ~SLOT_MASK), key)
+    vacate_price(address_of_handle(book, load_uint32(row + ROW_PAGE)), key)
+    lower_bounds(book.base + SIDES + (load_uint32(row + ROW_PLACE) & ~SLOT_MASK), key)

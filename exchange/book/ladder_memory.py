@@ -6,8 +6,8 @@ One arena holds everything, and a book is the address of its first byte. From th
     sides       64 bytes for each side of each symbol: bound of its best key, the pages found last
     levels      16 bytes for each price of each row: first order, last order, quantity
     orders      32 bytes for each resting order
-    rows        16 bytes for each row of 64 levels: its first price, its page
-    nodes       the price trees: which prices have orders; pages of 1 KiB, then inner nodes of 32 bytes
+    rows        16 bytes for each row of 64 levels: its first key, its page
+    nodes       the price trees: which prices have orders; pages of 832 bytes, then inner nodes of 32
     id slots    hash table: order id -> order          (8 bytes a slot)
     node slots  hash table: price / 4096 -> page, etc. (4 bytes a slot)
 
@@ -18,7 +18,7 @@ Four decisions make it quick:
   price``. Two orders cross when their keys add up to at least ``span = price_max - price_min``. No code below
   asks which side it is on.
 * **Links.** Orders and levels refer to each other by 32-bit links: the distance from the arena's start in
-  units of 16 bytes. Half the size of pointers.
+  units of 8 bytes. Half the size of pointers, and the processor multiplies by 8 within the load.
 * **One link space.** A level is the head of a circular list whose members are orders, and both keep *next*
   and *previous* at +0 and +4. Unlinking is two stores without a branch, and a level is empty when its next is
   itself.
@@ -32,41 +32,42 @@ from typing import Final, NamedTuple
 
 from exchange.native import add_wrapping, inlined, load_int64, multiply_wrapping, shift_left_wrapping
 
-LINK_SHIFT: Final = 4
+LINK_SHIFT: Final = 3
 NO_LINK: Final = 0
 EMPTY: Final = -1
 """Best key of a side without orders: lower than any key."""
 
-# header: written when the book is built
-WORST_PRICE: Final = 0
-"""Two words: where the keys of the bids begin, the lowest price; where those of the asks do, the highest."""
-SPAN: Final = 16
-SYMBOL_COUNT: Final = 24
-CAPACITY_ORDERS: Final = 32
-ID_SLOTS: Final = 40
-ID_SLOTS_SHIFT: Final = 48
-LEVELS_LINK: Final = 56
-ROWS: Final = 64
-NODES: Final = 72
-NODE_SLOTS: Final = 80
-NODE_HASH_SHIFT: Final = 88
-NODE_SLOTS_MASK: Final = 96
-TREE_HEIGHT: Final = 104
-CAPACITY_ROWS: Final = 112
-SPARE_ROWS: Final = 120
+# header: first what stands in for a node that is none; then what is written when the book is built
+WORST_PRICE: Final = 32
+"""Two words: where the keys of the bids begin, the lowest price; where those of the asks do, the highest, mirrored."""
+SPAN: Final = 48
+SYMBOL_COUNT: Final = 56
+CAPACITY_ORDERS: Final = 64
+ID_SLOTS: Final = 72
+ID_SLOTS_SHIFT: Final = 80
+ID_SLOTS_MASK: Final = 88
+LEVELS_LINK: Final = 96
+ROWS: Final = 104
+"""Where the record of row 0 would stand if levels began at link 0: a level's own link then says which row is its."""
+NODE_SLOTS: Final = 112
+NODE_HASH_SHIFT: Final = 120
+NODE_SLOTS_MASK: Final = 128
+TREE_HEIGHT: Final = 136
+CAPACITY_ROWS: Final = 144
+SPARE_ROWS: Final = 152
 # header: written by commands
-FREE_ORDER: Final = 128
-FRESH_ORDER: Final = 136
-LIVE_ORDERS: Final = 144
-LAST_MATCH: Final = 152
-FRESH_ROW: Final = 160
-CLOCK_HAND: Final = 168
-FREE_PAGE: Final = 176
-FRESH_PAGE: Final = 184
-FREE_INNER: Final = 192
-FRESH_INNER: Final = 200
-TAKER_LOTS: Final = 208
-HEADER_BYTES: Final = 256
+FREE_ORDER: Final = 192
+FRESH_ORDER: Final = 200
+LIVE_ORDERS: Final = 208
+LAST_MATCH: Final = 216
+FRESH_ROW: Final = 224
+CLOCK_HAND: Final = 232
+FREE_PAGE: Final = 240
+FRESH_PAGE: Final = 248
+FREE_INNER: Final = 256
+FRESH_INNER: Final = 264
+TAKER_LOTS: Final = 272
+HEADER_BYTES: Final = 384
 
 # side of a symbol; side_id = 2 * symbol_id + side, so that a symbol's two sides stand side by side
 SIDES: Final = HEADER_BYTES
@@ -79,8 +80,8 @@ WINDOW_MASK: Final = 7
 SIDE_SHIFT: Final = 6
 OPPOSITE: Final = 1 << SIDE_SHIFT
 
-# row: 64 neighbouring prices, whose levels stand at levels[64 * row]
-ROW_PRICE: Final = 0
+# row: 64 neighbouring prices, whose levels stand side by side
+ROW_KEY: Final = 0
 ROW_PAGE: Final = 8
 ROW_PLACE: Final = 12
 """The side in the upper bits (so that they are its distance from the first side), the row within its page in six."""
@@ -99,9 +100,9 @@ LISTED: Final = 28
 INNER_BYTES: Final = 32
 ROW_BITS: Final = 64
 ROW_LINKS: Final = 576
-PAGE_BYTES: Final = 1024
+PAGE_BYTES: Final = 832
 PAGE_SHIFT: Final = 12
-HANDLE_SHIFT: Final = 5
+HANDLE_SHIFT: Final = 3
 HEIGHT_BITS: Final = 4
 HEIGHT_MASK: Final = 15
 NOTHING: Final = 0
@@ -113,6 +114,8 @@ PREVIOUS: Final = 4
 # level
 LEVEL_QUANTITY: Final = 8
 LEVEL_SHIFT: Final = 4
+LEVEL_LINK_SHIFT: Final = LEVEL_SHIFT - LINK_SHIFT
+ROW_LINK_SHIFT: Final = ROW_SHIFT + LEVEL_LINK_SHIFT
 # order
 ORDER_LEVEL: Final = 8
 ORDER_QUANTITY: Final = 12
@@ -120,7 +123,13 @@ ORDER_ID: Final = 16
 ORDER_SYMBOL: Final = 24
 ORDER_SESSION: Final = 26
 ORDER_SHIFT: Final = 5
-LINKS_PER_ORDER: Final = 2
+LINKS_PER_ORDER: Final = 4
+
+# slot of the id index
+ID_SLOT_LINK: Final = 0
+"""The link of an order, or ``NO_LINK``."""
+ID_SLOT_HASH: Final = 4
+ID_SLOT_SHIFT: Final = 3
 
 GOLDEN_RATIO: Final = -7046029254386353131
 """2**64 / golden ratio, odd, as a signed word: Knuth's multiplicative hash (TAOCP 3, 6.4)."""
@@ -145,27 +154,33 @@ def side_address(book: LadderBook, side_id: int) -> int:
 
 
 @inlined
-def row_address(book: LadderBook, row: int) -> int:
-    """Where a row's first price and its page are kept."""
-    return word(book, ROWS) + (row << ROW_RECORD_SHIFT)
+def side_id_at(book: LadderBook, side: int) -> int:
+    """Which side's state stands there; the inverse of :func:`side_address`."""
+    return (side - book.base - SIDES) >> SIDE_SHIFT
 
 
 @inlined
 def row_of_level(book: LadderBook, level_link: int) -> int:
-    """As :func:`row_address`, for the row that a level stands in."""
-    return row_address(book, (level_link - word(book, LEVELS_LINK)) >> ROW_SHIFT)
+    """Where the record of the row stands that a level belongs to."""
+    return word(book, ROWS) + ((level_link >> ROW_LINK_SHIFT) << ROW_RECORD_SHIFT)
+
+
+@inlined
+def slot_of_level(level_link: int) -> int:
+    """Which of its row's 64 levels this is; a row begins at a multiple of its length."""
+    return (level_link >> LEVEL_LINK_SHIFT) & SLOT_MASK
 
 
 @inlined
 def address_of_handle(book: LadderBook, handle: int) -> int:
     """From a 32-bit handle to a node of a price tree."""
-    return word(book, NODES) + (handle << HANDLE_SHIFT)
+    return book.base + (handle << HANDLE_SHIFT)
 
 
 @inlined
 def handle_of(book: LadderBook, node: int) -> int:
     """From a node of a price tree to its 32-bit handle."""
-    return (node - word(book, NODES)) >> HANDLE_SHIFT
+    return (node - book.base) >> HANDLE_SHIFT
 
 
 @inlined
@@ -175,27 +190,27 @@ def address_of_link(book: LadderBook, link: int) -> int:
 
 
 @inlined
-def mirrored(side: int, steps: int) -> int:
-    """``steps`` for a bid, ``-steps`` for an ask: two's complement instead of a branch that goes either way."""
-    return (steps ^ -side) + side
+def mirrored(side: int, number: int) -> int:
+    """``number`` for a bid, ``~number``, which falls as it rises, for an ask: no branch that goes either way."""
+    return number ^ -side
 
 
 @inlined
 def _worst_price(book: LadderBook, side: int) -> int:
-    """Where a side's keys begin: the lowest price for bids, the highest for asks."""
+    """Where a side's keys begin: the lowest price for bids, the highest, mirrored, for asks."""
     return load_int64(book.base + WORST_PRICE + (side << 3))
 
 
 @inlined
 def key_of_price(book: LadderBook, side: int, price_ticks: int) -> int:
     """Bids count up from the lowest price of the band, asks down from the highest; see :func:`is_in_band`."""
-    return mirrored(side, add_wrapping(price_ticks, -_worst_price(book, side)))
+    return add_wrapping(mirrored(side, price_ticks), -_worst_price(book, side))
 
 
 @inlined
 def price_of_key(book: LadderBook, side: int, key: int) -> int:
     """The price that has this key on this side."""
-    return _worst_price(book, side) + mirrored(side, key)
+    return mirrored(side, _worst_price(book, side) + key)
 
 
 @inlined

@@ -46,6 +46,7 @@ from exchange.book.ladder_memory import (
     HEIGHT_BITS,
     HEIGHT_MASK,
     INNER_BYTES,
+    LEVEL_LINK_SHIFT,
     LEVELS_LINK,
     LISTED,
     LIVE_ORDERS,
@@ -60,10 +61,11 @@ from exchange.book.ladder_memory import (
     PARENT,
     PREVIOUS,
     ROW_BITS,
+    ROW_KEY,
+    ROW_LINK_SHIFT,
     ROW_LINKS,
     ROW_PAGE,
     ROW_PLACE,
-    ROW_PRICE,
     ROW_SHIFT,
     SECOND_BOUND,
     SLOT_MASK,
@@ -77,13 +79,14 @@ from exchange.book.ladder_memory import (
     address_of_link,
     handle_of,
     mix,
-    price_of_key,
-    row_address,
+    row_of_level,
     side_address,
+    side_id_at,
     word,
 )
 from exchange.native import (
     add_wrapping,
+    choose,
     count_leading_zeros,
     inlined,
     kernel,
@@ -130,16 +133,16 @@ def _row_link_address(page: int, key: int) -> int:
 
 
 @inlined
-def _window_entry(book: LadderBook, side_id: int, number: int) -> int:
+def _window_entry(side: int, number: int) -> int:
     """Where a side remembers the page of that number, or one whose number is a multiple of 8 away."""
-    return side_address(book, side_id) + WINDOW + ((number & WINDOW_MASK) << 2)
+    return side + WINDOW + ((number & WINDOW_MASK) << 2)
 
 
 @inlined
 def find_page(book: LadderBook, side_id: int, key: int) -> int:
     """The page of a side that holds ``key``, or ``NOTHING``."""
     number = key >> PAGE_SHIFT
-    page = address_of_handle(book, load_uint32(_window_entry(book, side_id, number)))
+    page = address_of_handle(book, load_uint32(_window_entry(side_address(book, side_id), number)))
     if likely(load_int64(page + NUMBER) == number):
         return page
     return _recall_page(book, side_id, number)
@@ -148,7 +151,7 @@ def find_page(book: LadderBook, side_id: int, key: int) -> int:
 @inlined
 def prefetch_level(book: LadderBook, side_id: int, key: int) -> None:
     """Bring the level of a price nearer, if the side remembers its page; ``side_id`` must exist, ``key`` need not."""
-    page = address_of_handle(book, load_uint32(_window_entry(book, side_id, key >> PAGE_SHIFT)))
+    page = address_of_handle(book, load_uint32(_window_entry(side_address(book, side_id), key >> PAGE_SHIFT)))
     prefetch_for_write(address_of_link(book, level_of_key(page, key)))
 
 
@@ -157,26 +160,32 @@ def _recall_page(book: LadderBook, side_id: int, number: int) -> int:
     """A page from the hash table, or ``NOTHING``; the side's window remembers it from now on."""
     page = find_node(book, tag_of(side_id, 0), number)
     if page != NOTHING:
-        store_uint32(_window_entry(book, side_id, number), handle_of(book, page))
+        store_uint32(_window_entry(side_address(book, side_id), number), handle_of(book, page))
     return page
 
 
 @inlined
 def level_of_key(page: int, key: int) -> int:
     """The link of a price's level, whose row exists."""
-    return load_uint32(_row_link_address(page, key)) + (key & SLOT_MASK)
+    return load_uint32(_row_link_address(page, key)) + ((key & SLOT_MASK) << LEVEL_LINK_SHIFT)
 
 
 @inlined
-def find_or_make_page(book: LadderBook, side_id: int, key: int) -> int:
-    """The page of a side that holds ``key``, with the row that does."""
+def find_or_make_page(book: LadderBook, side: int, key: int) -> int:
+    """The page that holds ``key``, of the side whose state stands at ``side``."""
     number = key >> PAGE_SHIFT
-    page = address_of_handle(book, load_uint32(_window_entry(book, side_id, number)))
+    page = address_of_handle(book, load_uint32(_window_entry(side, number)))
     if unlikely(load_int64(page + NUMBER) != number):
-        page = _recall_or_make_page(book, side_id, key)
-    if unlikely(load_uint32(_row_link_address(page, key)) == NOTHING):
-        _make_row(book, side_id, page, key)
+        page = _recall_or_make_page(book, side_id_at(book, side), key)
     return page
+
+
+@inlined
+def find_or_make_level(book: LadderBook, side: int, page: int, key: int) -> int:
+    """The link of a price's level, in a page that holds its key."""
+    if unlikely(load_uint32(_row_link_address(page, key)) == NOTHING):
+        _make_row(book, side_id_at(book, side), page, key)
+    return level_of_key(page, key)
 
 
 @kernel
@@ -236,7 +245,7 @@ def raise_bounds(side: int, key: int) -> None:
 def lower_bounds(side: int, key: int) -> None:
     """The last order at ``key`` has gone."""
     bound = load_int64(side + BEST_BOUND)
-    store_int64(side + BEST_BOUND, load_int64(side + SECOND_BOUND) if key == bound else bound)
+    store_int64(side + BEST_BOUND, choose(key == bound, load_int64(side + SECOND_BOUND), bound))
 
 
 @inlined
@@ -349,7 +358,7 @@ def _make_page(book: LadderBook, side_id: int, key: int) -> int:
     number = key >> PAGE_SHIFT
     page = _take_node(book, FREE_PAGE, FRESH_PAGE, PAGE_BYTES)
     _enter(book, page, tag_of(side_id, 0), number)
-    store_uint32(_window_entry(book, side_id, number), handle_of(book, page))
+    store_uint32(_window_entry(side_address(book, side_id), number), handle_of(book, page))
     child = page
     for height in range(1, word(book, TREE_HEIGHT) + 1):
         number >>= 6
@@ -373,49 +382,55 @@ def _make_row(book: LadderBook, side_id: int, page: int, key: int) -> None:
     store_int64(
         page + CHILDREN, load_int64(page + CHILDREN) + 1
     )  # before anything is released: the page stays
-    row = _take_row(book)
-    place = (key >> ROW_SHIFT) & SLOT_MASK
-    store_int64(row_address(book, row) + ROW_PRICE, price_of_key(book, side_id & 1, key & ~SLOT_MASK))
-    store_uint32(row_address(book, row) + ROW_PAGE, handle_of(book, page))
-    store_uint32(row_address(book, row) + ROW_PLACE, (side_id << 6) + place)
-    store_uint32(_row_link_address(page, key), word(book, LEVELS_LINK) + (row << ROW_SHIFT))
+    levels = _take_row(book)
+    row, place = row_of_level(book, levels), (key >> ROW_SHIFT) & SLOT_MASK
+    store_int64(row + ROW_KEY, key & ~SLOT_MASK)
+    store_uint32(row + ROW_PAGE, handle_of(book, page))
+    store_uint32(row + ROW_PLACE, (side_id << ROW_SHIFT) + place)
+    store_uint32(_row_link_address(page, key), levels)
+
+
+@inlined
+def _levels_of_row(book: LadderBook, number: int) -> int:
+    """The link of the first level of the row that came out of the pool as number ``number``."""
+    return word(book, LEVELS_LINK) + (number << ROW_LINK_SHIFT)
 
 
 @inlined
 def _take_row(book: LadderBook) -> int:
-    """A row that was never used, or an empty one, which then leaves its page."""
+    """The levels of a row that was never used, or of an empty one, which then leaves its page."""
     fresh = word(book, FRESH_ROW)
     wanted = word(book, SPARE_ROWS) + 4 * word(book, LIVE_ORDERS)
     if fresh < min(wanted, word(book, CAPACITY_ROWS)):
         store_int64(book.base + FRESH_ROW, fresh + 1)
-        first = word(book, LEVELS_LINK) + (fresh << ROW_SHIFT)
-        for link in range(
-            first, first + 64
-        ):  # a level is a circle of itself; when it runs empty it is one again
+        levels = _levels_of_row(book, fresh)
+        # a level is a circle of itself; when it runs empty it is one again
+        for link in range(levels, levels + (1 << ROW_LINK_SHIFT), 1 << LEVEL_LINK_SHIFT):
             store_uint32(address_of_link(book, link) + NEXT, link)
             store_uint32(address_of_link(book, link) + PREVIOUS, link)
-        return fresh
-    row = word(book, CLOCK_HAND)
-    while _bits_of_row(book, row) != 0:
-        row = row + 1 if row + 1 < fresh else 0
-    store_int64(book.base + CLOCK_HAND, row + 1 if row + 1 < fresh else 0)
-    _release_row(book, row)
-    return row
+        return levels
+    number = word(book, CLOCK_HAND)
+    while _bits_of_row(book, row_of_level(book, _levels_of_row(book, number))) != 0:
+        number = number + 1 if number + 1 < fresh else 0
+    store_int64(book.base + CLOCK_HAND, number + 1 if number + 1 < fresh else 0)
+    levels = _levels_of_row(book, number)
+    _release_row(book, row_of_level(book, levels))
+    return levels
 
 
 @inlined
 def _bits_of_row(book: LadderBook, row: int) -> int:
-    page = address_of_handle(book, load_uint32(row_address(book, row) + ROW_PAGE))
-    return load_int64(row_bits_address(page, load_uint32(row_address(book, row) + ROW_PLACE) & SLOT_MASK))
+    page = address_of_handle(book, load_uint32(row + ROW_PAGE))
+    return load_int64(row_bits_address(page, load_uint32(row + ROW_PLACE) & SLOT_MASK))
 
 
 @kernel
 def _release_row(book: LadderBook, row: int) -> None:
     """Take an empty row out of its page, and the nodes above it that have no other child out of the tree."""
-    place = load_uint32(row_address(book, row) + ROW_PLACE)
-    node = address_of_handle(book, load_uint32(row_address(book, row) + ROW_PAGE))
+    place = load_uint32(row + ROW_PLACE)
+    node = address_of_handle(book, load_uint32(row + ROW_PAGE))
     store_uint32(node + ROW_LINKS + ((place & SLOT_MASK) << 2), NOTHING)
-    entry = _window_entry(book, place >> 6, load_int64(node + NUMBER))
+    entry = _window_entry(side_address(book, place >> ROW_SHIFT), load_int64(node + NUMBER))
     for height in range(word(book, TREE_HEIGHT) + 1):
         children = load_uint32(node + CHILDREN) - 1
         store_uint32(node + CHILDREN, children)

@@ -126,7 +126,7 @@ def book_create(config: int) -> int:
         load_int64(config + PRICE_MAX),
     )
     places = place_ladder(shape)
-    if places.rows > LINKED_BYTES_MAX:
+    if places.id_slots > LINKED_BYTES_MAX:
         set_errno(errno.EINVAL)
         return 0
     book_bytes = HANDLE_BYTES + places.end

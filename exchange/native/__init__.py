@@ -38,6 +38,7 @@ from exchange.native.atomics import (  # noqa: E402
 from exchange.native.generic import body_for, generic, implements, is_compiled, is_implemented  # noqa: E402
 from exchange.native.processor import (  # noqa: E402
     add_wrapping,
+    choose,
     count_leading_zeros,
     count_trailing_zeros,
     cycle_counter,
@@ -82,6 +83,7 @@ __all__ = [
     "add_wrapping",
     "address_of",
     "body_for",
+    "choose",
     "compare_exchange",
     "copy_record",
     "count_leading_zeros",

@@ -79,6 +79,21 @@ def unlikely(condition: bool) -> bool:
     return condition
 
 
+def _emit_choose(builder: Any, condition: Any, if_true: Any, if_false: Any) -> Any:
+    chosen = builder.select(condition, if_true, if_false)
+    chosen.set_metadata("unpredictable", builder.module.add_metadata([]))
+    return chosen
+
+
+@lowers_to(types.int64(types.boolean, types.int64, types.int64), _emit_choose)
+def choose(condition: bool, if_true: int, if_false: int) -> int:
+    """One of two words without a branch, for a condition that a processor would guess wrong too often.
+
+    Written as an ordinary expression the compiler may turn the choice into a branch; here it is told not to.
+    """
+    return if_true if condition else if_false
+
+
 def _emit_count_leading_zeros(builder: Any, value: Any) -> Any:
     return _call(builder, "llvm.ctlz.i64", INT64, value, INT1(0))
 

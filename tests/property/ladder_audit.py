@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from exchange.book.id_index import HASH_BITS, LINK_MASK, find_id
+from exchange.book.id_index import HASH_BITS, find_id, id_hash
 from exchange.book.ladder import Ladder
 from exchange.book.ladder_memory import (
     BEST_BOUND,
@@ -27,18 +27,22 @@ from exchange.book.ladder_memory import (
     FRESH_PAGE,
     FRESH_ROW,
     HEIGHT_BITS,
+    ID_SLOT_HASH,
+    ID_SLOT_LINK,
     ID_SLOTS,
+    ID_SLOTS_MASK,
     ID_SLOTS_SHIFT,
     INNER_BYTES,
+    LEVEL_LINK_SHIFT,
     LEVEL_QUANTITY,
     LEVELS_LINK,
     LINKS_PER_ORDER,
     LISTED,
     LIVE_ORDERS,
     NEXT,
+    NO_LINK,
     NODE_SLOTS,
     NODE_SLOTS_MASK,
-    NODES,
     NOTHING,
     NUMBER,
     ORDER_ID,
@@ -49,10 +53,10 @@ from exchange.book.ladder_memory import (
     PARENT,
     PREVIOUS,
     ROW_BITS,
+    ROW_KEY,
     ROW_LINKS,
     ROW_PAGE,
     ROW_PLACE,
-    ROW_PRICE,
     SECOND_BOUND,
     SYMBOL_COUNT,
     TAG,
@@ -61,9 +65,9 @@ from exchange.book.ladder_memory import (
     LadderBook,
     address_of_handle,
     address_of_link,
-    price_of_key,
-    row_address,
+    row_of_level,
     side_address,
+    slot_of_level,
     word,
 )
 from exchange.book.price_tree import find_node
@@ -76,7 +80,11 @@ LEVEL_DTYPE = np.dtype(
         "offsets": [NEXT, PREVIOUS, LEVEL_QUANTITY],
     }
 )
+ID_SLOT_DTYPE = np.dtype(
+    {"names": ["link", "hash"], "formats": ["<u4", "<u4"], "offsets": [ID_SLOT_LINK, ID_SLOT_HASH]}
+)
 WORD_MASK = 2**64 - 1
+LINKS_PER_LEVEL = 1 << LEVEL_LINK_SHIFT
 
 
 class Node(NamedTuple):
@@ -144,14 +152,16 @@ def _audit_page(book: LadderBook, page: int, node: Node, live: dict[int, int], r
             assert bits == 0
             continue
         row_count += 1
-        row = (first - word(book, LEVELS_LINK)) // 64
+        row, misplaced = divmod(first - word(book, LEVELS_LINK), 64 * LINKS_PER_LEVEL)
+        assert not misplaced
         assert row not in rows
         rows.add(row)
-        record = row_address(book, row)
+        record = row_of_level(book, first)
+        assert record == row_of_level(book, first + 63 * LINKS_PER_LEVEL)
         assert load_uint32(record + ROW_PLACE) == 64 * node.side_id + place
         assert address_of_handle(book, load_uint32(record + ROW_PAGE)) == page
         key = (node.number * 64 + place) * 64
-        assert load_int64(record + ROW_PRICE) == price_of_key(book, node.side_id & 1, key)
+        assert load_int64(record + ROW_KEY) == key
         keys += [key + slot for slot in _audit_row(book, first, bits, node.side_id, live)]
     assert load_uint32(page + CHILDREN) == row_count > 0
     return keys
@@ -160,7 +170,8 @@ def _audit_page(book: LadderBook, page: int, node: Node, live: dict[int, int], r
 def _audit_row(book: LadderBook, first: int, bits: int, side_id: int, live: dict[int, int]) -> list[int]:
     """The slots of the row whose levels have orders."""
     levels = np.frombuffer(view_bytes(address_of_link(book, first), 64 * 16), LEVEL_DTYPE)
-    links = first + np.arange(64)
+    links = first + LINKS_PER_LEVEL * np.arange(64)
+    assert [slot_of_level(link) for link in links.tolist()] == list(range(64))
     empty = levels["next"] == links
     assert (levels["previous"][empty] == links[empty]).all()
     assert not levels["quantity"][empty].any()
@@ -216,8 +227,14 @@ def _audit_order_pool(book: LadderBook, live: dict[int, int]) -> int:
 
 def _audit_id_index(book: LadderBook, live: dict[int, int]) -> None:
     count = 1 << (HASH_BITS - word(book, ID_SLOTS_SHIFT))
-    slots = np.frombuffer(view_bytes(word(book, ID_SLOTS), 8 * count), np.uint64)
-    assert sorted((slots[slots != 0] & np.uint64(LINK_MASK)).tolist()) == sorted(live)
+    assert word(book, ID_SLOTS_MASK) == 8 * (count - 1)
+    slots = np.frombuffer(view_bytes(word(book, ID_SLOTS), 8 * count), ID_SLOT_DTYPE)
+    taken = slots[slots["link"] != NO_LINK]
+    assert sorted(taken["link"].tolist()) == sorted(live)
+    assert dict(zip(taken["link"].tolist(), taken["hash"].tolist(), strict=True)) == {
+        link: id_hash(symbol_id, load_int64(address_of_link(book, link) + ORDER_ID))
+        for link, symbol_id in live.items()
+    }
     for link, symbol_id in live.items():
         order_id = load_int64(address_of_link(book, link) + ORDER_ID)
         assert find_id(book, symbol_id, order_id)[0] == link
@@ -254,11 +271,12 @@ def _audit_tree(book: LadderBook, nodes: dict[int, Node]) -> None:
 
 def _audit_node_pools(book: LadderBook, nodes: dict[int, Node]) -> None:
     """Every page and inner node that was ever taken is in the tree or free."""
-    first = word(book, NODES) + PAGE_BYTES
     pages = {address for address, node in nodes.items() if node.height == 0}
     free = _free_nodes(book, FREE_PAGE)
     assert not free & pages
-    assert free | pages == set(range(first, word(book, FRESH_PAGE), PAGE_BYTES))
+    known = free | pages
+    end = word(book, FRESH_PAGE)
+    assert known == {end - PAGE_BYTES * (1 + index) for index in range(len(known))}
     inner = set(nodes) - pages
     free = _free_nodes(book, FREE_INNER)
     assert not free & inner

@@ -206,7 +206,7 @@ def test_pages_that_all_hash_to_the_last_slot() -> None:
 
 def linked_bytes(*settings: int) -> int:
     """How much of a book its links have to reach."""
-    return place_ladder(shape_ladder(*settings)).rows
+    return place_ladder(shape_ladder(*settings)).id_slots
 
 
 def test_memory_is_reserved_for_the_largest_book_that_the_settings_allow() -> None:
@@ -217,7 +217,7 @@ def test_memory_is_reserved_for_the_largest_book_that_the_settings_allow() -> No
 
 def test_more_orders_than_links_can_reach_are_refused_in_one_line() -> None:
     with pytest.raises(
-        UserError, match=r"^book\.capacity_orders = 67108864: .* 64 GiB; lower .* narrow the price band$"
+        UserError, match=r"^book\.capacity_orders = 67108864: .* 32 GiB; lower .* narrow the price band$"
     ):
         Ladder(1, 1 << 26, 1, PRICE_TICKS_MAX)
 
@@ -232,13 +232,13 @@ def test_a_system_that_refuses_the_address_space_is_reported_in_one_line() -> No
         "import resource; from exchange.book import build_book; from exchange.book.config import LadderBookConfig;"
         "from exchange.book import ladder; from exchange.errors import UserError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "try: build_book(LadderBookConfig(capacity_orders=1 << 24), 1)\n"
+        "try: build_book(LadderBookConfig(capacity_orders=1 << 23), 1)\n"
         "except UserError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    assert done.stdout.startswith("book.capacity_orders = 16777216: the system refuses ")
+    assert done.stdout.startswith("book.capacity_orders = 8388608: the system refuses ")
     assert done.stdout.count("\n") == 1
 
 
@@ -247,10 +247,10 @@ def resident_bytes() -> int:
 
 
 def test_a_large_book_takes_memory_for_what_is_used_only() -> None:
-    """More than 16 GiB for the worst case. Used are two hash tables, which fill all over, and little of the rest."""
+    """More than 8 GiB for the worst case. Used are two hash tables, which fill all over, and little of the rest."""
     before = resident_bytes()
-    ladder = BookDriver("ladder", capacity_orders=1 << 24, price_max_ticks=PRICE_TICKS_MAX)
-    assert ladder.owner.arena.capacity_bytes > 16 << 30
+    ladder = BookDriver("ladder", capacity_orders=1 << 23, price_max_ticks=PRICE_TICKS_MAX)
+    assert ladder.owner.arena.capacity_bytes > 8 << 30
     for number in range(3000):
         ladder.apply(new(number, BUY, 10**6 + number * 7919 % 5000, 1))
     assert ladder.live_order_count() == 3000

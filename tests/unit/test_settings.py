@@ -317,7 +317,7 @@ def test_the_bound_of_orders_is_within_reach_of_the_books_links() -> None:
 
     def linked_bytes(orders: int) -> int:
         shape = shape_ladder(1, orders, limits.PRICE_TICKS_MIN, limits.PRICE_TICKS_MAX)
-        return int(place_ladder(shape).rows)
+        return int(place_ladder(shape).id_slots)
 
     assert linked_bytes(limits.BOOK_CAPACITY_ORDERS_MAX) < LINKED_BYTES_MAX
     assert linked_bytes(2 * limits.BOOK_CAPACITY_ORDERS_MAX) > LINKED_BYTES_MAX

@@ -46,6 +46,7 @@ ABLATIONS: Final = (
     "no_second_bound",
     "no_lazy_clearing",
     "no_blind_stores",
+    "no_choice",
     "no_branch_hints",
     "no_batching",
 )

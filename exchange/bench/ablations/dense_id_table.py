@@ -11,15 +11,15 @@ same events as long as ids are dense.
 from typing import Final
 
 from exchange.bench.ablations import Idea
-from exchange.book.id_index import _mask
 from exchange.book.ladder_layout import _bit_length
-from exchange.book.ladder_memory import ID_SLOTS, NO_LINK, SYMBOL_COUNT, LadderBook, word
+from exchange.book.ladder_memory import ID_SLOTS, ID_SLOTS_MASK, NO_LINK, SYMBOL_COUNT, LadderBook, word
 from exchange.native import (
     add_wrapping,
     inlined,
     load_uint32,
     multiply_wrapping,
     prefetch_for_write,
+    shift_left_wrapping,
     store_uint32,
 )
 
@@ -27,8 +27,9 @@ IDEA: Final = Idea(
     title="A hash table of the live ids",
     variant="with a table of all ids",
     replaces={
-        "id_index": ("_slot_address", "prefetch_id", "find_id", "put_id", "remove_id"),
-        "ladder_layout": ("_bits_of_slots", "ID_SLOT_SHIFT"),
+        "id_index": ("prefetch_id", "find_id", "put_id", "remove_id"),
+        "ladder_layout": ("_bits_of_slots",),
+        "ladder_memory": ("ID_SLOT_SHIFT",),
     },
     shown=(
         "exchange/book/id_index.py:id_hash",
@@ -48,36 +49,32 @@ def _bits_of_slots(members: int) -> int:
 
 
 @inlined
-def _slot_address(book: LadderBook, slot: int) -> int:
-    return word(book, ID_SLOTS) + (slot << 2)
-
-
-@inlined
 def _slot_of_dense_id(book: LadderBook, symbol_id: int, order_id: int) -> int:
     """The slot that belongs to an id; one beyond the table shares another's, so that only the table is touched."""
-    return add_wrapping(multiply_wrapping(order_id, word(book, SYMBOL_COUNT)), symbol_id) & _mask(book)
+    number = add_wrapping(multiply_wrapping(order_id, word(book, SYMBOL_COUNT)), symbol_id)
+    return word(book, ID_SLOTS) + (shift_left_wrapping(number, ID_SLOT_SHIFT) & word(book, ID_SLOTS_MASK))
 
 
 @inlined
 def prefetch_id(book: LadderBook, symbol_id: int, order_id: int) -> None:
     """Bring the slot of an id nearer, for a command that is still some way down the batch."""
-    prefetch_for_write(_slot_address(book, _slot_of_dense_id(book, symbol_id, order_id)))
+    prefetch_for_write(_slot_of_dense_id(book, symbol_id, order_id))
 
 
 @inlined
 def find_id(book: LadderBook, symbol_id: int, order_id: int) -> tuple[int, int]:
     """The order's link (``NO_LINK`` if no such order lives) and its slot."""
     slot = _slot_of_dense_id(book, symbol_id, order_id)
-    return load_uint32(_slot_address(book, slot)), slot
+    return load_uint32(slot), slot
 
 
 @inlined
-def put_id(book: LadderBook, slot: int, hashed: int, link: int) -> None:
+def put_id(slot: int, hashed: int, link: int) -> None:
     """Enter an order at its slot."""
-    store_uint32(_slot_address(book, slot), link)
+    store_uint32(slot, link)
 
 
 @inlined
 def remove_id(book: LadderBook, slot: int) -> None:
     """Empty a slot."""
-    store_uint32(_slot_address(book, slot), NO_LINK)
+    store_uint32(slot, NO_LINK)

@@ -18,6 +18,8 @@ IDEA: Final = Idea(
         "ladder_memory": (
             "LINK_SHIFT",
             "LEVEL_SHIFT",
+            "LEVEL_LINK_SHIFT",
+            "ROW_LINK_SHIFT",
             "ORDER_SHIFT",
             "LINKS_PER_ORDER",
             "ORDER_ID",
@@ -29,6 +31,8 @@ IDEA: Final = Idea(
 
 LINK_SHIFT: Final = 6
 LEVEL_SHIFT: Final = 6
+LEVEL_LINK_SHIFT: Final = 0
+ROW_LINK_SHIFT: Final = 6
 ORDER_SHIFT: Final = 7
 LINKS_PER_ORDER: Final = 2
 ORDER_ID: Final = 64

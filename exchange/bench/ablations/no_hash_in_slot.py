@@ -10,9 +10,9 @@ on the way, and each that stands behind one that goes, is one more cache line fr
 from typing import Final
 
 from exchange.bench.ablations import Idea
-from exchange.book.id_index import HASH_BITS, LINK_MASK, _home, _mask, id_hash
+from exchange.book.id_index import _slot_behind, id_hash, slot_of_hash
 from exchange.book.ladder_memory import (
-    ID_SLOTS,
+    ID_SLOTS_MASK,
     NO_LINK,
     ORDER_ID,
     ORDER_SYMBOL,
@@ -28,19 +28,18 @@ from exchange.native import (
     load_uint16,
     load_uint32,
     store_uint32,
-    unlikely,
 )
 
 IDEA: Final = Idea(
     title="The hash in the slot",
     variant="without the hash in the slot",
     replaces={
-        "id_index": ("_slot_address", "find_id", "_find_id_behind", "put_id", "remove_id", "_close_gap"),
-        "ladder_layout": ("ID_SLOT_SHIFT",),
+        "id_index": ("find_id", "_find_id_behind", "put_id", "_close_gap"),
+        "ladder_memory": ("ID_SLOT_SHIFT",),
     },
     shown=(
         "exchange/book/id_index.py:find_id",
-        "exchange/book/id_index.py:_is_entry_of",
+        "exchange/book/id_index.py:_is_slot_of",
         "exchange/book/id_index.py:put_id",
         "exchange/book/id_index.py:_close_gap",
     ),
@@ -50,21 +49,14 @@ ID_SLOT_SHIFT: Final = 2
 
 
 @inlined
-def _slot_address(book: LadderBook, slot: int) -> int:
-    return word(book, ID_SLOTS) + (slot << 2)
-
-
-@inlined
 def find_id(book: LadderBook, symbol_id: int, order_id: int) -> tuple[int, int]:
-    """The order's link (``NO_LINK`` if no such order lives) and the slot where the search ended."""
-    slot = _home(book, id_hash(symbol_id, order_id))
-    link = load_uint32(_slot_address(book, slot))
-    if link == NO_LINK:
-        return NO_LINK, slot
-    if likely(_is_order(book, link, symbol_id, order_id)):
+    """The order's link (``NO_LINK`` if no such order lives) and the address of the slot where the search ended."""
+    slot = slot_of_hash(book, id_hash(symbol_id, order_id))
+    link = load_uint32(slot)
+    if link == NO_LINK or likely(_is_order(book, link, symbol_id, order_id)):
         return link, slot
-    found = _find_id_behind(book, slot, symbol_id, order_id)
-    return found & LINK_MASK, found >> HASH_BITS
+    slot = _find_id_behind(book, slot, symbol_id, order_id)
+    return load_uint32(slot), slot
 
 
 @inlined
@@ -75,43 +67,32 @@ def _is_order(book: LadderBook, link: int, symbol_id: int, order_id: int) -> boo
 
 @kernel
 def _find_id_behind(book: LadderBook, slot: int, symbol_id: int, order_id: int) -> int:
-    """As :func:`find_id`, behind the slot where the search begins: the slot above, the link below."""
+    """The slot where :func:`find_id` ends, when another id stands in the one where it begins."""
     while True:
-        slot = (slot + 1) & _mask(book)
-        link = load_uint32(_slot_address(book, slot))
-        if link == NO_LINK:
-            return slot << HASH_BITS
-        if _is_order(book, link, symbol_id, order_id):
-            return (slot << HASH_BITS) | link
+        slot = _slot_behind(book, slot)
+        link = load_uint32(slot)
+        if link == NO_LINK or _is_order(book, link, symbol_id, order_id):
+            return slot
 
 
 @inlined
-def put_id(book: LadderBook, slot: int, hashed: int, link: int) -> None:
-    """Enter an order at the empty slot where :func:`find_id` did not find it."""
-    store_uint32(_slot_address(book, slot), link)
-
-
-@inlined
-def remove_id(book: LadderBook, slot: int) -> None:
-    """Empty the slot where :func:`find_id` found an order, and close the gap."""
-    following = (slot + 1) & _mask(book)
-    store_uint32(_slot_address(book, slot), NO_LINK)
-    if unlikely(load_uint32(_slot_address(book, following)) != NO_LINK):
-        _close_gap(book, slot)
+def put_id(slot: int, hashed: int, link: int) -> None:
+    """Enter an order in the empty slot where :func:`find_id` did not find it."""
+    store_uint32(slot, link)
 
 
 @kernel
 def _close_gap(book: LadderBook, gap: int) -> None:
     """Move members of the run behind an empty slot back into it, as far as they want to be there."""
-    mask = _mask(book)
-    following = (gap + 1) & mask
-    link = load_uint32(_slot_address(book, following))
+    mask = word(book, ID_SLOTS_MASK)
+    following = _slot_behind(book, gap)
+    link = load_uint32(following)
     while link != NO_LINK:
         order = address_of_link(book, link)
-        home = _home(book, id_hash(load_uint16(order + ORDER_SYMBOL), load_int64(order + ORDER_ID)))
+        home = slot_of_hash(book, id_hash(load_uint16(order + ORDER_SYMBOL), load_int64(order + ORDER_ID)))
         if ((following - home) & mask) >= ((following - gap) & mask):
-            store_uint32(_slot_address(book, gap), link)
+            store_uint32(gap, link)
             gap = following
-        following = (following + 1) & mask
-        link = load_uint32(_slot_address(book, following))
-    store_uint32(_slot_address(book, gap), NO_LINK)
+        following = _slot_behind(book, following)
+        link = load_uint32(following)
+    store_uint32(gap, NO_LINK)

@@ -11,17 +11,12 @@ from typing import Final
 from exchange.bench.ablations import Idea
 from exchange.book.ladder_memory import (
     BEST_BOUND,
-    LEVELS_LINK,
-    NUMBER,
-    PAGE_SHIFT,
     ROW_PAGE,
     ROW_PLACE,
     ROW_SHIFT,
-    SLOT_MASK,
     LadderBook,
     address_of_handle,
     side_address,
-    word,
 )
 from exchange.book.price_tree import best_key, vacate_price
 from exchange.native import inlined, load_int64, load_uint32
@@ -35,12 +30,9 @@ IDEA: Final = Idea(
 
 
 @inlined
-def _close_level(book: LadderBook, level_link: int, row: int) -> None:
+def _close_level(book: LadderBook, row: int, key: int) -> None:
     """A price has no orders any more; if it was the best, find the next."""
-    place = load_uint32(row + ROW_PLACE)
-    page = address_of_handle(book, load_uint32(row + ROW_PAGE))
-    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
-    key = (load_int64(page + NUMBER) << PAGE_SHIFT) | ((place & SLOT_MASK) << ROW_SHIFT) | slot
-    vacate_price(page, key)
-    if key == load_int64(side_address(book, place >> ROW_SHIFT) + BEST_BOUND):
-        best_key(book, place >> ROW_SHIFT)
+    vacate_price(address_of_handle(book, load_uint32(row + ROW_PAGE)), key)
+    side_id = load_uint32(row + ROW_PLACE) >> ROW_SHIFT
+    if key == load_int64(side_address(book, side_id) + BEST_BOUND):
+        best_key(book, side_id)

@@ -12,15 +12,12 @@ from exchange.bench.ablations import Idea
 from exchange.book.ladder_memory import (
     BITS,
     HEIGHT_MASK,
-    LEVELS_LINK,
     LISTED,
     NUMBER,
-    PAGE_SHIFT,
     PARENT,
     ROW_PAGE,
     ROW_PLACE,
     ROW_SHIFT,
-    SLOT_MASK,
     TAG,
     TREE_HEIGHT,
     LadderBook,
@@ -40,14 +37,11 @@ IDEA: Final = Idea(
 
 
 @inlined
-def _close_level(book: LadderBook, level_link: int, row: int) -> None:
+def _close_level(book: LadderBook, row: int, key: int) -> None:
     """A price has no orders any more; if it was the last of its page, the tree says so."""
-    place = load_uint32(row + ROW_PLACE)
     page = address_of_handle(book, load_uint32(row + ROW_PAGE))
-    slot = (level_link - word(book, LEVELS_LINK)) & SLOT_MASK
-    key = (load_int64(page + NUMBER) << PAGE_SHIFT) | ((place & SLOT_MASK) << ROW_SHIFT) | slot
     vacate_price(page, key)
-    lower_bounds(side_address(book, place >> ROW_SHIFT), key)
+    lower_bounds(side_address(book, load_uint32(row + ROW_PLACE) >> ROW_SHIFT), key)
     if load_int64(page + BITS) == 0:
         _take_out_of_parents(book, page)
 

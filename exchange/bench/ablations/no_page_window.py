@@ -9,9 +9,9 @@ as well, and is left out.
 from typing import Final
 
 from exchange.bench.ablations import Idea
-from exchange.book.ladder_memory import NOTHING, PAGE_SHIFT, LadderBook
-from exchange.book.price_tree import _make_page, _make_row, _row_link_address, find_node, tag_of
-from exchange.native import inlined, load_uint32, unlikely
+from exchange.book.ladder_memory import NOTHING, PAGE_SHIFT, LadderBook, side_id_at
+from exchange.book.price_tree import _make_page, find_node, tag_of
+from exchange.native import inlined, likely
 
 IDEA: Final = Idea(
     title="A window of pages",
@@ -27,14 +27,11 @@ def find_page(book: LadderBook, side_id: int, key: int) -> int:
 
 
 @inlined
-def find_or_make_page(book: LadderBook, side_id: int, key: int) -> int:
-    """The page of a side that holds ``key``, with the row that does."""
+def find_or_make_page(book: LadderBook, side: int, key: int) -> int:
+    """The page that holds ``key``, of the side whose state stands at ``side``."""
+    side_id = side_id_at(book, side)
     page = find_page(book, side_id, key)
-    if unlikely(page == NOTHING):
-        page = _make_page(book, side_id, key)
-    if unlikely(load_uint32(_row_link_address(page, key)) == NOTHING):
-        _make_row(book, side_id, page, key)
-    return page
+    return page if likely(page != NOTHING) else _make_page(book, side_id, key)
 
 
 @inlined
