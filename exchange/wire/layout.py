@@ -19,8 +19,8 @@ and everything else is derived from it:
 
 A :class:`MessageTable` holds the messages of one direction of a protocol and chooses by the type byte.
 
-What may stand in an annotation beside the type: exactly one kind (:mod:`exchange.wire.fields`), a list of codes, a
-:class:`~exchange.wire.fields.Range`, a note, and :data:`OPTIONAL` for fields at the end that an edition leaves out.
+What may stand in an annotation beside the type: exactly one kind (:mod:`exchange.wire.fields`), lists of codes, a
+:class:`~exchange.wire.fields.Range`, notes, and :data:`OPTIONAL` for fields at the end that an edition leaves out.
 Fields of a base class come first, so that a header is written once. A field that takes the rest of the message stands
 last.
 
@@ -75,7 +75,7 @@ class Field(NamedTuple):
     name: str
     offset: int
     kind: Kind | Tail
-    codes: Codes | None
+    codes: tuple[Codes, ...]
     allowed: Range | None
     optional: bool
     note: str
@@ -182,7 +182,7 @@ class Layout:
             if value is None and field.optional:
                 continue
             try:
-                _check_value(field, value)
+                check_value(field, value)
             except WireError as error:
                 raise self._error(field.name, error) from None
 
@@ -215,7 +215,7 @@ class Layout:
                 rest = self._counted(field, rest, last_raw)
             size = len(rest) if field.size_bytes is None else field.size_bytes
             try:
-                values.append(_read(field, rest[:size]))
+                values.append(read_value(field, rest[:size]))
             except WireError as error:
                 raise self._error(field.name, error) from None
             rest = rest[size:]
@@ -242,7 +242,7 @@ class Layout:
             if absent:
                 raise self._error(field.name, f"is {shown(value)}, allowed is None while {absent} is absent")
             try:
-                part = _write(field, value)
+                part = write_value(field, value)
             except WireError as error:
                 raise self._error(field.name, error) from None
             if _is_counted(field) and field.optional:
@@ -342,7 +342,7 @@ def _fields_of(
     if message_type:
         found.append(_derived(MESSAGE_TYPE, Character(), f"`{message_type}`"))
     for name, annotation in rows.items():
-        field = _field_of(title, name, annotation)
+        field = field_of(title, name, annotation)
         if _is_counted(field):
             length = _derived(_length_name(field), Unsigned(LENGTH_BYTES), "bytes that follow it")
             found.append(length._replace(optional=field.optional))
@@ -352,15 +352,16 @@ def _fields_of(
 
 
 def _derived(name: str, kind: Kind, note: str) -> Field:
-    return Field(name, 0, kind, None, None, False, note, True)
+    return Field(name, 0, kind, (), None, False, note, True)
 
 
-def _field_of(title: str, name: str, annotation: Any) -> Field:
+def field_of(title: str, name: str, annotation: Any) -> Field:
+    """The row that an annotation says, such as ``Annotated[UInt32, Range(1, 5), "how many"]``; without its offset."""
     assert get_origin(annotation) is Annotated, f"{title}: {name} names no kind of field"
     extras = get_args(annotation)[1:]
     kinds = [extra for extra in extras if hasattr(extra, "label")]
     assert len(kinds) == 1, f"{title}: {name} names {len(kinds)} kinds of field"
-    codes = next((extra for extra in extras if _is_codes(extra)), None)
+    codes = tuple(extra for extra in extras if _is_codes(extra))
     allowed = next((extra for extra in extras if isinstance(extra, Range)), None)
     note = "; ".join(extra for extra in extras if isinstance(extra, str))
     return Field(name, 0, kinds[0], codes, allowed, OPTIONAL in extras, note, False)
@@ -379,13 +380,14 @@ def _is_counted(field: Field) -> bool:
 
 
 @cache
-def _values_of(codes: Codes) -> frozenset[Any]:
-    return frozenset(code.value for code in codes)
+def _values_of(codes: tuple[Codes, ...]) -> tuple[Any, ...]:
+    return tuple(code.value for listed in codes for code in listed)
 
 
-def _check_value(field: Field, value: Any) -> None:
-    if field.codes is not None and value not in _values_of(field.codes):
-        listed = ", ".join(str(code.value) for code in field.codes)
+def check_value(field: Field, value: Any) -> None:
+    """Raise WireError, without the field's name, for a value that is not on its lists of codes or not in its range."""
+    if field.codes and value not in _values_of(field.codes):
+        listed = ", ".join(map(str, _values_of(field.codes)))
         raise WireError(f"is {shown(value)}, allowed is one of {listed}")
     if field.allowed is not None and not field.allowed.smallest <= value <= field.allowed.largest:
         raise WireError(f"is {shown(value)}, allowed is {field.allowed}")
@@ -393,18 +395,18 @@ def _check_value(field: Field, value: Any) -> None:
         field.kind.check(value)  # type: ignore[union-attr]
 
 
-def _read(field: Field, raw: bytes) -> Any:
-    """The value of a field of the tail: a kind of fixed size that is optional, or one that takes the rest."""
+def read_value(field: Field, raw: bytes) -> Any:
+    """The value of all of ``raw``. Raises WireError, without the field's name."""
     kind: Any = field.kind
     if field.size_bytes is None:
         return kind.read(raw)
-    if len(raw) < field.size_bytes:
-        raise WireError(f"has {len(raw)} bytes, allowed are {field.size_bytes}")
+    if len(raw) != field.size_bytes:
+        raise WireError(f"has {len(raw):,} bytes, allowed are {field.size_bytes}")
     return kind.from_wire(struct.unpack(">" + kind.struct_format, raw)[0])
 
 
-def _write(field: Field, value: Any) -> bytes:
-    """The bytes of a field of the tail."""
+def write_value(field: Field, value: Any) -> bytes:
+    """The bytes of a value. Raises WireError, without the field's name."""
     kind: Any = field.kind
     if field.size_bytes is None:
         return bytes(kind.write(value))
