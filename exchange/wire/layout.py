@@ -15,7 +15,7 @@ and everything else is derived from it:
 * ``message.check()``: the codes and ranges of the specification, which decoding leaves alone;
 * ``CancelOrder.layout.offset("quantity")``, ``.size_bytes``, ``.type_byte``: what compiled code is written with;
 * ``CancelOrder.layout.dtype``: a packed big-endian numpy dtype, for many messages laid end to end;
-* ``CancelOrder.layout.fields``: the rows, from which :mod:`exchange.wire.markdown` makes the documentation.
+* ``CancelOrder.layout.fields``: the rows, from which ``docs/hooks/wire_tables.py`` makes the documentation.
 
 A :class:`MessageTable` holds the messages of one direction of a protocol and chooses by the type byte.
 

@@ -41,7 +41,6 @@ from exchange.wire.ouch_codes import (
     OrderState,
     Side,
     TradeCorrectionReason,
-    YesOrNo,
 )
 
 
@@ -146,7 +145,7 @@ class RejectReason(Code):
 
 OrderToken = Annotated[Alpha14, "letters, digits, spaces; unique for the day and account"]
 Shares = Annotated[UInt32, Range(1, QUANTITY_SHARES_MAX)]
-TimeInForceSeconds = Annotated[UInt32, "seconds to live, or one of § time in force"]
+TimeInForceSeconds = Annotated[UInt32, "seconds to live, or a number of TimeInForce"]
 
 
 @message("O", "Enter Order")

@@ -11,6 +11,7 @@ back as it came, because new editions add tags; :meth:`~exchange.wire.layout.Mes
 a known one that its message does not have."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, Any, Final, NamedTuple
 
 from exchange.wire.fields import (
@@ -18,7 +19,6 @@ from exchange.wire.fields import (
     Alpha4,
     Char,
     Code,
-    NumberCode,
     Price4Long,
     Range,
     SignedPrice4,
@@ -90,7 +90,7 @@ class HandlingInstruction(Code):
     NONE = " "
 
 
-class OptionTag(NumberCode):
+class OptionTag(IntEnum):
     """What an option is. Tags 8 and 21 are not assigned."""
 
     SECONDARY_ORDER_REFERENCE_NUMBER = 1
