@@ -159,21 +159,10 @@ class Character:
 
 
 @dataclass(frozen=True)
-class Text:
-    """Printable ASCII of at most ``size_bytes`` characters, padded with spaces.
-
-    Attributes:
-        size_bytes: the field's width.
-        padded: the side where spaces are added on writing.
-        tolerant: whether spaces are taken off on both sides on reading, and not only where they are added.
-        secret: whether errors keep the value to themselves.
-    """
+class _Padded:
+    """What the kinds of text have in common."""
 
     size_bytes: int
-    padded: Literal["left", "right"] = "right"
-    tolerant: bool = False
-    secret: bool = False
-    label: str = "alpha"
 
     @property
     def struct_format(self) -> str:
@@ -184,6 +173,23 @@ class Text:
     def array_format(self) -> str:
         """Bytes, with their padding."""
         return f"S{self.size_bytes}"
+
+
+@dataclass(frozen=True)
+class Text(_Padded):
+    """Printable ASCII of at most ``size_bytes`` characters, padded with spaces.
+
+    Attributes:
+        size_bytes: the field's width.
+        padded: the side where spaces are added on writing.
+        tolerant: whether spaces are taken off on both sides on reading, and not only where they are added.
+        secret: whether errors keep the value to themselves.
+    """
+
+    padded: Literal["left", "right"] = "right"
+    tolerant: bool = False
+    secret: bool = False
+    label: str = "alpha"
 
     def from_wire(self, raw: Any) -> str:
         """The text without its padding."""
@@ -209,21 +215,10 @@ class Text:
 
 
 @dataclass(frozen=True)
-class AsciiNumber:
+class AsciiNumber(_Padded):
     """Decimal digits as text. Spaces pad them on the left when written, and on either side when read."""
 
-    size_bytes: int
     label: str = "ascii number"
-
-    @property
-    def struct_format(self) -> str:
-        """So many bytes."""
-        return f"{self.size_bytes}s"
-
-    @property
-    def array_format(self) -> str:
-        """Bytes, with their padding."""
-        return f"S{self.size_bytes}"
 
     def from_wire(self, raw: Any) -> int:
         """The number. Leading zeros are accepted; no digit at all is not."""

@@ -198,15 +198,17 @@ class PacketSplitter:
         self._pending += data
         packets: list[bytes] = []
         position = 0
-        while (length := self._length_at(position)) is not None:
-            end = position + LENGTH_BYTES + length
-            if end > len(self._pending):
-                break
-            packets.append(bytes(self._pending[position:end]))
-            position = end
+        try:
+            while (length := self._length_at(position)) is not None:
+                end = position + LENGTH_BYTES + length
+                if end > len(self._pending):
+                    break
+                packets.append(bytes(self._pending[position:end]))
+                position = end
+        except WireError as error:
+            self.garbage = error
+            position = len(self._pending)
         del self._pending[:position]
-        if self.garbage is not None:
-            self._pending.clear()
         return packets
 
     @property
@@ -215,26 +217,23 @@ class PacketSplitter:
         return len(self._pending)
 
     def _length_at(self, position: int) -> int | None:
-        """``packet_length`` of the packet at ``position``; None if it is not there yet or cannot be one."""
+        """``packet_length`` of the packet at ``position``; None if not there yet. Raises WireError for garbage."""
         header = bytes(self._pending[position : position + HEADER_BYTES])
         if len(header) < LENGTH_BYTES:
             return None
         length = int.from_bytes(header[:LENGTH_BYTES], "big")
         if not 1 <= length <= self._largest:
-            self._refuse(f"packet_length is {length:,}, allowed is 1 to {self._largest:,}")
-            return None
+            raise self._error(f"packet_length is {length:,}, allowed is 1 to {self._largest:,}")
         if len(header) < HEADER_BYTES:
             return None
         smallest, largest = self._lengths.get(header[-1], (0, 0))
         if largest == 0:
             allowed = ", ".join(chr(byte) for byte in self._lengths)
-            self._refuse(f"packet type is {header[-1:]!r}, allowed is one of {allowed}")
-            return None
+            raise self._error(f"packet type is {header[-1:]!r}, allowed is one of {allowed}")
         if not smallest <= length <= largest:
             allowed = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
-            self._refuse(f"packet_length is {length:,} of type {header[-1:]!r}, allowed is {allowed}")
-            return None
+            raise self._error(f"packet_length is {length:,} of type {header[-1:]!r}, allowed is {allowed}")
         return length
 
-    def _refuse(self, text: str) -> None:
-        self.garbage = WireError(f"{self._protocol}: {text}")
+    def _error(self, text: str) -> WireError:
+        return WireError(f"{self._protocol}: {text}")
