@@ -44,6 +44,8 @@ NO_REASON: Final = int(Reason.NONE)
 
 CAUSE: Final = 44
 """In an event: the session of the other order, then the kind of the command."""
+LIABILITY: Final = 44
+"""In a command: what a REPLACE's quantity is measured against, or 0."""
 SIDE_MASK: Final = 0xFF00
 TIME_IN_FORCE_MASK: Final = 0xFF0000
 """Of a command; in an event this byte is the reason, and the time in force is the next one."""

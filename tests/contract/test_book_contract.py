@@ -40,7 +40,7 @@ def trades(events: list[Event]) -> list[tuple[int, int, int]]:
 def test_an_accepted_order_rests_and_its_event_repeats_its_fields(make_book: MakeBook) -> None:
     book = make_book(symbol_count=3)
     order = new(
-        11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, reserved=6
+        11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, liability_lots=6
     )
     accepted = Event(
         EventKind.ACCEPTED,
@@ -55,7 +55,7 @@ def test_an_accepted_order_rests_and_its_event_repeats_its_fields(make_book: Mak
         timestamp_ns=123,
     )
     assert book.apply(order) == [accepted]
-    exported = order._replace(tag=0, timestamp_ns=0, new_order_id=0, reserved=0)
+    exported = order._replace(tag=0, timestamp_ns=0, new_order_id=0, liability_lots=0)
     assert book.orders(2) == [exported]
     assert book.orders(0) == book.orders(1) == []
     assert book.live_order_count() == 1
