@@ -201,7 +201,7 @@ import ctypes, resource, struct
 library = ctypes.CDLL({str(exported.library)!r}, use_errno=True)
 library.exchange_book_create.restype = ctypes.c_void_p
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-config = ctypes.create_string_buffer(struct.pack("<IIqqII", 1, 1 << 24, 1, 1 << 36, 0, 0))
+config = ctypes.create_string_buffer(struct.pack("<IIqqII", 1, 1 << 23, 1, 1 << 36, 0, 0))
 print(library.exchange_book_create(config), ctypes.get_errno())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
