@@ -1,7 +1,8 @@
 """Without a compiler (``NUMBA_DISABLE_JIT=1``) the same sources do the same: for a debugger, and as the kernels' twin.
 
-The contract suites of the layers, and the gateway's, are run a second time that way. Only one thread at a time is promised then, for the
-twins of the read-modify-writes are not atomic; so the tests with several threads are left to the compiled form.
+The contract suites of the layers, and the gateway's, are run a second time that way. Only one thread at a time is
+promised then, for the twins of the read-modify-writes are not atomic; so the tests with several threads are left to
+the compiled form.
 """
 
 import os
