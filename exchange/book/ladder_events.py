@@ -46,6 +46,8 @@ NO_REASON: Final = int(Reason.NONE)
 
 CAUSE: Final = 44
 """In an event: the session of the other order, then the kind of the command."""
+LIABILITY: Final = 44
+"""In a command: what a REPLACE's quantity is measured against, or 0."""
 SIDE_MASK: Final = 0xFF00
 TIME_IN_FORCE_MASK: Final = 0xFF0000
 """Of a command; in an event this byte is the reason, and the time in force is the next one."""
@@ -88,9 +90,10 @@ def write_accepted(event: int, command: int) -> int:
 
 
 @inlined
-def write_replaced(event: int, command: int, side: int) -> int:
-    """An order of that side has the command's id, price and quantity now."""
+def write_replaced(event: int, command: int, side: int, quantity_lots: int) -> int:
+    """An order of that side has the command's id and price and this quantity now."""
     _answer(event, command, _kind_word(REPLACED, side, NO_REASON), cause_word(0, REPLACE))
+    store_uint32(event + QUANTITY, quantity_lots)
     return event + RECORD_BYTES
 
 

@@ -10,6 +10,7 @@ a function that writes events returns the address behind them. Nothing here allo
 from exchange.book.id_index import find_id, id_hash, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (
     KIND,
+    LIABILITY,
     MASS_CANCEL,
     NEW,
     NO_REASON,
@@ -84,6 +85,7 @@ from exchange.book.price_tree import (
     vacate_price,
 )
 from exchange.book.protocol import apply_commands
+from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, CommandKind, OrderType, Reason, TimeInForce
 from exchange.native import (
     implements,
@@ -256,6 +258,11 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     quantity_lots, price_ticks = load_uint32(command + QUANTITY), load_int64(command + PRICE)
     if unlikely(quantity_lots == 0):
         return write_rejected(event, command, INVALID_QUANTITY)
+    open_lots, liability_lots = load_uint32(order + ORDER_QUANTITY), load_uint32(command + LIABILITY)
+    if unlikely(liability_lots != 0):
+        quantity_lots += open_lots - liability_lots
+        if quantity_lots > QUANTITY_LOTS_MAX:
+            return write_rejected(event, command, INVALID_QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
     side, old_key = _side_of(row), _key_of_level(row, level_link)
@@ -264,9 +271,15 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
-    event = write_replaced(event, command, side)
+    if unlikely(quantity_lots <= 0):
+        remove_id(book, id_slot)
+        _unlink(book, link, level_link, row, old_key, open_lots)
+        old_price_ticks, cancelled = price_of_key(book, side, old_key), event
+        event = write_canceled(event, command, side, BY_CLIENT, order_id, old_price_ticks, open_lots, REPLACE)
+        store_int64(cancelled + OTHER_ORDER_ID, new_order_id)
+        return event
+    event = write_replaced(event, command, side, quantity_lots)
     remove_id(book, id_slot)
-    open_lots = load_uint32(order + ORDER_QUANTITY)
     if key == old_key and quantity_lots <= open_lots:
         _reduce(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)

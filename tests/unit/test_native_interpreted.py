@@ -1,7 +1,8 @@
 """Without a compiler (``NUMBA_DISABLE_JIT=1``) the same sources do the same: for a debugger, and as the kernels' twin.
 
-The contract suites of the layers are run a second time that way. Only one thread at a time is promised then, for the
-twins of the read-modify-writes are not atomic; so the tests with several threads are left to the compiled form.
+The contract suites of the layers, and the gateway's, are run a second time that way. Only one thread at a time is
+promised then, for the twins of the read-modify-writes are not atomic; so the tests with several threads are left to
+the compiled form.
 """
 
 import os
@@ -20,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("test_queue_contract.py", "spsc or mpsc or disruptor or locked or user"),
         ("test_stack_contract.py", "not owners and not processes"),
         ("test_latest_value_contract.py", "not reader and not process"),
+        ("../system/test_gateway_orders.py", "not lanes"),
+        ("../unit/test_gateway_tables.py", ""),
     ],
 )
 def test_a_contract_suite_passes_interpreted(suite: str, chosen: str) -> None:
