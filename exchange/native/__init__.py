@@ -7,6 +7,7 @@ needs do not import it at their top.
 * :mod:`~exchange.native.generic` - one operation, an implementation for each variant
 * :mod:`~exchange.native.atomics` - words that several threads share
 * :mod:`~exchange.native.raw_memory` - words that one thread owns
+* :mod:`~exchange.native.big_endian` - the same in network order, at any byte
 * :mod:`~exchange.native.processor` - pause, prefetch, bit counts, the cycle counter
 * :mod:`~exchange.native.system_calls` - the C library and the kernel
 * :mod:`~exchange.native.arena` - where the memory comes from
@@ -34,6 +35,16 @@ from exchange.native.atomics import (  # noqa: E402
     load_relaxed,
     store_relaxed,
     store_release,
+)
+from exchange.native.big_endian import (  # noqa: E402
+    load_big_endian_int64,
+    load_big_endian_uint16,
+    load_big_endian_uint32,
+    load_big_endian_uint48,
+    store_big_endian_int64,
+    store_big_endian_uint16,
+    store_big_endian_uint32,
+    store_big_endian_uint48,
 )
 from exchange.native.generic import body_for, generic, implements, is_compiled, is_implemented  # noqa: E402
 from exchange.native.processor import (  # noqa: E402
@@ -103,6 +114,10 @@ __all__ = [
     "kernel",
     "likely",
     "load_acquire",
+    "load_big_endian_int64",
+    "load_big_endian_uint16",
+    "load_big_endian_uint32",
+    "load_big_endian_uint48",
     "load_int64",
     "load_relaxed",
     "load_uint8",
@@ -118,6 +133,10 @@ __all__ = [
     "shift_left_wrapping",
     "shift_right_logical",
     "sleep_ns",
+    "store_big_endian_int64",
+    "store_big_endian_uint16",
+    "store_big_endian_uint32",
+    "store_big_endian_uint48",
     "store_int64",
     "store_relaxed",
     "store_release",

@@ -63,6 +63,22 @@ def test_loads_and_stores(load: str, store: str, bits: int, value: int, place: i
         assert (around[:8], around[-8:]) == (b"\xa5" * 8, b"\xa5" * 8)
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("uint16", 16), ("uint32", 32), ("uint48", 48), ("int64", 64)])
+@few
+@given(value=int64, place=st.integers(0, 63))
+def test_big_endian_loads_and_stores(kind: str, bits: int, value: int, place: int) -> None:
+    """The most significant byte lies first, at any address; no other byte is touched."""
+    address, size_bytes = BLOCK + 8 + place, bits // 8
+    loads = [getattr(native, f"load_big_endian_{kind}"), compiled(f"load_big_endian_{kind}", 1)]
+    for store in (getattr(native, f"store_big_endian_{kind}"), compiled(f"store_big_endian_{kind}", 2)):
+        view_bytes(BLOCK, 128)[:] = b"\xa5" * 128
+        store(address, value)
+        low = value & (1 << bits) - 1
+        around = bytes(view_bytes(address - 8, size_bytes + 16))
+        assert around == b"\xa5" * 8 + low.to_bytes(size_bytes, "big") + b"\xa5" * 8
+        assert [read(address) for read in loads] == [value if bits == 64 else low] * 2
+
+
 @few
 @given(content=st.binary(min_size=64, max_size=64))
 def test_copy_record_copies_64_bytes_and_no_more(content: bytes) -> None:
