@@ -10,8 +10,8 @@ module                              what it carries                             
 
 A message is a class whose annotations are the specification's table (:mod:`~exchange.wire.layout`, with the kinds of
 fields in :mod:`~exchange.wire.fields`). Everything else is derived from that table: decoding and encoding, the
-checks, the numpy dtype, the offsets that compiled code reads and writes with, and the tables of the documentation
-(:mod:`~exchange.wire.markdown`). So a field is written down once.
+checks, the numpy dtype, the offsets that compiled code reads and writes with, and the tables of the documentation.
+So a field is written down once.
 
 Rules: bytes come from outside and may be anything. Whatever they are, a parser of this folder answers with a message
 or with :class:`~exchange.wire.fields.WireError`, in bounded time and memory. Nothing here opens a socket or reads a

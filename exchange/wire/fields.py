@@ -20,7 +20,7 @@ edition of a specification adds letters, so reading keeps a letter that is not o
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, NamedTuple, Protocol, Self
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,18 @@ class Tail(Protocol):
     def label(self) -> str:
         """What the documentation calls the kind."""
 
+    @property
+    def length_name(self) -> str:
+        """Name of a 2-byte field in front, which counts the bytes of this one; empty for none."""
+
     def read(self, rest: bytes) -> Any:
         """The value of the rest of a message. Raises WireError for bytes that the specification does not allow."""
 
     def write(self, value: Any) -> bytes:
         """The bytes of a value. Raises WireError for what they cannot hold."""
+
+    def check(self, value: Any) -> None:
+        """Raise WireError for what the specification does not list, although bytes can carry it."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +159,10 @@ class Character:
 
 
 @dataclass(frozen=True)
-class Text:
-    """Printable ASCII of at most ``size_bytes`` characters, padded with spaces.
-
-    Attributes:
-        size_bytes: the field's width.
-        padded: the side where spaces are added on writing.
-        tolerant: whether spaces are taken off on both sides on reading, and not only where they are added.
-    """
+class _Padded:
+    """What the kinds of text have in common."""
 
     size_bytes: int
-    padded: str = "right"
-    tolerant: bool = False
-    label: str = "alpha"
 
     @property
     def struct_format(self) -> str:
@@ -176,10 +174,27 @@ class Text:
         """Bytes, with their padding."""
         return f"S{self.size_bytes}"
 
+
+@dataclass(frozen=True)
+class Text(_Padded):
+    """Printable ASCII of at most ``size_bytes`` characters, padded with spaces.
+
+    Attributes:
+        size_bytes: the field's width.
+        padded: the side where spaces are added on writing.
+        tolerant: whether spaces are taken off on both sides on reading, and not only where they are added.
+        secret: whether errors keep the value to themselves.
+    """
+
+    padded: Literal["left", "right"] = "right"
+    tolerant: bool = False
+    secret: bool = False
+    label: str = "alpha"
+
     def from_wire(self, raw: Any) -> str:
         """The text without its padding."""
         if not raw.isascii() or not (text := raw.decode("ascii")).isprintable():
-            raise WireError(f"is {shown(raw)}, allowed is printable ASCII")
+            raise WireError(f"is {self._shown(raw)}, allowed is printable ASCII")
         if self.tolerant:
             return text.strip(" ")  # type: ignore[no-any-return]
         return text.rstrip(" ") if self.padded == "right" else text.lstrip(" ")  # type: ignore[no-any-return]
@@ -188,30 +203,22 @@ class Text:
         """The text with its padding."""
         if not isinstance(value, str) or len(value) > self.size_bytes or not _is_printable(value):
             raise WireError(
-                f"is {shown(value)}, allowed are at most {self.size_bytes} printable ASCII characters"
+                f"is {self._shown(value)}, allowed are at most {self.size_bytes} printable ASCII characters"
             )
         encoded = value.encode("ascii")
         if self.padded == "right":
             return encoded.ljust(self.size_bytes)
         return encoded.rjust(self.size_bytes)
 
+    def _shown(self, value: Any) -> str:
+        return "not shown" if self.secret else shown(value)
+
 
 @dataclass(frozen=True)
-class AsciiNumber:
+class AsciiNumber(_Padded):
     """Decimal digits as text. Spaces pad them on the left when written, and on either side when read."""
 
-    size_bytes: int
     label: str = "ascii number"
-
-    @property
-    def struct_format(self) -> str:
-        """So many bytes."""
-        return f"{self.size_bytes}s"
-
-    @property
-    def array_format(self) -> str:
-        """Bytes, with their padding."""
-        return f"S{self.size_bytes}"
 
     def from_wire(self, raw: Any) -> int:
         """The number. Leading zeros are accepted; no digit at all is not."""
@@ -231,6 +238,7 @@ class Rest:
     """The rest of the message as bytes: a message of the next protocol, which is none of this one's business."""
 
     label: str = "bytes"
+    length_name: str = ""
 
     def read(self, rest: bytes) -> bytes:
         """All of it."""
@@ -241,6 +249,9 @@ class Rest:
         if not isinstance(value, bytes | bytearray | memoryview):
             raise WireError(f"is {shown(value)}, allowed are bytes")
         return bytes(value)
+
+    def check(self, value: Any) -> None:
+        """Nothing is listed."""
 
 
 class Range(NamedTuple):
@@ -286,7 +297,6 @@ UInt8 = Annotated[int, Unsigned(1)]
 UInt16 = Annotated[int, Unsigned(2)]
 UInt32 = Annotated[int, Unsigned(4)]
 UInt64 = Annotated[int, Unsigned(8)]
-Int32 = Annotated[int, Signed()]
 Price4 = Annotated[int, Unsigned(4, decimals=4)]
 Price4Long = Annotated[int, Unsigned(8, decimals=4)]
 Price8 = Annotated[int, Unsigned(8, decimals=8)]
@@ -297,7 +307,6 @@ Char = Annotated[str, Character()]
 Alpha2 = Annotated[str, Text(2)]
 Alpha4 = Annotated[str, Text(4)]
 Alpha8 = Annotated[str, Text(8)]
-Alpha10 = Annotated[str, Text(10)]
 Alpha14 = Annotated[str, Text(14)]
 AsciiNumber20 = Annotated[int, AsciiNumber(20)]
 Payload = Annotated[bytes, Rest()]

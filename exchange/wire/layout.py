@@ -15,12 +15,12 @@ and everything else is derived from it:
 * ``message.check()``: the codes and ranges of the specification, which decoding leaves alone;
 * ``CancelOrder.layout.offset("quantity")``, ``.size_bytes``, ``.type_byte``: what compiled code is written with;
 * ``CancelOrder.layout.dtype``: a packed big-endian numpy dtype, for many messages laid end to end;
-* ``CancelOrder.layout.fields``: the rows, from which :mod:`exchange.wire.markdown` makes the documentation.
+* ``CancelOrder.layout.fields``: the rows, from which ``docs/hooks/wire_tables.py`` makes the documentation.
 
 A :class:`MessageTable` holds the messages of one direction of a protocol and chooses by the type byte.
 
-What may stand in an annotation beside the type: exactly one kind (:mod:`exchange.wire.fields`), a list of codes, a
-:class:`~exchange.wire.fields.Range`, a note, and :data:`OPTIONAL` for fields at the end that an edition leaves out.
+What may stand in an annotation beside the type: exactly one kind (:mod:`exchange.wire.fields`), lists of codes, a
+:class:`~exchange.wire.fields.Range`, notes, and :data:`OPTIONAL` for fields at the end that an edition leaves out.
 Fields of a base class come first, so that a header is written once. A field that takes the rest of the message stands
 last.
 
@@ -69,17 +69,17 @@ class Field(NamedTuple):
     """One row of a message's table.
 
     ``offset`` counts from the message's first byte; ``kind`` of the last row may be a :class:`Tail`, whose size is only
-    known in the message. ``constant`` rows (the type, a packet's length) are not part of the Python object.
+    known in the message. ``derived`` rows (the type, lengths) are not part of the Python object.
     """
 
     name: str
     offset: int
     kind: Kind | Tail
-    codes: Codes | None
+    codes: tuple[Codes, ...]
     allowed: Range | None
     optional: bool
     note: str
-    constant: bool
+    derived: bool
 
     @property
     def size_bytes(self) -> int | None:
@@ -93,9 +93,8 @@ class Layout:
     Attributes:
         title: the specification's name of the message.
         message_type: its type character; empty for what has none (a datagram's header).
-        fields: the rows, constants included.
+        fields: the rows, derived ones included.
         size_bytes: size of the fixed part, which is the whole message unless ``has_tail``.
-        has_tail: whether fields follow that are optional or of variable size.
         dtype: packed big-endian numpy dtype of the fixed part.
     """
 
@@ -106,8 +105,10 @@ class Layout:
         self.message_type = message_type
         self.length_prefixed = length_prefixed
         self.fields = tuple(_fields_of(title, message_type, rows, length_prefixed))
-        fixed = [field for field in self.fields if _is_fixed(field)]
-        assert self.fields[: len(fixed)] == tuple(fixed), f"{title}: a field of fixed size after a tail"
+        fixed = [field for field in self.fields if field.size_bytes is not None and not field.optional]
+        assert self.fields[: len(fixed)] == tuple(fixed), (
+            f"{title}: a field of fixed size after one of another"
+        )
         kinds: list[Any] = [field.kind for field in fixed]
         self._struct = struct.Struct(">" + "".join(kind.struct_format for kind in kinds))
         self.size_bytes = self._struct.size
@@ -115,10 +116,12 @@ class Layout:
             [(field.name, kind.array_format) for field, kind in zip(fixed, kinds, strict=True)]
         )
         assert self.dtype.itemsize == self.size_bytes
-        constants = sum(field.constant for field in self.fields)
-        self._fixed = tuple((field.name, field.kind) for field in fixed[constants:])
-        self._tail = tuple((field.name, field.kind, field.optional) for field in self.fields[len(fixed) :])
-        self._constants = constants
+        self._lead = int(length_prefixed) + len(message_type)
+        self._valued = tuple(field for field in self.fields if not field.derived)
+        self._fixed: tuple[tuple[str, Any], ...] = tuple(
+            (field.name, field.kind) for field in fixed if not field.derived
+        )
+        self._tail = self._valued[len(self._fixed) :]
         self._title = f"{title} ({message_type})" if message_type else title
 
     def __repr__(self) -> str:
@@ -126,7 +129,7 @@ class Layout:
 
     @property
     def has_tail(self) -> bool:
-        """Whether anything may follow the fixed part."""
+        """Whether anything may follow the fixed part: optional fields, or one of variable size."""
         return bool(self._tail)
 
     @property
@@ -142,20 +145,20 @@ class Layout:
         raise KeyError(f"{self._title} has no field {name!r}")
 
     def decode_values(self, data: Buffer) -> list[Any]:
-        """The fields' values, in order, without the constants. Raises WireError."""
+        """The fields' values, in order, without the derived ones. Raises WireError."""
         if len(data) < self.size_bytes or (len(data) != self.size_bytes and not self._tail):
             more = " or more" if self._tail else ""
-            raise WireError(f"{self._title}: {len(data)} bytes, allowed are {self.size_bytes}{more}")
+            raise WireError(f"{self._title}: {len(data):,} bytes, allowed are {self.size_bytes}{more}")
         raws = self._struct.unpack_from(data)
-        self._check_constants(raws, len(data))
+        self._check_lead(raws, len(data))
         values = []
-        for (name, kind), raw in zip(self._fixed, raws[self._constants :], strict=True):
+        for (name, kind), raw in zip(self._fixed, raws[self._lead :], strict=False):
             try:
-                values.append(kind.from_wire(raw))  # type: ignore[union-attr]
+                values.append(kind.from_wire(raw))
             except WireError as error:
-                raise self._named(name, error) from None
+                raise self._error(name, error) from None
         if self._tail:
-            self._decode_tail(bytes(data[self.size_bytes :]), values)
+            self._decode_tail(bytes(data[self.size_bytes :]), raws[-1], values)
         return values
 
     def encode_values(self, values: tuple[Any, ...]) -> bytes:
@@ -163,77 +166,95 @@ class Layout:
         raws: list[Any] = [self.message_type.encode("ascii")] if self.message_type else []
         for (name, kind), value in zip(self._fixed, values, strict=False):
             try:
-                raws.append(kind.to_wire(value))  # type: ignore[union-attr]
+                raws.append(kind.to_wire(value))
             except WireError as error:
-                raise self._named(name, error) from None
-        tail = self._encode_tail(values[len(self._fixed) :]) if self._tail else b""
+                raise self._error(name, error) from None
+        tail = self._encode_tail(values[len(self._fixed) :])
+        if self._tail and _is_counted(self._tail[-1]) and not self._tail[-1].optional:
+            raws.append(self._bounded(len(tail)))
         if self.length_prefixed:
-            length = self.size_bytes - LENGTH_BYTES + len(tail)
-            if length > PACKET_LENGTH_MAX:
-                raise WireError(f"{self._title}: {length:,} bytes, allowed are {PACKET_LENGTH_MAX:,}")
-            raws.insert(0, length)
+            raws.insert(0, self._bounded(self.size_bytes - LENGTH_BYTES + len(tail)))
         return self._struct.pack(*raws) + tail
 
     def check_values(self, values: tuple[Any, ...]) -> None:
         """Raise WireError for the first value that is not on its list of codes or not in its range."""
-        for field, value in zip(self.fields[self._constants :], values, strict=True):
-            if field.codes is not None and value is not None and value not in _values_of(field.codes):
-                listed = ", ".join(str(code.value) for code in field.codes)
-                raise WireError(f"{self._title}: {field.name} is {shown(value)}, allowed is one of {listed}")
-            if field.allowed is not None and not field.allowed.smallest <= value <= field.allowed.largest:
-                raise WireError(f"{self._title}: {field.name} is {shown(value)}, allowed is {field.allowed}")
+        for field, value in zip(self._valued, values, strict=True):
+            if value is None and field.optional:
+                continue
+            try:
+                check_value(field, value)
+            except WireError as error:
+                raise self._error(field.name, error) from None
 
-    def _named(self, name: str, error: WireError) -> WireError:
-        return WireError(f"{self._title}: {name} {error}")
+    def _error(self, name: str, trouble: WireError | str) -> WireError:
+        return WireError(f"{self._title}: {name} {trouble}")
 
-    def _check_constants(self, raws: tuple[Any, ...], length: int) -> None:
-        if self.length_prefixed and raws[0] != length - LENGTH_BYTES:
-            raise WireError(
-                f"{self._title}: {PACKET_LENGTH} is {raws[0]:,}, but {length - LENGTH_BYTES:,} bytes follow it"
-            )
+    def _bounded(self, length: int) -> int:
+        if length > LENGTH_LARGEST:
+            raise self._error("length", f"is {length:,}, allowed is up to {LENGTH_LARGEST:,}")
+        return length
+
+    def _check_length(self, name: str, length: int, following: int) -> None:
+        if length != following:
+            raise self._error(name, f"is {length:,}, but {following:,} bytes follow it")
+
+    def _check_lead(self, raws: tuple[Any, ...], size_bytes: int) -> None:
+        if self.length_prefixed:
+            self._check_length(PACKET_LENGTH, raws[0], size_bytes - LENGTH_BYTES)
         if self.message_type:
-            found = raws[self._constants - 1]
+            found = raws[self._lead - 1]
             if found != self.message_type.encode("ascii"):
-                raise WireError(
-                    f"{self._title}: {MESSAGE_TYPE} is {found!r}, allowed is {self.message_type!r}"
-                )
+                raise self._error(MESSAGE_TYPE, f"is {found!r}, allowed is {self.message_type!r}")
 
-    def _decode_tail(self, rest: bytes, values: list[Any]) -> None:
-        for name, kind, optional in self._tail:
-            if optional and not rest:
+    def _decode_tail(self, rest: bytes, last_raw: Any, values: list[Any]) -> None:
+        for field in self._tail:
+            if field.optional and not rest:
                 values.append(None)
                 continue
-            size = getattr(kind, "size_bytes", len(rest))
+            if _is_counted(field):
+                rest = self._counted(field, rest, last_raw)
+            size = len(rest) if field.size_bytes is None else field.size_bytes
             try:
-                values.append(_read(kind, rest[:size]))
+                values.append(read_value(field, rest[:size]))
             except WireError as error:
-                raise self._named(name, error) from None
+                raise self._error(field.name, error) from None
             rest = rest[size:]
         if rest:
-            raise WireError(f"{self._title}: {len(rest)} bytes too many")
+            raise WireError(f"{self._title}: {len(rest):,} bytes too many")
+
+    def _counted(self, field: Field, rest: bytes, last_raw: Any) -> bytes:
+        """The rest after its length, which is part of the fixed part or, of an optional field, of the rest."""
+        name = _length_name(field)
+        if field.optional:
+            if len(rest) < LENGTH_BYTES:
+                raise self._error(name, f"has {len(rest)} bytes, allowed are {LENGTH_BYTES}")
+            last_raw, rest = int.from_bytes(rest[:LENGTH_BYTES], "big"), rest[LENGTH_BYTES:]
+        self._check_length(name, last_raw, len(rest))
+        return rest
 
     def _encode_tail(self, values: tuple[Any, ...]) -> bytes:
         parts: list[bytes] = []
         absent = ""
-        for (name, kind, optional), value in zip(self._tail, values, strict=True):
-            if value is None and optional:
-                absent = absent or name
+        for field, value in zip(self._tail, values, strict=True):
+            if value is None and field.optional:
+                absent = absent or field.name
                 continue
             if absent:
-                raise WireError(
-                    f"{self._title}: {name} is {shown(value)}, allowed is None while {absent} is absent"
-                )
+                raise self._error(field.name, f"is {shown(value)}, allowed is None while {absent} is absent")
             try:
-                parts.append(_write(kind, value))
+                part = write_value(field, value)
             except WireError as error:
-                raise self._named(name, error) from None
+                raise self._error(field.name, error) from None
+            if _is_counted(field) and field.optional:
+                parts.append(self._bounded(len(part)).to_bytes(LENGTH_BYTES, "big"))
+            parts.append(part)
         return b"".join(parts)
 
 
 LENGTH_BYTES: Final = 2
 """The length in front of a packet, a message block or a message in a file. It does not count itself."""
 
-PACKET_LENGTH_MAX: Final = (1 << 8 * LENGTH_BYTES) - 1
+LENGTH_LARGEST: Final = (1 << 8 * LENGTH_BYTES) - 1
 
 
 class Message(Struct, frozen=True):
@@ -314,24 +335,33 @@ class MessageTable(Mapping[str, type[Message]]):
 def _fields_of(
     title: str, message_type: str, rows: Mapping[str, Any], length_prefixed: bool
 ) -> Iterator[Field]:
-    """The rows of the table, constants first, with their offsets."""
+    """The rows of the table with their offsets: what is derived first, and the length of a counted tail before it."""
     found: list[Field] = []
     if length_prefixed:
-        note = "bytes that follow it"
-        found.append(Field(PACKET_LENGTH, 0, Unsigned(LENGTH_BYTES), None, None, False, note, True))
+        found.append(_derived(PACKET_LENGTH, Unsigned(LENGTH_BYTES), "bytes that follow it"))
     if message_type:
-        found.append(Field(MESSAGE_TYPE, 0, Character(), None, None, False, f"`{message_type}`", True))
-    found.extend(_field_of(title, name, annotation) for name, annotation in rows.items())
+        found.append(_derived(MESSAGE_TYPE, Character(), f"`{message_type}`"))
+    for name, annotation in rows.items():
+        field = field_of(title, name, annotation)
+        if _is_counted(field):
+            length = _derived(_length_name(field), Unsigned(LENGTH_BYTES), "bytes that follow it")
+            found.append(length._replace(optional=field.optional))
+        found.append(field)
     offsets = accumulate((field.size_bytes or 0 for field in found), initial=0)
     return (field._replace(offset=offset) for field, offset in zip(found, offsets, strict=False))
 
 
-def _field_of(title: str, name: str, annotation: Any) -> Field:
+def _derived(name: str, kind: Kind, note: str) -> Field:
+    return Field(name, 0, kind, (), None, False, note, True)
+
+
+def field_of(title: str, name: str, annotation: Any) -> Field:
+    """The row that an annotation says, such as ``Annotated[UInt32, Range(1, 5), "how many"]``; without its offset."""
     assert get_origin(annotation) is Annotated, f"{title}: {name} names no kind of field"
     extras = get_args(annotation)[1:]
     kinds = [extra for extra in extras if hasattr(extra, "label")]
     assert len(kinds) == 1, f"{title}: {name} names {len(kinds)} kinds of field"
-    codes = next((extra for extra in extras if _is_codes(extra)), None)
+    codes = tuple(extra for extra in extras if _is_codes(extra))
     allowed = next((extra for extra in extras if isinstance(extra, Range)), None)
     note = "; ".join(extra for extra in extras if isinstance(extra, str))
     return Field(name, 0, kinds[0], codes, allowed, OPTIONAL in extras, note, False)
@@ -341,26 +371,43 @@ def _is_codes(extra: Any) -> bool:
     return isinstance(extra, type) and issubclass(extra, Code | NumberCode)
 
 
-def _is_fixed(field: Field) -> bool:
-    return field.size_bytes is not None and not field.optional
+def _length_name(field: Field) -> str:
+    return getattr(field.kind, "length_name", "")
+
+
+def _is_counted(field: Field) -> bool:
+    return bool(_length_name(field))
 
 
 @cache
-def _values_of(codes: Codes) -> frozenset[Any]:
-    return frozenset(code.value for code in codes)
+def _values_of(codes: tuple[Codes, ...]) -> tuple[Any, ...]:
+    return tuple(code.value for listed in codes for code in listed)
 
 
-def _read(kind: Any, rest: bytes) -> Any:
-    """The value of a field of the tail, whether its kind has a size or takes the rest."""
-    if not hasattr(kind, "struct_format"):
-        return kind.read(rest)
-    if len(rest) != kind.size_bytes:
-        raise WireError(f"has {len(rest)} bytes, allowed are {kind.size_bytes}")
-    return kind.from_wire(struct.unpack(">" + kind.struct_format, rest)[0])
+def check_value(field: Field, value: Any) -> None:
+    """Raise WireError, without the field's name, for a value that is not on its lists of codes or not in its range."""
+    if field.codes and value not in _values_of(field.codes):
+        listed = ", ".join(map(str, _values_of(field.codes)))
+        raise WireError(f"is {shown(value)}, allowed is one of {listed}")
+    if field.allowed is not None and not field.allowed.smallest <= value <= field.allowed.largest:
+        raise WireError(f"is {shown(value)}, allowed is {field.allowed}")
+    if field.size_bytes is None:
+        field.kind.check(value)  # type: ignore[union-attr]
 
 
-def _write(kind: Any, value: Any) -> bytes:
-    """The bytes of a field of the tail."""
-    if not hasattr(kind, "struct_format"):
+def read_value(field: Field, raw: bytes) -> Any:
+    """The value of all of ``raw``. Raises WireError, without the field's name."""
+    kind: Any = field.kind
+    if field.size_bytes is None:
+        return kind.read(raw)
+    if len(raw) != field.size_bytes:
+        raise WireError(f"has {len(raw):,} bytes, allowed are {field.size_bytes}")
+    return kind.from_wire(struct.unpack(">" + kind.struct_format, raw)[0])
+
+
+def write_value(field: Field, value: Any) -> bytes:
+    """The bytes of a value. Raises WireError, without the field's name."""
+    kind: Any = field.kind
+    if field.size_bytes is None:
         return bytes(kind.write(value))
     return struct.pack(">" + kind.struct_format, kind.to_wire(value))
