@@ -1,10 +1,11 @@
-"""A reader of captured packets, just large enough for the golden captures: classic pcap files of Ethernet and IPv4.
+"""Captured packets, read and written, as far as the tests need it: classic pcap files of Ethernet and IPv4.
 
-Gives the payload of each UDP datagram or TCP segment. The lengths of IP decide where a payload ends: what a capturing
-device appended behind it is left out."""
+Reading gives the payload of each UDP datagram or TCP segment. The lengths of IP decide where a payload ends: what a
+capturing device appended behind it is left out. Writing makes up a TCP conversation, or datagrams, for a dissector to
+look at; checksums are left zero, which dissectors do not mind."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 MAGICS = {
@@ -20,6 +21,9 @@ VLAN, IPV4 = 0x8100, 0x0800
 TCP, UDP = 6, 17
 UDP_HEADER_BYTES = 8
 
+CLIENT, SERVER = (b"\x0a\0\0\1", 40_000), (b"\x0a\0\0\2", 9_000)
+"""IP address and port of the two sides of a conversation."""
+
 
 def payloads(path: Path) -> Iterator[bytes]:
     """What each packet of a file carries above UDP or TCP."""
@@ -34,6 +38,31 @@ def payloads(path: Path) -> Iterator[bytes]:
         position += captured_bytes
 
 
+def write_conversation(path: Path, segments: Iterable[tuple[bool, bytes]]) -> None:
+    """Write TCP segments, each with whether the client sent it, as a conversation from port 40,000 to 9,000."""
+    sent = {True: 1, False: 1}
+    packets = []
+    for by_client, payload in segments:
+        source, target = (CLIENT, SERVER) if by_client else (SERVER, CLIENT)
+        push_and_acknowledge = 0x5018
+        header = struct.pack(
+            ">HHIIHHHH",
+            source[1], target[1], sent[by_client], sent[not by_client], push_and_acknowledge, 0xFFFF, 0, 0,
+        )  # fmt: skip
+        sent[by_client] += len(payload)
+        packets.append(_packet(TCP, source[0], target[0], header + payload))
+    _write(path, packets)
+
+
+def write_datagrams(path: Path, datagrams: Iterable[bytes]) -> None:
+    """Write UDP payloads from the server to port 40,000."""
+    packets = []
+    for payload in datagrams:
+        header = struct.pack(">HHHH", SERVER[1], CLIENT[1], UDP_HEADER_BYTES + len(payload), 0)
+        packets.append(_packet(UDP, SERVER[0], CLIENT[0], header + payload))
+    _write(path, packets)
+
+
 def _payload(frame: bytes) -> bytes:
     position = ETHERNET_ADDRESSES_BYTES
     while (ether_type := int.from_bytes(frame[position : position + 2], "big")) == VLAN:
@@ -46,3 +75,17 @@ def _payload(frame: bytes) -> bytes:
         return content[UDP_HEADER_BYTES:]
     assert packet[9] == TCP, f"IP protocol {packet[9]}"
     return content[4 * (content[12] >> 4) :]
+
+
+def _packet(protocol: int, source: bytes, target: bytes, content: bytes) -> bytes:
+    """An Ethernet frame around an IP packet."""
+    ethernet = b"\2\0\0\0\0\1" + b"\2\0\0\0\0\2" + IPV4.to_bytes(2, "big")
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(content), 0, 0, 64, protocol, 0)
+    return ethernet + header + source + target + content
+
+
+def _write(path: Path, frames: list[bytes]) -> None:
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, 1)]
+    for number, frame in enumerate(frames):
+        parts.append(struct.pack("<IIII", 0, number, len(frame), len(frame)) + frame)
+    path.write_bytes(b"".join(parts))

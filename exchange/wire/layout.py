@@ -37,6 +37,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self, get_args, 
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from exchange.wire.fields import (
     Character,
@@ -116,10 +117,17 @@ class Layout:
             [(field.name, kind.array_format) for field, kind in zip(fixed, kinds, strict=True)]
         )
         assert self.dtype.itemsize == self.size_bytes
+        # A message is: length and type (the lead), what every message of the kind has (fixed), and the tail. Struct
+        # reads lead and fixed part at once; most of the fixed part are integers, and those are the values already.
         self._lead = int(length_prefixed) + len(message_type)
         self._valued = tuple(field for field in self.fields if not field.derived)
         self._fixed: tuple[tuple[str, Any], ...] = tuple(
             (field.name, field.kind) for field in fixed if not field.derived
+        )
+        self._converted = tuple(
+            (index, name, kind.from_wire)
+            for index, (name, kind) in enumerate(self._fixed)
+            if not (isinstance(kind, Unsigned) and kind.size_bytes != 6)
         )
         self._tail = self._valued[len(self._fixed) :]
         self._title = f"{title} ({message_type})" if message_type else title
@@ -151,10 +159,10 @@ class Layout:
             raise WireError(f"{self._title}: {len(data):,} bytes, allowed are {self.size_bytes}{more}")
         raws = self._struct.unpack_from(data)
         self._check_lead(raws, len(data))
-        values = []
-        for (name, kind), raw in zip(self._fixed, raws[self._lead :], strict=False):
+        values = list(raws[self._lead : self._lead + len(self._fixed)])
+        for index, name, from_wire in self._converted:
             try:
-                values.append(kind.from_wire(raw))
+                values[index] = from_wire(values[index])
             except WireError as error:
                 raise self._error(name, error) from None
         if self._tail:
@@ -269,15 +277,12 @@ class Message(Struct, frozen=True):
 
     def encode(self) -> bytes:
         """The message's bytes. Raises WireError for a value that its field cannot hold."""
-        return self.layout.encode_values(self._values())
+        return self.layout.encode_values(astuple(self))
 
     def check(self) -> Self:
         """The message itself if every code is on its list and every number in its range. Raises WireError."""
-        self.layout.check_values(self._values())
+        self.layout.check_values(astuple(self))
         return self
-
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__struct_fields__)
 
 
 def message[M: Message](

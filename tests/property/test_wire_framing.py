@@ -51,9 +51,12 @@ def found_at_once(
     rules = PacketRuleTable(table)
     places = np.zeros(places_max, PLACE_DTYPE)
     received = np.frombuffer(stream + b"\0", np.uint8)
-    count, consumed, trouble = find_packets(
-        address_of(received), len(stream), rules.state, address_of(places), places_max
-    )
+    arguments = (address_of(received), len(stream), rules.state, address_of(places), places_max)
+    interpreted = getattr(find_packets, "py_func", find_packets)
+    expected, expected_places = interpreted(*arguments), places.copy()
+    places[:] = 0
+    count, consumed, trouble = find_packets(*arguments)
+    assert ((count, consumed, trouble), places.tolist()) == (expected, expected_places.tolist())
     packets = [stream[offset : offset + length] for offset, length in places[:count].tolist()]
     return packets, consumed, Trouble(trouble)
 
