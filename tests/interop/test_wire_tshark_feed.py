@@ -1,7 +1,6 @@
 """tshark, the packet analyser, takes our MoldUDP64 datagrams apart: no malformed frame, and the fields are ours."""
 
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
@@ -12,34 +11,11 @@ from exchange.flow.config import SyntheticConfig
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.wire.moldudp64 import Request, decode_packet
 from tests.feed_driver import PublishedMarket, commands_of
+from tests.pcap import SERVER, write_datagrams
 
 pytestmark = pytest.mark.skipif(
     shutil.which("tshark") is None, reason="tshark is not installed (Debian: tshark)"
 )
-
-PORT = 31_001
-
-
-def write_capture(path: Path, datagrams: list[bytes]) -> None:
-    """A pcap file of raw IPv4 packets (link type 101), each with one UDP datagram to a multicast group."""
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 101)]
-    for number, payload in enumerate(datagrams):
-        udp = struct.pack(">HHHH", 4000, PORT, 8 + len(payload), 0) + payload
-        header = struct.pack(
-            ">BBHHHBBH4s4s",
-            0x45,
-            0,
-            20 + len(udp),
-            number & 0xFFFF,
-            0,
-            8,
-            17,
-            0,
-            b"\x0a\0\0\1",
-            b"\xef\1\1\1",
-        )
-        parts += [struct.pack("<IIII", number, 0, 20 + len(udp), 20 + len(udp)), header, udp]
-    path.write_bytes(b"".join(parts))
 
 
 def dissected(path: Path, *fields: str) -> list[list[str]]:
@@ -49,7 +25,7 @@ def dissected(path: Path, *fields: str) -> list[list[str]]:
         "-r",
         str(path),
         "-d",
-        f"udp.port=={PORT},moldudp64",
+        f"udp.port=={SERVER[1]},moldudp64",
         "-T",
         "fields",
         "-E",
@@ -84,7 +60,7 @@ def datagrams() -> list[bytes]:
 
 def test_tshark_finds_the_fields_that_we_wrote(datagrams: list[bytes], tmp_path: Path) -> None:
     path = tmp_path / "feed.pcap"
-    write_capture(path, datagrams)
+    write_datagrams(path, datagrams)
     names = (
         "moldudp64.session",
         "moldudp64.sequence",

@@ -1,7 +1,8 @@
 """Without a compiler (``NUMBA_DISABLE_JIT=1``) the same sources do the same: for a debugger, and as the kernels' twin.
 
-The contract suites of the layers are run a second time that way. Only one thread at a time is promised then, for the
-twins of the read-modify-writes are not atomic; so the tests with several threads are left to the compiled form.
+The contract suites of the layers, and what market data promises, are run a second time that way. Only one thread at a
+time is promised then, for the twins of the read-modify-writes are not atomic; so the tests with several threads are
+left to the compiled form.
 """
 
 import os
@@ -17,12 +18,16 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("suite", "chosen"),
     [
-        ("test_queue_contract.py", "spsc or mpsc or disruptor or locked or user"),
-        ("test_stack_contract.py", "not owners and not processes"),
-        ("test_latest_value_contract.py", "not reader and not process"),
+        ("contract/test_queue_contract.py", "spsc or mpsc or disruptor or locked or user"),
+        ("contract/test_stack_contract.py", "not owners and not processes"),
+        ("contract/test_latest_value_contract.py", "not reader and not process"),
+        ("unit/test_wire_moldudp64.py", "test"),
+        ("property/test_feed_book.py", "small_day or should_not_happen or damaged"),
+        ("property/test_publisher.py", "what_an_event_becomes or hidden or match_numbers"),
+        ("property/test_subscriber.py", "not network"),
     ],
 )
-def test_a_contract_suite_passes_interpreted(suite: str, chosen: str) -> None:
+def test_a_suite_passes_interpreted(suite: str, chosen: str) -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -31,7 +36,7 @@ def test_a_contract_suite_passes_interpreted(suite: str, chosen: str) -> None:
             "-q",
             "-p",
             "no:cacheprovider",
-            f"tests/contract/{suite}",
+            f"tests/{suite}",
             "-k",
             chosen,
         ],
