@@ -27,6 +27,11 @@ _COMMANDS: Final = {
         "exchange.cli_replay:replay",
         "Play a recorded market (LOBSTER, ITCH 5.0) through the exchange.",
     ),
+    "serve": (
+        "exchange.cli_serve:serve",
+        "Run an exchange on the network (SoupBinTCP, OUCH 5.0).",
+    ),
+    "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),

@@ -87,6 +87,44 @@ FLOW_SYMBOLS_MAX: Final = 1 << 13
 chances; of twice as many symbols most of the lower half would never trade. The model's own book takes 64 KiB for each
 symbol, half a GiB for all."""
 
+# The network.
+
+PORT_MAX: Final = (1 << 16) - 1
+"""A TCP port has 16 bits."""
+
+# The gateway.
+
+GATEWAY_SYMBOLS_MAX: Final = 1 << 13
+"""As many as the synthetic flow can draw; more than NASDAQ lists."""
+
+GATEWAY_SESSIONS_MAX: Final = 1 << 12
+"""A session is a user, with memory of its own for orders and for its log. 4,096 logs of the default size are 256 GiB of
+addresses, which cost nothing until they are written to, and every scan over the sessions stays below a millisecond."""
+
+SESSION_ORDERS_MIN: Final = 8
+"""One set of the order table."""
+
+SESSION_ORDERS_MAX: Final = 1 << 20
+"""128 MiB for the orders of one session."""
+
+SESSION_LOG_BYTES_MIN: Final = 1 << 12
+"""Room for some tens of messages: of use to tests that want to see a log fill up."""
+
+SESSION_LOG_BYTES_MAX: Final = 1 << 31
+"""Offsets into a log have 32 bits, and a sign would not be of use."""
+
+HEARTBEAT_NS_MIN: Final = 10_000_000
+"""10 ms. SoupBinTCP says one second; tests are in more of a hurry."""
+
+HEARTBEAT_NS_MAX: Final = 60_000_000_000
+"""A minute. SoupBinTCP 3.00 says one second, and a client gives a link up after some fifteen."""
+
+SILENCE_NS_MIN: Final = 50_000_000
+"""50 ms: below that a busy machine's scheduler looks like a dead link."""
+
+SILENCE_NS_MAX: Final = 3_600_000_000_000
+"""An hour: longer than any router keeps a silent connection."""
+
 # Market data.
 
 FEED_SYMBOLS_DEFAULT: Final = 1 << 14

@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 from exchange import limits
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
+from exchange.gateway.config import GatewayConfig
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -145,6 +146,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     description: str = ""
     transport: TransportConfig = MemoryTransportConfig()
+    gateway: GatewayConfig = GatewayConfig()
     queue: QueueConfig = PythonQueueConfig()
     book: BookConfig = NaiveBookConfig()
     shards: ShardsConfig = ShardsConfig()

@@ -228,8 +228,12 @@ def _in_words(plain: inspect.Type) -> str:
             return " or ".join(show_value(value) for value in plain.values)
         case inspect.UnionType():
             return " or ".join(_in_words(part) for part in plain.types)
+        case inspect.StrType():
+            return "a string"
         case inspect.VarTupleType(item_type=inspect.VarTupleType(item_type=inspect.StrType())):
             return "a list of lists of strings"
+        case inspect.VarTupleType(item_type=inspect.StrType(), min_length=least, max_length=most):
+            return f"a list of {least} to {most} strings"
         case _:
             raise TypeError(f"no words for a setting of type {plain}")
 
@@ -243,7 +247,11 @@ def _fits(plain: inspect.Type, value: object) -> bool:
         case inspect.UnionType():
             return any(_fits(part, value) for part in plain.types)
         case inspect.VarTupleType():
-            return isinstance(value, list) and all(_fits(plain.item_type, item) for item in value)
+            return (
+                isinstance(value, list)
+                and (plain.min_length or 0) <= len(value) <= (plain.max_length or len(value))
+                and all(_fits(plain.item_type, item) for item in value)
+            )
         case inspect.StrType():
             return isinstance(value, str)
         case _:

@@ -1,16 +1,16 @@
 """Events as the ladder book writes them: eight words, straight to memory.
 
-An event's words stand where ``EVENT_DTYPE`` says; a command's stand at the same offsets, so that most of an
-answer is copied from its command. Each function writes one event at ``event`` and returns the address of the
-next."""
+An event's words stand where ``EVENT_DTYPE`` says; a command's stand at the same offsets. So an event begins as a
+copy of its command, two vector loads and stores, and what differs is put over it. Each function writes one event at
+``event`` and returns the address of the next."""
 
 from typing import Final
 
 from exchange.messages import RECORD_BYTES, CommandKind, EventKind, Reason
 from exchange.native import (
+    copy_record,
     inlined,
     kernel,
-    load_int64,
     load_uint8,
     load_uint32,
     store_int64,
@@ -33,6 +33,8 @@ MATCH_NUMBER: Final = 48
 TIMESTAMP: Final = 56
 
 NEW: Final = int(CommandKind.NEW)
+REPLACE: Final = int(CommandKind.REPLACE)
+MASS_CANCEL: Final = int(CommandKind.MASS_CANCEL)
 ACCEPTED: Final = int(EventKind.ACCEPTED)
 EXECUTED: Final = int(EventKind.EXECUTED)
 CANCELED: Final = int(EventKind.CANCELED)
@@ -44,21 +46,33 @@ NO_REASON: Final = int(Reason.NONE)
 
 CAUSE: Final = 44
 """In an event: the session of the other order, then the kind of the command."""
+LIABILITY: Final = 44
+"""In a command: what a REPLACE's quantity is measured against, or 0."""
 SIDE_MASK: Final = 0xFF00
 TIME_IN_FORCE_MASK: Final = 0xFF0000
 """Of a command; in an event this byte is the reason, and the time in force is the next one."""
 
 
 @inlined
-def answer_word(command_word: int, kind: int, reason: int) -> int:
-    """Bytes 0 to 3 of an event that answers a command with that command's own fields."""
-    return (command_word & SIDE_MASK) | kind | (reason << 16) | ((command_word & TIME_IN_FORCE_MASK) << 8)
+def _answer(event: int, command: int, kind: int, cause: int) -> None:
+    """The command, copied, and over it bytes 0 to 3, the cause, and no match number, as every event has them."""
+    copy_record(event, command)
+    store_uint32(event + KIND, kind)
+    store_uint32(event + CAUSE, cause)
+    store_int64(event + MATCH_NUMBER, 0)
 
 
 @inlined
-def kind_word(kind: int, side: int, reason: int) -> int:
+def _kind_word(kind: int, side: int, reason: int) -> int:
     """Bytes 0 to 3 of an event about an order of that side."""
     return kind | (side << 8) | (reason << 16)
+
+
+@inlined
+def _kind_word_of_command(command: int, kind: int, reason: int) -> int:
+    """Bytes 0 to 3 of an event that has side and time in force from its command."""
+    word = load_uint32(command + KIND)
+    return kind | (word & SIDE_MASK) | (reason << 16) | ((word & TIME_IN_FORCE_MASK) << 8)
 
 
 @inlined
@@ -68,52 +82,27 @@ def cause_word(other_session_id: int, command_kind: int) -> int:
 
 
 @inlined
-def write_event(
-    event: int,
-    command: int,
-    kind: int,
-    order_id: int,
-    other_order_id: int,
-    price_ticks: int,
-    quantity_lots: int,
-    cause: int,
-    match_number: int,
-) -> int:
-    """Write one event that ``command`` caused, in its symbol and session; ``kind`` and ``cause`` are packed words.
-
-    The halves of a word that come from different places are written one by one: to put them together first would be
-    more work than a second store.
-    """
-    store_uint32(event + KIND, kind)
-    store_uint32(event + SYMBOL_ID, load_uint32(command + SYMBOL_ID))  # and the session behind it
-    store_int64(event + SEQUENCE, load_int64(command + SEQUENCE))
-    store_int64(event + ORDER_ID, order_id)
-    store_int64(event + OTHER_ORDER_ID, other_order_id)
-    store_int64(event + PRICE, price_ticks)
-    store_uint32(event + QUANTITY, quantity_lots)
-    store_uint32(event + CAUSE, cause)
-    store_int64(event + MATCH_NUMBER, match_number)
-    store_int64(event + TIMESTAMP, load_int64(command + TIMESTAMP))
+def write_accepted(event: int, command: int) -> int:
+    """A new order has passed all checks."""
+    _answer(event, command, _kind_word_of_command(command, ACCEPTED, NO_REASON), cause_word(0, NEW))
+    store_int64(event + OTHER_ORDER_ID, 0)
     return event + RECORD_BYTES
 
 
 @inlined
-def write_accepted(event: int, command: int) -> int:
-    """A new order has passed all checks."""
-    kind = answer_word(load_uint32(command + KIND), ACCEPTED, NO_REASON)
-    order_id, price_ticks = load_int64(command + ORDER_ID), load_int64(command + PRICE)
-    quantity_lots = load_uint32(command + QUANTITY)
-    return write_event(event, command, kind, order_id, 0, price_ticks, quantity_lots, cause_word(0, NEW), 0)
+def write_replaced(event: int, command: int, side: int, quantity_lots: int) -> int:
+    """An order of that side has the command's id and price and this quantity now."""
+    _answer(event, command, _kind_word(REPLACED, side, NO_REASON), cause_word(0, REPLACE))
+    store_uint32(event + QUANTITY, quantity_lots)
+    return event + RECORD_BYTES
 
 
 @kernel
 def write_rejected(event: int, command: int, reason: int) -> int:
     """The command's own fields, and why it was refused."""
-    kind = answer_word(load_uint32(command + KIND), REJECTED, reason)
-    order_id, other_order_id = load_int64(command + ORDER_ID), load_int64(command + OTHER_ORDER_ID)
-    price_ticks, quantity_lots = load_int64(command + PRICE), load_uint32(command + QUANTITY)
     cause = cause_word(0, load_uint8(command + KIND))
-    return write_event(event, command, kind, order_id, other_order_id, price_ticks, quantity_lots, cause, 0)
+    _answer(event, command, _kind_word_of_command(command, REJECTED, reason), cause)
+    return event + RECORD_BYTES
 
 
 @inlined
@@ -128,5 +117,42 @@ def write_canceled(
     command_kind: int,
 ) -> int:
     """So many lots of an order were taken away."""
-    kind, cause = kind_word(CANCELED, side, reason), cause_word(0, command_kind)
-    return write_event(event, command, kind, order_id, 0, price_ticks, quantity_lots, cause, 0)
+    _answer(event, command, _kind_word(CANCELED, side, reason), cause_word(0, command_kind))
+    store_int64(event + ORDER_ID, order_id)
+    store_int64(event + OTHER_ORDER_ID, 0)
+    store_int64(event + PRICE, price_ticks)
+    store_uint32(event + QUANTITY, quantity_lots)
+    return event + RECORD_BYTES
+
+
+@inlined
+def write_mass_canceled(event: int, command: int, orders: int) -> int:
+    """So many orders were taken away, an event for each before this one."""
+    _answer(event, command, _kind_word(MASS_CANCELED, 0, NO_REASON), cause_word(0, MASS_CANCEL))
+    store_int64(event + ORDER_ID, 0)
+    store_int64(event + OTHER_ORDER_ID, 0)
+    store_int64(event + PRICE, 0)
+    store_uint32(event + QUANTITY, orders)
+    return event + RECORD_BYTES
+
+
+@inlined
+def write_executed(
+    event: int,
+    command: int,
+    side: int,
+    order_id: int,
+    maker_id: int,
+    price_ticks: int,
+    quantity_lots: int,
+    cause: int,
+    match_number: int,
+) -> int:
+    """An order of that side has traded with one that was waiting; ``cause`` has the session of the latter."""
+    _answer(event, command, _kind_word(EXECUTED, side, NO_REASON), cause)
+    store_int64(event + ORDER_ID, order_id)
+    store_int64(event + OTHER_ORDER_ID, maker_id)
+    store_int64(event + PRICE, price_ticks)
+    store_uint32(event + QUANTITY, quantity_lots)
+    store_int64(event + MATCH_NUMBER, match_number)
+    return event + RECORD_BYTES

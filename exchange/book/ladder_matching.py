@@ -9,26 +9,27 @@ a function that writes events returns the address behind them. Nothing here allo
 
 from exchange.book.id_index import find_id, id_hash, prefetch_id, put_id, remove_id
 from exchange.book.ladder_events import (
-    EXECUTED,
     KIND,
-    MASS_CANCELED,
+    LIABILITY,
+    MASS_CANCEL,
     NEW,
     NO_REASON,
     ORDER_TYPE,
     OTHER_ORDER_ID,
     PRICE,
     QUANTITY,
-    REPLACED,
+    REPLACE,
     SESSION_ID,
     SIDE,
     SYMBOL_ID,
     TIME_IN_FORCE,
     cause_word,
-    kind_word,
     write_accepted,
     write_canceled,
-    write_event,
+    write_executed,
+    write_mass_canceled,
     write_rejected,
+    write_replaced,
 )
 from exchange.book.ladder_events import ORDER_ID as COMMAND_ORDER_ID
 from exchange.book.ladder_memory import (
@@ -84,6 +85,7 @@ from exchange.book.price_tree import (
     vacate_price,
 )
 from exchange.book.protocol import apply_commands
+from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, CommandKind, OrderType, Reason, TimeInForce
 from exchange.native import (
     implements,
@@ -106,8 +108,6 @@ LOOK_AHEAD_BYTES = 8 * RECORD_BYTES
 """How far down the batch a command is prepared for: about as many commands as fit the time of one cache miss."""
 
 CANCEL = int(CommandKind.CANCEL)
-REPLACE = int(CommandKind.REPLACE)
-MASS_CANCEL = int(CommandKind.MASS_CANCEL)
 BY_CLIENT = int(Reason.BY_CLIENT)
 IMMEDIATE_REMAINDER = int(Reason.IMMEDIATE_REMAINDER)
 BY_MASS_CANCEL = int(Reason.MASS_CANCEL)
@@ -258,6 +258,11 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     quantity_lots, price_ticks = load_uint32(command + QUANTITY), load_int64(command + PRICE)
     if unlikely(quantity_lots == 0):
         return write_rejected(event, command, INVALID_QUANTITY)
+    open_lots, liability_lots = load_uint32(order + ORDER_QUANTITY), load_uint32(command + LIABILITY)
+    if unlikely(liability_lots != 0):
+        quantity_lots += open_lots - liability_lots
+        if quantity_lots > QUANTITY_LOTS_MAX:
+            return write_rejected(event, command, INVALID_QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
     side, old_key = side_of_row(row), key_of_level(row, level_link)
@@ -266,10 +271,15 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
-    kind, cause = kind_word(REPLACED, side, NO_REASON), cause_word(0, REPLACE)
-    event = write_event(event, command, kind, order_id, new_order_id, price_ticks, quantity_lots, cause, 0)
+    if unlikely(quantity_lots <= 0):
+        remove_id(book, id_slot)
+        _unlink(book, link, level_link, row, old_key, open_lots)
+        old_price_ticks, cancelled = price_of_key(book, side, old_key), event
+        event = write_canceled(event, command, side, BY_CLIENT, order_id, old_price_ticks, open_lots, REPLACE)
+        store_int64(cancelled + OTHER_ORDER_ID, new_order_id)
+        return event
+    event = write_replaced(event, command, side, quantity_lots)
     remove_id(book, id_slot)
-    open_lots = load_uint32(order + ORDER_QUANTITY)
     if key == old_key and quantity_lots <= open_lots:
         reduce_order(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)
@@ -310,8 +320,7 @@ def _mass_cancel(book: LadderBook, command: int, event: int) -> int:
                     cancelled_orders += 1
                 link = next_link
             key = next_key
-    kind, cause = kind_word(MASS_CANCELED, 0, NO_REASON), cause_word(0, MASS_CANCEL)
-    return write_event(event, command, kind, 0, 0, 0, cancelled_orders, cause, 0)
+    return write_mass_canceled(event, command, cancelled_orders)
 
 
 @inlined
@@ -342,7 +351,6 @@ def _trade(
     """Let an order trade as far as its key reaches. What is left of it stands in the header: ``TAKER_LOTS``."""
     symbol_id, command_kind = load_uint16(command + SYMBOL_ID), load_uint8(command + KIND)
     opposite_id = symbol_id * 2 + 1 - side
-    kind = kind_word(EXECUTED, side, NO_REASON)
     match_number = word(book, LAST_MATCH)
     best = best_key(book, opposite_id)
     while quantity_lots > 0 and key + best >= word(book, SPAN):
@@ -358,8 +366,8 @@ def _trade(
             quantity_lots -= traded
             match_number += 1
             cause = cause_word(load_uint16(maker + ORDER_SESSION), command_kind)
-            event = write_event(
-                event, command, kind, order_id, maker_id, price_ticks, traded, cause, match_number
+            event = write_executed(
+                event, command, side, order_id, maker_id, price_ticks, traded, cause, match_number
             )
             if traded < maker_lots:
                 reduce_order(book, maker, traded)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from struct import pack_into
 
 from exchange.book.protocol import apply_commands, export_orders, live_order_count, top_of_book
+from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import (
     ALL_SYMBOLS,
     BUY,
@@ -177,11 +178,20 @@ class NaiveBook:
             return [_rejected(command, Reason.NOT_YOUR_ORDER)]
         if command.quantity_lots == 0:
             return [_rejected(command, Reason.INVALID_QUANTITY)]
+        quantity_lots = command.quantity_lots
+        if command.liability_lots != 0:
+            quantity_lots += order.quantity_lots - command.liability_lots
+        if quantity_lots > QUANTITY_LOTS_MAX:
+            return [_rejected(command, Reason.INVALID_QUANTITY)]
         if not self._in_band(command.price_ticks):
             return [_rejected(command, Reason.PRICE_OUT_OF_BAND)]
         new_key = (command.symbol_id, command.new_order_id)
         if command.new_order_id != command.order_id and new_key in self.orders:
             return [_rejected(command, Reason.DUPLICATE_ORDER_ID)]
+        if quantity_lots <= 0:
+            self._remove(order)
+            canceled = _canceled(command, order, order.quantity_lots, Reason.BY_CLIENT)
+            return [canceled._replace(other_order_id=command.new_order_id)]
         replaced = _event(
             command,
             EventKind.REPLACED,
@@ -190,17 +200,17 @@ class NaiveBook:
             order_id=command.order_id,
             other_order_id=command.new_order_id,
             price_ticks=command.price_ticks,
-            quantity_lots=command.quantity_lots,
+            quantity_lots=quantity_lots,
         )
-        if command.price_ticks == order.price_ticks and command.quantity_lots <= order.quantity_lots:
+        if command.price_ticks == order.price_ticks and quantity_lots <= order.quantity_lots:
             del self.orders[(order.symbol_id, order.order_id)]
-            order.order_id, order.quantity_lots = command.new_order_id, command.quantity_lots
+            order.order_id, order.quantity_lots = command.new_order_id, quantity_lots
             self.orders[new_key] = order
             return [replaced]
         self._remove(order)
         order.order_id = command.new_order_id
         order.price_ticks = command.price_ticks
-        order.quantity_lots = command.quantity_lots
+        order.quantity_lots = quantity_lots
         trades = self._trade(command, order, command.price_ticks)
         if order.quantity_lots > 0:
             self._rest(order)

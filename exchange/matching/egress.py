@@ -1,7 +1,7 @@
 """The egress: takes events from every shard's outbox and gives them to a transport's sink.
 
-Events of one shard stay in order; shards take turns, a batch each. An egress never holds events back, so a
-shard's outbox is full only while the egress's thread is busy elsewhere or too slow."""
+Events of one shard stay in order; shards take turns, a batch each; at the end of a turn the sink may flush. An egress
+never holds events back, so a shard's outbox is full only while the egress's thread is busy elsewhere or too slow."""
 
 from typing import Any, Final, NamedTuple
 
@@ -9,7 +9,7 @@ from exchange.agent import do_work
 from exchange.messages import RECORD_BYTES
 from exchange.native import Arena, implements
 from exchange.queues.protocol import poll_batch
-from exchange.transport.protocol import send
+from exchange.transport.protocol import flush, send
 
 
 class Egress(NamedTuple):
@@ -37,4 +37,4 @@ def _do_work(egress: Egress) -> int:
         if count > 0:
             send(egress.sink, egress.batch, count)
             moved += count
-    return moved
+    return moved + flush(egress.sink)

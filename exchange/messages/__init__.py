@@ -96,7 +96,7 @@ COMMAND_DTYPE: Final = np.dtype(
     {
         "names": [
             "kind", "side", "time_in_force", "order_type", "symbol_id", "session_id", "sequence", "order_id",
-            "new_order_id", "price_ticks", "quantity_lots", "reserved", "tag", "timestamp_ns",
+            "new_order_id", "price_ticks", "quantity_lots", "liability_lots", "tag", "timestamp_ns",
         ],
         "formats": ["u1", "u1", "u1", "u1", "<u2", "<u2", "<i8", "<i8", "<i8", "<i8", "<u4", "<u4", "<i8", "<i8"],
         "offsets": [0, 1, 2, 3, 4, 6, 8, 16, 24, 32, 40, 44, 48, 56],
@@ -107,8 +107,10 @@ COMMAND_DTYPE: Final = np.dtype(
 
 ``sequence`` is stamped by the shard (1, 2, 3 ...). ``new_order_id`` is read by REPLACE only and may equal
 ``order_id``. ``quantity_lots`` of a CANCEL is how many lots to take away; 0, or as many as are left or more, means
-all. ``price_ticks`` is ignored for a market order. ``tag`` belongs to the sender: the exchange carries it, the
-book never reads it.
+all. ``quantity_lots`` of a REPLACE is what is open afterwards, if ``liability_lots`` is 0. Otherwise both are totals
+of the order and all that it replaced, executions included, as they are to be and as they were: their difference is by
+how much the open quantity changes, whatever has been executed meanwhile. ``price_ticks`` is ignored for a market
+order. ``tag`` belongs to the sender: the exchange carries it, the book never reads it.
 """
 
 EVENT_DTYPE: Final = np.dtype(
@@ -130,8 +132,9 @@ EVENT_DTYPE: Final = np.dtype(
 EXECUTED: ``order_id`` and ``session_id`` are the aggressor's (taker), ``side`` is the aggressor's side,
 ``other_order_id`` and ``other_session_id`` the resting order's (maker), ``price_ticks`` the resting order's price,
 ``quantity_lots`` what traded, ``match_number`` counts the shard's trades from 1.
-CANCELED: ``quantity_lots`` is what was taken away. REPLACED: ``other_order_id`` is the order's new id, price and
-quantity are the new ones. REJECTED: the fields of the refused command (``other_order_id`` its ``new_order_id``),
+CANCELED: ``quantity_lots`` is what was taken away; after a REPLACE that left nothing open (``command_kind`` says so)
+``other_order_id`` is the id that the order would have had. REPLACED: ``other_order_id`` is the order's new id, price
+and quantity are the new ones. REJECTED: the fields of the refused command (``other_order_id`` its ``new_order_id``),
 ``reason`` says why. MASS_CANCELED ends the CANCELED events of a mass cancel; its ``quantity_lots`` counts orders.
 ``command_kind`` is the kind of the command that caused the event. Fields that an event does not need are zero.
 """
@@ -153,7 +156,7 @@ class Command(NamedTuple):
     new_order_id: int = 0
     price_ticks: int = 0
     quantity_lots: int = 0
-    reserved: int = 0
+    liability_lots: int = 0
     tag: int = 0
     timestamp_ns: int = 0
 

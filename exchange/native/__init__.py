@@ -10,6 +10,7 @@ needs do not import it at their top.
 * :mod:`~exchange.native.big_endian` - the same in network order, at any byte
 * :mod:`~exchange.native.processor` - pause, prefetch, bit counts, the cycle counter
 * :mod:`~exchange.native.system_calls` - the C library and the kernel
+* :mod:`~exchange.native.sockets` - receive, send and epoll
 * :mod:`~exchange.native.arena` - where the memory comes from
 """
 
@@ -75,6 +76,19 @@ from exchange.native.raw_memory import (  # noqa: E402
     store_uint16,
     store_uint32,
 )
+from exchange.native.sockets import (  # noqa: E402
+    EPOLL_ADD,
+    EPOLL_DELETE,
+    EPOLL_EVENT_BYTES,
+    READABLE,
+    WOULD_BLOCK,
+    epoll_control,
+    epoll_event_data,
+    epoll_poll,
+    socket_receive,
+    socket_send,
+    write_epoll_event,
+)
 from exchange.native.system_calls import (  # noqa: E402
     MUTEX_BYTES,
     initialise_mutex,
@@ -88,8 +102,13 @@ from exchange.native.system_calls import (  # noqa: E402
 
 __all__ = [
     "CACHE_LINE_BYTES",
+    "EPOLL_ADD",
+    "EPOLL_DELETE",
+    "EPOLL_EVENT_BYTES",
     "FALSE_SHARING_BYTES",
     "MUTEX_BYTES",
+    "READABLE",
+    "WOULD_BLOCK",
     "Arena",
     "HugePages",
     "add_wrapping",
@@ -102,6 +121,9 @@ __all__ = [
     "count_leading_zeros",
     "count_trailing_zeros",
     "cycle_counter",
+    "epoll_control",
+    "epoll_event_data",
+    "epoll_poll",
     "exchange_word",
     "fence_acquire",
     "fence_release",
@@ -135,6 +157,8 @@ __all__ = [
     "shift_left_wrapping",
     "shift_right_logical",
     "sleep_ns",
+    "socket_receive",
+    "socket_send",
     "store_big_endian_int64",
     "store_big_endian_uint16",
     "store_big_endian_uint32",
@@ -149,5 +173,6 @@ __all__ = [
     "unlikely",
     "use_cache_directory",
     "view_bytes",
+    "write_epoll_event",
     "yield_core",
 ]

@@ -4,8 +4,9 @@
 variant    what it is                                 what it is good for
 ========== ========================================== ===================================================
 memory     commands in memory, due at their time      tests; measuring everything but the network
+tcp        SoupBinTCP sessions with OUCH 5.0          clients: ``exchange serve``
 ========== ========================================== ===================================================
 
 What all of them promise stands in :mod:`exchange.transport.protocol`; the settings in
-:mod:`exchange.transport.config`. A memory transport is built by whoever has the commands (the benchmark
-runner, the replay), since they are part of it."""
+:mod:`exchange.transport.config`. A transport is built by whoever has its other end: a memory transport by whoever has
+the commands (the benchmark runner, the replay), a network transport by the server that accepts connections."""

@@ -27,5 +27,16 @@ class MemoryTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
     ingress_lanes: IngressLanes = 1
 
 
-TransportConfig = MemoryTransportConfig
-"""A union of the variants; so far there is one."""
+class TcpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tcp"):
+    """SoupBinTCP sessions with OUCH 5.0 orders over TCP: for `exchange serve`."""
+
+    ingress_lanes: IngressLanes = 1
+    address: Annotated[
+        str, Meta(description="numeric address to listen on; 0.0.0.0 or :: lets other machines in")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=limits.PORT_MAX, description="TCP port to listen on; 0 takes one that is free")
+    ] = 9005
+
+
+TransportConfig = MemoryTransportConfig | TcpTransportConfig

@@ -31,7 +31,7 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
-from exchange.transport.protocol import consume, receive, send
+from exchange.transport.protocol import consume, flush, receive, send
 
 _REASON: Final = 2
 _EXECUTED: Final = int(EventKind.EXECUTED)
@@ -165,6 +165,16 @@ def _receive(source: MemorySource, limit: int) -> tuple[int, int]:
 @implements(consume, MemorySource)
 def _consume(source: MemorySource, count: int) -> None:
     store_int64(source.cursor, load_int64(source.cursor) + count)
+
+
+@implements(flush, LatencySink)
+def _flush_measuring(sink: LatencySink) -> int:
+    return 0
+
+
+@implements(flush, KeepingSink)
+def _flush_keeping(sink: KeepingSink) -> int:
+    return 0
 
 
 @inlined

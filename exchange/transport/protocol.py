@@ -7,7 +7,8 @@ asked.
 * A *source* belongs to one ingress agent. :func:`receive` shows the next commands where they lie (no copy);
   :func:`consume` says how many of them were taken. What was shown and not consumed is shown again.
 * A *sink* belongs to one egress agent. :func:`send` takes events from the shards; those of one shard come in
-  order."""
+  order. :func:`flush` follows at the end of each turn, with or without events, so that a sink can send once for
+  all that the turn brought."""
 
 from typing import Any
 
@@ -32,4 +33,13 @@ def send(sink: Any, events_address: int, count: int) -> None:
     raise NotImplementedError
 
 
-OPERATIONS = (receive, consume, send)
+@generic
+def flush(sink: Any) -> int:
+    """Do what is due without events: send what waits, keep connections alive. Called at every turn of the egress.
+
+    Returns how much was done, 0 if there was nothing to do.
+    """
+    raise NotImplementedError
+
+
+OPERATIONS = (receive, consume, send, flush)

@@ -40,7 +40,7 @@ def trades(events: list[Event]) -> list[tuple[int, int, int]]:
 def test_an_accepted_order_rests_and_its_event_repeats_its_fields(make_book: MakeBook) -> None:
     book = make_book(symbol_count=3)
     order = new(
-        11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, reserved=6
+        11, SELL, 70, 5, symbol_id=2, session_id=9, tag=77, timestamp_ns=123, new_order_id=4, liability_lots=6
     )
     accepted = Event(
         EventKind.ACCEPTED,
@@ -55,7 +55,7 @@ def test_an_accepted_order_rests_and_its_event_repeats_its_fields(make_book: Mak
         timestamp_ns=123,
     )
     assert book.apply(order) == [accepted]
-    exported = order._replace(tag=0, timestamp_ns=0, new_order_id=0, reserved=0)
+    exported = order._replace(tag=0, timestamp_ns=0, new_order_id=0, liability_lots=0)
     assert book.orders(2) == [exported]
     assert book.orders(0) == book.orders(1) == []
     assert book.live_order_count() == 1
@@ -278,6 +278,24 @@ def test_a_replace_that_crosses_trades_and_rests_with_what_is_left(make_book: Ma
     events = book.apply(replace(7, 8, 111, 2, session_id=1))
     assert trades(events) == [(3, 111, 2)]
     assert book.ids() == [3], "the replaced order traded in full"
+
+
+@pytest.mark.parametrize(
+    ("total", "was", "open_lots"), [(12, 10, 8), (9, 10, 5), (5, 10, 1), (4, 10, 0), (1, 10, 0)]
+)
+def test_a_replace_by_totals_changes_what_is_open_by_their_difference(
+    make_book: MakeBook, total: int, was: int, open_lots: int
+) -> None:
+    book = make_book()
+    book.apply(new(1, BUY, 100, 10, session_id=3), new(2, SELL, 100, 4, **IOC))
+    (event,) = book.apply(replace(1, 7, 99, total, session_id=3, liability_lots=was))
+    assert (event.order_id, event.other_order_id, event.command_kind) == (1, 7, 3)
+    if open_lots:
+        assert (event.kind, event.quantity_lots, event.price_ticks) == (EventKind.REPLACED, open_lots, 99)
+        assert [(order.order_id, order.quantity_lots) for order in book.orders(0)] == [(7, open_lots)]
+    else:
+        assert (event.kind, event.reason, event.quantity_lots) == (EventKind.CANCELED, Reason.BY_CLIENT, 6)
+        assert book.orders(0) == []
 
 
 def test_a_replaced_order_is_known_by_its_new_id_only(make_book: MakeBook) -> None:

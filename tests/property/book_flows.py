@@ -150,7 +150,7 @@ def _add_nonsense(random: np.random.Generator, regime: Regime, commands: NDArray
         "quantity_lots": [0, 0, 1, 2**31, 2**32 - 1],
         "price_ticks": [0, -1, -(2**63), 2**63 - 1, regime.price_min_ticks - 1, regime.price_max_ticks + 1],
         "order_id": [0, -1, -(2**63), 2**63 - 1],
-        "reserved": [1, 2**32 - 1],
+        "liability_lots": [1, 3, 10, 100, 2**32 - 1],
         "tag": [-1, 5],
     }.items():
         wrong = random.random(count) < regime.nonsense_share / 4

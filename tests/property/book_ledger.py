@@ -111,7 +111,16 @@ class Ledger:
             self.symbols[command.symbol_id][taker.order_id] = taker
 
     def _replace(self, command: Command, answer: Event, rest: list[Event]) -> None:
-        assert answer.kind == EventKind.REPLACED
+        open_lots = self.symbols[command.symbol_id][answer.order_id].open_lots
+        expected_lots = command.quantity_lots
+        if command.liability_lots:
+            expected_lots += open_lots - command.liability_lots
+        if expected_lots <= 0:
+            assert (answer.quantity_lots, answer.other_order_id) == (open_lots, command.new_order_id)
+            assert not rest
+            self._cancel(answer, Reason.BY_CLIENT)
+            return
+        assert (answer.kind, answer.quantity_lots) == (EventKind.REPLACED, expected_lots)
         entry = self.symbols[command.symbol_id].pop(answer.order_id)
         assert (answer.side, answer.session_id) == (entry.side, entry.session_id)
         assert answer.other_order_id not in self.symbols[command.symbol_id]

@@ -106,7 +106,7 @@ def command_sequences(draw: st.DrawFn) -> tuple[World, list[Command]]:
         new_order_id=st.sampled_from(world.ids),
         price_ticks=st.integers(0, last_price).map(world.prices.__getitem__) | st.sampled_from(world.prices),
         quantity_lots=st.sampled_from([1, 2, 3, 5, 8, 100, 0, 2**32 - 1]),
-        reserved=st.just(5),
+        liability_lots=st.sampled_from([0, 0, 0, 1, 2, 5, 8, 100, 4294967295]),
         tag=st.just(9),
         timestamp_ns=st.just(0),
     )

@@ -104,6 +104,10 @@ def allowed(key: Key) -> st.SearchStrategy[object]:
             return st.just("auto")
         case inspect.VarTupleType(item_type=inspect.FloatType(ge=low, le=high)):
             return st.sets(st.floats(low, high), min_size=1, max_size=4).map(sorted)
+        case inspect.StrType():
+            return st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=9)
+        case inspect.VarTupleType(item_type=inspect.StrType()):
+            return st.lists(st.text("ABC", max_size=9), min_size=1, max_size=4)
         case _:
             raise TypeError(key)
 
@@ -183,7 +187,13 @@ def test_allowed_values_are_taken_and_survive_being_shown(
 ) -> None:
     resolved = resolve_or_refuse(as_toml({"extends": parent, **document}))
     if isinstance(resolved, str):
-        impossible = ("above price_max_ticks", "GiB are allowed", "a disruptor has one producer")
+        impossible = (
+            "above price_max_ticks",
+            "GiB are allowed",
+            "a disruptor has one producer",
+            "threads leave out",
+            "threads name an unknown agent",
+        )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return
     built = to_dict(resolved.settings)

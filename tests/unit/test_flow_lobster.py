@@ -203,5 +203,5 @@ def test_the_symbol_can_be_named(read):
 
 def test_all_fields_that_a_command_does_not_need_are_zero(read):
     flow = read("1.0,1,7,10,50,1\n1.0,4,7,10,50,1\n")
-    for field in ("sequence", "new_order_id", "reserved", "tag", "order_type", "symbol_id"):
+    for field in ("sequence", "new_order_id", "liability_lots", "tag", "order_type", "symbol_id"):
         assert not np.any(flow.commands[field])

@@ -149,7 +149,7 @@ def test_every_command_is_well_formed(whole):
         assert not commands["time_in_force"][commands["kind"] != NEW].any()
         replaces = commands["kind"] == REPLACE
         assert (commands["new_order_id"] == np.where(replaces, commands["order_id"], 0)).all()
-        for field in ("sequence", "reserved", "tag", "symbol_id"):
+        for field in ("sequence", "liability_lots", "tag", "symbol_id"):
             assert not commands[field].any()
     assert len(flow.symbols) == 1
 

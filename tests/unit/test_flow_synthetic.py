@@ -88,7 +88,7 @@ def test_every_command_is_well_formed(busy):
     market = commands[commands["order_type"] == OrderType.MARKET]
     assert (market["time_in_force"] == TimeInForce.IMMEDIATE_OR_CANCEL).all()
     assert not market["price_ticks"].any()
-    for field in ("sequence", "reserved", "tag"):
+    for field in ("sequence", "liability_lots", "tag"):
         assert not commands[field].any()
 
 

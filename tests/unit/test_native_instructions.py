@@ -13,6 +13,7 @@ from numba import njit
 
 from exchange import native
 from exchange.native import Arena, view_bytes
+from exchange.native.processor import IS_X86_64
 
 int64 = st.integers(-(1 << 63), (1 << 63) - 1)
 few = settings(max_examples=60, deadline=None)
@@ -124,6 +125,29 @@ def test_bit_counts(value: int) -> None:
 def test_expectations_change_nothing(condition: bool) -> None:
     for name in ("likely", "unlikely"):
         assert getattr(native, name)(condition) is compiled(name, 1)(condition) is condition
+
+
+@pytest.mark.parametrize("condition", [True, False])
+@few
+@given(if_true=int64, if_false=int64)
+def test_a_choice_is_one_of_two_words(condition: bool, if_true: int, if_false: int) -> None:
+    chosen = if_true if condition else if_false
+    assert native.choose(condition, if_true, if_false) == chosen
+    assert compiled("choose", 3)(condition, if_true, if_false) == chosen
+
+
+@pytest.mark.skipif(not IS_X86_64, reason="the conditional move has another name here")
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+def test_a_choice_is_compiled_without_a_branch() -> None:
+    """Around a store of what stands there already, an ordinary expression becomes a branch."""
+
+    @njit("void(int64, int64)")
+    def store_chosen(address: int, key: int) -> None:
+        word = native.load_int64(address)
+        native.store_int64(address, native.choose(key == word, native.load_int64(address + 8), word))
+
+    (assembly,) = store_chosen.inspect_asm().values()
+    assert "cmov" in assembly
 
 
 def test_hints_change_nothing_even_for_addresses_that_do_not_exist() -> None:

@@ -1,6 +1,6 @@
 """When the last order at a price goes, the bound of its side changes if the price was the bound, and stays if not. In a
-thin market that is one time in five or so, and nobody can foretell which. The book chooses between the two words by an
-instruction that moves one or the other (a conditional move), and stores what came out: nothing is guessed.
+thin market nobody can foretell which. The book chooses between the two words by an instruction that moves one or the
+other (a conditional move), and stores what came out: nothing is guessed.
 
 Without the idea the choice is an ordinary expression. The compiler sees that storing the old bound again changes
 nothing, makes a branch around the store, and the processor guesses.

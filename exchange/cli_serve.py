@@ -1,0 +1,92 @@
+"""``exchange serve`` and ``exchange user``: an exchange on the network, and who may log on to it.
+
+The commands only parse, call :mod:`exchange.gateway` and print; everything is imported when they run. A mistake in the
+input leaves as :class:`~exchange.errors.UserError`; Ctrl-C as KeyboardInterrupt, after the exchange has ended its
+sessions: the command line makes exit codes of them."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from exchange.errors import UserError
+
+_USERS_FILE = "exchange-users"
+
+
+@click.command()
+@click.argument("profile", default="serve")
+@click.option("--port", type=int, metavar="PORT", help="The same as --set transport.port=PORT.")
+@click.option(
+    "--users", "users_file", metavar="FILE", help="Who may log on; the same as --set gateway.users_file=FILE."
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Override a value of the profile, as in --set idle.kind=busy-spin. May be repeated.",
+)
+@click.option("--quiet", is_flag=True, help="Log warnings only, not each logon.")
+def serve(
+    profile: str, port: int | None, users_file: str | None, overrides: tuple[str, ...], quiet: bool
+) -> None:
+    """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0.
+
+    PROFILE [default: serve] is a profile's name, or the path of a file; its transport must be tcp. Users are made with
+    'exchange user add'. SIGTERM and Ctrl-C end it in order: every client is sent what is due to it and End of Session.
+    """
+    from exchange.gateway.credentials import read_users
+    from exchange.gateway.server import Server
+    from exchange.settings import load_profile
+
+    said = [f"transport.port={port}"] if port is not None else []
+    said += [f"gateway.users_file={users_file}"] if users_file is not None else []
+    settings = load_profile(profile, [*overrides, *said])
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    server = Server(settings, read_users(Path(settings.gateway.users_file)))
+    ended_by = server.run(
+        progress=lambda text: click.echo(text, err=True),
+        listening=lambda address, at: click.echo(f"listening on {address} port {at}"),
+    )
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+@click.group()
+def user() -> None:
+    """Manage who may log on to an exchange on the network."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option(
+    "--users", "users_file", default=_USERS_FILE, show_default=True, metavar="FILE", help="The users' file."
+)
+@click.option(
+    "--password-env",
+    metavar="VARIABLE",
+    help="Take the password from this environment variable instead of asking for it.",
+)
+def add(name: str, users_file: str, password_env: str | None) -> None:
+    """Add a user, or give one another password.
+
+    NAME has up to six letters and digits, the password up to ten, as SoupBinTCP has room for; case makes no difference.
+    The file keeps a hash of the password and not the password.
+    """
+    from exchange.gateway.credentials import User, check_name, write_user
+
+    check_name(name)
+    if password_env is None:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    elif (password := os.environ.get(password_env, "")) == "":
+        raise UserError(f"--password-env {password_env}: there is no such environment variable")
+    is_new = write_user(Path(users_file), User.create(name, password))
+    click.echo(f"{'added' if is_new else 'changed'} {name.upper()} in {users_file}")

@@ -1,0 +1,353 @@
+"""A client of the exchange: log on, place, replace, cancel, and read the answers. asyncio, and small.
+
+::
+
+    async with await Client.connect("127.0.0.1", 9005, "alice", "secret") as client:
+        number = await client.place("AAPL", Side.BUY, 100, price_ticks=187_3000)
+        async for answer in client:
+            ...
+
+It speaks SoupBinTCP 3.00 and OUCH 5.0 (:mod:`exchange.wire`), so it can talk to any exchange that does. Answers are the
+message classes of :mod:`exchange.wire.ouch50`, in sequence; iteration ends with the session.
+
+**A broken line is not an event.** The client logs on again by itself, asks for the next message that it has not seen,
+and sends again what has not been answered: OUCH ignores a number that it has taken already, so an order can neither be
+lost nor be placed twice. The messages that come out of the iteration have no gap and no repetition. After
+``reconnect_seconds`` without success the iteration raises ConnectionError.
+
+Rules: one event loop; one task reads the answers, any may send. Prices are ticks of 1/10,000 dollar, quantities shares.
+A reader that falls behind by :data:`ANSWERS_MAX` messages makes the client stop receiving, so TCP slows the exchange's
+sending down, and in the end the exchange disconnects it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from exchange.errors import UserError
+from exchange.wire.layout import Message
+from exchange.wire.ouch50 import (
+    OUTBOUND_MESSAGES,
+    AccountQuery,
+    AccountQueryResponse,
+    CancelOrder,
+    CrossType,
+    Display,
+    EnterOrder,
+    OrderAccepted,
+    OrderCanceled,
+    OrderReplaced,
+    Rejected,
+    ReplaceOrder,
+    TimeInForce,
+)
+from exchange.wire.ouch_codes import Capacity, Side, YesOrNo
+from exchange.wire.soupbintcp import (
+    HEARTBEAT_INTERVAL_SECONDS,
+    SERVER_PACKETS,
+    SILENCE_SECONDS_MAX,
+    ClientHeartbeat,
+    EndOfSession,
+    LoginAccepted,
+    LoginRejected,
+    LoginRequest,
+    LogoutRequest,
+    PacketSplitter,
+    SequencedData,
+    UnsequencedData,
+)
+
+__all__ = ["Client", "LoginRefused", "Side", "TimeInForce"]
+
+ANSWERS_MAX: Final = 65_536
+UNANSWERED_MAX: Final = 65_536
+"""Requests that are remembered to be sent again; the oldest is forgotten first."""
+RECEIVE_BYTES: Final = 1 << 16
+RETRY_SECONDS_FIRST: Final = 0.02
+RETRY_SECONDS_MAX: Final = 1.0
+LOGIN_SECONDS: Final = 10.0
+
+
+class LoginRefused(UserError):
+    """The exchange did not let us in; trying again will not help."""
+
+
+class Client:
+    """A session of one user. Make it with :meth:`connect`.
+
+    Attributes:
+        session: the exchange's name for the session.
+        next_sequence: the number of the next message that has not been received.
+        next_user_reference: the UserRefNum that the next order will get.
+        reconnections: how often the line was lost and found again.
+    """
+
+    def __init__(
+        self, host: str, port: int, username: str, password: str, *, reconnect_seconds: float
+    ) -> None:
+        self._host, self._port = host, port
+        self._username, self._password = username, password
+        self._reconnect_seconds = reconnect_seconds
+        self.session = ""
+        self.next_sequence = 1
+        self.next_user_reference = 1
+        self.reconnections = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._connected = asyncio.Event()
+        self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
+        self._unanswered: dict[tuple[str, int], bytes] = {}
+        self._account: asyncio.Future[int] | None = None
+        self._sent_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        *,
+        session: str = "",
+        sequence: int = 1,
+        reconnect_seconds: float = 30.0,
+    ) -> Self:
+        """Log on.
+
+        Args:
+            host: the exchange's address.
+            port: its TCP port.
+            username: up to six characters.
+            password: up to ten characters.
+            session: the session to go on with, or the one that is active now.
+            sequence: the first message wanted; 1 has the whole day sent again, 0 only what is new.
+            reconnect_seconds: how long to try, when the line is lost; 0 for not at all.
+
+        Raises:
+            LoginRefused: name, password or session are not right.
+            OSError: nobody listens there.
+        """
+        client = cls(host, port, username, password, reconnect_seconds=reconnect_seconds)
+        client.session, client.next_sequence = session, sequence
+        reader, splitter, early = await client._log_on()
+        client._task = asyncio.create_task(client._run(reader, splitter, early))
+        try:
+            client.next_user_reference = await client._query_account()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def place(
+        self,
+        symbol: str,
+        side: Side,
+        quantity: int,
+        *,
+        price_ticks: int,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+        client_order_id: str = "",
+    ) -> int:
+        """Place an order; returns its UserRefNum, by which all answers name it."""
+        number = self._take_number()
+        order = EnterOrder(
+            number, side, quantity, symbol, price_ticks, time_in_force, Display.VISIBLE, Capacity.PRINCIPAL,
+            YesOrNo.NO, CrossType.CONTINUOUS, client_order_id,
+        )  # fmt: skip
+        await self._request(("order", number), order)
+        return number
+
+    async def replace(
+        self, number: int, quantity: int, *, price_ticks: int, client_order_id: str = ""
+    ) -> int:
+        """Give an order another price or size; returns the UserRefNum of the order that takes its place.
+
+        ``quantity`` is the total of the order and all that it replaced, executions included.
+        """
+        replacement = self._take_number()
+        request = ReplaceOrder(
+            number, replacement, quantity, price_ticks, TimeInForce.DAY, Display.VISIBLE, YesOrNo.NO,
+            client_order_id,
+        )  # fmt: skip
+        await self._request(("order", replacement), request)
+        return replacement
+
+    async def cancel(self, number: int, quantity: int = 0) -> None:
+        """Cut an order down so that no more than ``quantity`` are executed in total; 0 cancels all that is left."""
+        await self._request(("cancel", number), CancelOrder(number, quantity))
+
+    async def close(self) -> None:
+        """Log out. The session and its orders stay; connect again to go on."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.write(LogoutRequest().encode())
+                await self._writer.drain()
+            await self._hang_up()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """The answers in sequence, as they come, until the session ends.
+
+        Raises:
+            ConnectionError: the line was lost and could not be had again.
+            LoginRefused: the exchange that we found again does not know us.
+        """
+        with suppress(EOFError):
+            while True:
+                yield await self.next_answer()
+
+    async def next_answer(self) -> Message:
+        """The next answer; as one step of the iteration. Raises EOFError when the session has ended."""
+        answer = await self._answers.get()
+        if answer is None:
+            raise EOFError("the session has ended")
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _take_number(self) -> int:
+        number = self.next_user_reference
+        self.next_user_reference += 1
+        return number
+
+    async def _request(self, key: tuple[str, int], message: Message) -> None:
+        packet = UnsequencedData(message.encode()).encode()
+        if len(self._unanswered) >= UNANSWERED_MAX:
+            del self._unanswered[next(iter(self._unanswered))]
+        self._unanswered[key] = packet
+        if self._connected.is_set():
+            await self._send(packet)  # otherwise it goes out with the others, when the line is back
+
+    async def _send(self, packet: bytes) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        self._sent_at = asyncio.get_running_loop().time()
+        with suppress(OSError):  # a broken line is found by the reader, which mends it
+            writer.write(packet)
+            await writer.drain()
+
+    async def _query_account(self) -> int:
+        self._account = asyncio.get_running_loop().create_future()
+        await self._send(UnsequencedData(AccountQuery().encode()).encode())
+        return await asyncio.wait_for(self._account, LOGIN_SECONDS)
+
+    async def _log_on(self) -> tuple[asyncio.StreamReader, PacketSplitter, list[bytes]]:
+        """A new line, logged on; and the packets that came right behind the answer."""
+        reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        request = LoginRequest(self._username, self._password, self.session, self.next_sequence)
+        self._writer.write(request.encode())
+        splitter, packets = PacketSplitter(SERVER_PACKETS), list[bytes]()
+        async with asyncio.timeout(LOGIN_SECONDS):
+            while not packets:
+                data = await reader.read(RECEIVE_BYTES)
+                if not data:
+                    raise ConnectionResetError("the exchange closed the connection before it answered")
+                packets = splitter.feed(data)
+        answer = SERVER_PACKETS.decode(packets[0])
+        if isinstance(answer, LoginRejected):
+            await self._hang_up()
+            raise LoginRefused(f"login of {self._username} refused: {answer.reject_reason_code}")
+        if not isinstance(answer, LoginAccepted):
+            raise ConnectionResetError(f"the exchange answered a login with {type(answer).__name__}")
+        self.session, self.next_sequence = answer.session, answer.sequence_number
+        return reader, splitter, packets[1:]
+
+    async def _run(self, reader: asyncio.StreamReader, splitter: PacketSplitter, early: list[bytes]) -> None:
+        """Read until the session ends, and mend the line when it breaks."""
+        try:
+            while True:
+                self._connected.set()
+                heart = asyncio.create_task(self._beat())
+                try:
+                    for packet in tuple(self._unanswered.values()):
+                        await self._send(packet)
+                    if await self._read(reader, splitter, early):
+                        await self._answers.put(None)
+                        return
+                except (OSError, TimeoutError, UserError):
+                    pass
+                finally:
+                    self._connected.clear()
+                    heart.cancel()
+                await self._hang_up()
+                reader, splitter, early = await self._mend()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            await self._answers.put(error)
+
+    async def _mend(self) -> tuple[asyncio.StreamReader, PacketSplitter, list[bytes]]:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._reconnect_seconds, RETRY_SECONDS_FIRST
+        while True:
+            if loop.time() >= deadline:
+                raise ConnectionError("the line to the exchange is lost")
+            try:
+                found = await self._log_on()
+            except (OSError, TimeoutError):
+                await self._hang_up()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_SECONDS_MAX)
+            else:
+                self.reconnections += 1
+                return found
+
+    async def _read(
+        self, reader: asyncio.StreamReader, splitter: PacketSplitter, packets: list[bytes]
+    ) -> bool:
+        """Take packets until the line breaks (False) or the session ends (True)."""
+        while True:
+            for packet in packets:
+                decoded = SERVER_PACKETS.decode(packet)
+                if isinstance(decoded, EndOfSession):
+                    return True
+                if isinstance(decoded, SequencedData):
+                    self.next_sequence += 1
+                    await self._take(OUTBOUND_MESSAGES.decode(decoded.message))
+            if splitter.garbage is not None:
+                raise splitter.garbage
+            data = await asyncio.wait_for(reader.read(RECEIVE_BYTES), SILENCE_SECONDS_MAX)
+            if not data:
+                return False
+            packets = splitter.feed(data)
+
+    async def _take(self, answer: Message) -> None:
+        match answer:
+            case OrderAccepted() | OrderReplaced() | Rejected():
+                self._unanswered.pop(("order", answer.user_reference_number), None)
+            case OrderCanceled():
+                self._unanswered.pop(("cancel", answer.user_reference_number), None)
+            case AccountQueryResponse() if self._account is not None and not self._account.done():
+                self._account.set_result(answer.next_user_reference_number)
+                return
+        await self._answers.put(answer)
+
+    async def _beat(self) -> None:
+        """A heartbeat whenever nothing else has been sent for a second."""
+        loop, packet = asyncio.get_running_loop(), ClientHeartbeat().encode()
+        while True:
+            await asyncio.sleep(max(0.0, self._sent_at + HEARTBEAT_INTERVAL_SECONDS - loop.time()))
+            if loop.time() - self._sent_at >= HEARTBEAT_INTERVAL_SECONDS:
+                await self._send(packet)
+
+    async def _hang_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()

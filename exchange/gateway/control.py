@@ -1,0 +1,232 @@
+"""The control plane: what happens once for a connection. Accept, log on, hand over; watch; close.
+
+This is ordinary asyncio Python on the main thread. It reads exactly the Login Request of a new connection, not one byte
+more, so that what the client sends behind it waits in the kernel for the compiled agents. If name, password and
+session are right, it answers Login Accepted, says where in the session's log to begin, and hands the descriptor over
+(:meth:`exchange.transport.tcp.TcpTransport.connect`). From then on it does not touch the socket, until both agents have
+let it go.
+
+A user has one session, and a session one connection. A second log on with the right password takes the place of the
+first: the usual reason for it is a line that died without a word, and its owner must not wait for a time-out.
+
+Reject codes (SoupBinTCP 3.00, Login Rejected): ``A`` for a wrong name or password, ``S`` for a session that is not the
+one of this run of the exchange. A connection that sends something else than a Login Request, or nothing, is closed."""
+
+import asyncio
+import logging
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+from exchange.gateway.credentials import Users
+from exchange.gateway.session_log import position_of
+from exchange.gateway.session_memory import (
+    CONNECTION,
+    HEARTBEAT_LEFT,
+    IN_REASON,
+    IN_RELEASED,
+    LOG_END,
+    LOG_MESSAGES,
+    OUT_REASON,
+    OUT_RELEASED,
+    SENT,
+    CloseReason,
+)
+from exchange.native import load_acquire, load_int64, view_bytes
+from exchange.transport.tcp import TcpTransport
+from exchange.wire.fields import WireError
+from exchange.wire.layout import LENGTH_BYTES
+from exchange.wire.soupbintcp import (
+    EndOfSession,
+    LoginAccepted,
+    LoginRejected,
+    LoginRejectReason,
+    LoginRequest,
+)
+
+log: Final = logging.getLogger("exchange.gateway")
+
+WATCH_SECONDS: Final = 0.01
+"""How often connections that have ended are looked for. Nothing waits for it but their clients."""
+
+RELEASE_SECONDS: Final = 0.5
+"""The agents let a connection go within microseconds; after so long something is wrong with them."""
+
+CHECKS_AT_A_TIME: Final = 2
+"""Passwords that are checked at once: each takes a core for tens of milliseconds, and 16 MiB."""
+
+CONNECTIONS_MAX: Final = 256
+"""Connections that are logging on at a time; more wait in the kernel's queue."""
+
+LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
+"""A Login Request of version 4.10, which says its heartbeat time-out."""
+
+
+class ControlPlane:
+    """Sessions as people see them: who is connected, since when, and how it ended.
+
+    Args:
+        transport: whose agents serve the connections.
+        users: who may log on; a user's number is the session's.
+        session_name: up to ten characters that name this run of the exchange.
+    """
+
+    def __init__(self, transport: TcpTransport, users: Users, session_name: str) -> None:
+        self.transport: Final = transport
+        self.users: Final = users
+        self.session_name: Final = session_name
+        self._sockets: dict[int, socket.socket] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._checks = asyncio.Semaphore(CHECKS_AT_A_TIME)
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> int:
+        """How many sessions are connected."""
+        return len(self._sockets)
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Accept connections until cancelled; ``listener`` is non-blocking."""
+        loop = asyncio.get_running_loop()
+        places = asyncio.Semaphore(CONNECTIONS_MAX)
+        while True:
+            await places.acquire()
+            try:
+                connection, peer = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptors left, or the peer is gone already
+                log.warning("accept failed: %s", error.strerror)
+                places.release()
+                await asyncio.sleep(WATCH_SECONDS)
+                continue
+            connection.setblocking(False)
+            task = loop.create_task(self._welcome(connection, str(peer[0])))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(lambda _task: places.release())
+
+    def reap(self) -> None:
+        """Close connections that both agents have let go; ask the second agent where only one has."""
+        if not self._sockets:
+            return
+        memory = self.transport.memory
+        connection, inbound = memory.column(CONNECTION), memory.column(IN_RELEASED)
+        outbound = memory.column(OUT_RELEASED)
+        for session_id in ((inbound == connection) | (outbound == connection)).nonzero()[0].tolist():
+            if session_id in self._sockets:
+                if inbound[session_id] == outbound[session_id]:
+                    self._close(session_id)
+                else:
+                    self.transport.disconnect(session_id)
+
+    async def stop(self) -> None:
+        """Give up the connections that are logging on, and have the agents let go of all others."""
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for session_id in self._sockets:
+            self.transport.disconnect(session_id)
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while time.monotonic() < deadline and not all(map(self.transport.released, self._sockets)):
+            await asyncio.sleep(0.001)
+
+    def end_sessions(self) -> None:
+        """Send End of Session to everybody who has been sent all else, and close. The agents must have let go."""
+        for session_id, connection in tuple(self._sockets.items()):
+            session = self.transport.memory.address(session_id)
+            sent, end = load_int64(session + SENT), load_int64(session + LOG_END)
+            with suppress(OSError):
+                if sent < end:
+                    start = session + self.transport.memory.sessions.log_offset + sent
+                    sent += connection.send(view_bytes(start, end - sent))
+                if sent == end and load_int64(session + HEARTBEAT_LEFT) == 0:
+                    connection.send(EndOfSession().encode())
+            self._close(session_id)
+
+    async def _welcome(self, connection: socket.socket, peer: str) -> None:
+        """Log a connection on, or close it."""
+        taken_over = False
+        try:
+            async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
+                request = await _read_login(connection)
+                taken_over = request is not None and await self._log_on(connection, peer, request)
+        except TimeoutError:
+            log.info("closed peer=%s reason=no login in time", peer)
+        except OSError as error:
+            log.info("closed peer=%s reason=%s", peer, error.strerror)
+        finally:
+            if not taken_over:
+                connection.close()
+
+    async def _log_on(self, connection: socket.socket, peer: str, request: LoginRequest) -> bool:
+        async with self._checks:
+            session_id = await asyncio.to_thread(self.users.authenticate, request.username, request.password)
+        if session_id is None:
+            log.warning("login rejected peer=%s user=%s reason=not authorized", peer, request.username)
+            return await _reject(connection, LoginRejectReason.NOT_AUTHORIZED)
+        if request.requested_session not in ("", self.session_name):
+            log.warning("login rejected peer=%s user=%s reason=other session", peer, request.username)
+            return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            if not await self._free(session_id):
+                return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+            sessions = self.transport.memory.sessions
+            session = self.transport.memory.address(session_id)
+            start, sequence = position_of(sessions, session, request.requested_sequence_number)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            accepted = LoginAccepted(session=self.session_name, sequence_number=sequence)
+            connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
+            self.transport.connect(session_id, connection.fileno(), start)
+            self._sockets[session_id] = connection
+        log.info("login user=%s session=%d peer=%s sequence=%d", request.username, session_id, peer, sequence)
+        return True
+
+    async def _free(self, session_id: int) -> bool:
+        """End the connection that a session has, if any; whether it has none now."""
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while session_id in self._sockets and time.monotonic() < deadline:
+            self.transport.disconnect(session_id)
+            await asyncio.sleep(0.001)
+            self.reap()
+        return session_id not in self._sockets
+
+    def _close(self, session_id: int) -> None:
+        session = self.transport.memory.address(session_id)
+        self._sockets.pop(session_id).close()
+        reasons = [CloseReason(load_int64(session + word)) for word in (IN_REASON, OUT_REASON)]
+        reason = next(
+            (one for one in reasons if one not in (CloseReason.NONE, CloseReason.ASKED)), reasons[0]
+        )
+        log.info(
+            "closed user=%s session=%d sequence=%d reason=%s",
+            self.users.users[session_id].name,
+            session_id,
+            load_acquire(session + LOG_MESSAGES),
+            reason.name.lower().replace("_", " "),
+        )
+
+
+async def _read_login(connection: socket.socket) -> LoginRequest | None:
+    """The Login Request at the beginning of a connection, and not a byte behind it; None for anything else."""
+    loop = asyncio.get_running_loop()
+    packet = b""
+    wanted = LENGTH_BYTES
+    while len(packet) < wanted:
+        received = await loop.sock_recv(connection, wanted - len(packet))
+        if not received:
+            return None
+        packet += received
+        if len(packet) == LENGTH_BYTES:
+            wanted += int.from_bytes(packet, "big")
+            if wanted > LOGIN_BYTES_MAX:
+                return None
+    try:
+        return LoginRequest.decode(packet)
+    except WireError:
+        return None
+
+
+async def _reject(connection: socket.socket, reason: LoginRejectReason) -> bool:
+    """Say no; always False, for the caller to return."""
+    await asyncio.get_running_loop().sock_sendall(connection, LoginRejected(reason).encode())
+    return False

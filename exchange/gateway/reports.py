@@ -1,0 +1,436 @@
+"""From an event of the exchange to the OUCH 5.0 messages that it means to clients, compiled.
+
+Outbound messages are those of the OUCH 5.0 specification, section 5.2 of whose tables :mod:`exchange.wire.ouch50`
+holds; every offset here comes from there. A message is written straight into the log of its session
+(:mod:`exchange.gateway.session_log`), from the event and from what the order table knows of the order.
+
+=============== =================================================================================
+event           messages
+=============== =================================================================================
+ACCEPTED        Order Accepted
+EXECUTED        two Order Executed: to the order that came (R, removed liquidity) and to the one that waited (A)
+CANCELED        Order Canceled
+REPLACED        Order Replaced; also for a CANCELED that a replace caused, with nothing open and the order dead
+REJECTED        Rejected for a new order; OUCH ignores a cancel or replace of what is no longer there
+MASS_CANCELED   none: the gateway has answered when it took the request
+=============== =================================================================================
+
+Each order's open quantity is kept here, so that the table learns when an order is finished. Timestamps are the moment
+of writing, in nanoseconds since midnight of the exchange's time zone."""
+
+from typing import Final, NamedTuple
+
+from exchange.book import ladder_events as record
+from exchange.gateway.order_table import (
+    CAPACITY,
+    CLIENT_ORDER_ID,
+    CROSS_TYPE,
+    DISPLAY,
+    FIRM,
+    NO_ORDER,
+    OPEN_LOTS,
+    PRICE,
+    SIDE,
+    SWEEP,
+    SYMBOL_WORD,
+    TIME_IN_FORCE,
+    USER_REFERENCE_MASK,
+    find_order,
+    finish_order,
+)
+from exchange.gateway.requests import (
+    ANSWER_ACCOUNT,
+    ANSWER_CLIENT_ORDER_ID,
+    ANSWER_FIRM,
+    ANSWER_MASS_CANCEL,
+    ANSWER_REASON,
+    ANSWER_REJECTED,
+    ANSWER_SYMBOL,
+    ANSWER_USER_REFERENCE,
+)
+from exchange.gateway.session_log import begin_message, commit_message
+from exchange.gateway.session_memory import IS_LISTED, Sessions, session_address
+from exchange.messages import RECORD_BYTES, CommandKind, EventKind, Reason
+from exchange.native import (
+    inlined,
+    kernel,
+    load_int64,
+    load_uint8,
+    load_uint16,
+    load_uint32,
+    store_big_endian_int64,
+    store_big_endian_uint16,
+    store_big_endian_uint32,
+    store_big_endian_uint48,
+    store_int64,
+    store_uint8,
+)
+from exchange.wire.ouch50 import (
+    AccountQueryResponse,
+    MassCancelResponse,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExecuted,
+    OrderReplaced,
+    Rejected,
+    RejectReason,
+)
+from exchange.wire.ouch_codes import CancelReason, LiquidityFlag, OrderState
+
+_ACCEPTED_EVENT: Final = int(EventKind.ACCEPTED)
+_EXECUTED_EVENT: Final = int(EventKind.EXECUTED)
+_CANCELED_EVENT: Final = int(EventKind.CANCELED)
+_REPLACED_EVENT: Final = int(EventKind.REPLACED)
+_REJECTED_EVENT: Final = int(EventKind.REJECTED)
+_NEW: Final = int(CommandKind.NEW)
+_REPLACE: Final = int(CommandKind.REPLACE)
+_IMMEDIATE_REMAINDER: Final = int(Reason.IMMEDIATE_REMAINDER)
+_BOOK_FULL: Final = int(Reason.BOOK_FULL)
+_COMMAND_KIND: Final = 46
+_OTHER_SESSION_ID: Final = 44
+_REASON: Final = 2
+
+_LIVE: Final = ord(OrderState.LIVE)
+_DEAD: Final = ord(OrderState.DEAD)
+_BY_USER: Final = ord(CancelReason.USER)
+_IMMEDIATE: Final = ord(CancelReason.IMMEDIATE_OR_CANCEL)
+_ADDED: Final = ord(LiquidityFlag.ADDED)
+_REMOVED: Final = ord(LiquidityFlag.REMOVED)
+_PROCESSING_ERROR: Final = int(RejectReason.PROCESSING_ERROR)
+_OTHER_REASON: Final = int(RejectReason.OTHER)
+
+_A, _U, _C = OrderAccepted.layout, OrderReplaced.layout, OrderCanceled.layout
+_E, _J = OrderExecuted.layout, Rejected.layout
+_X, _Q = MassCancelResponse.layout, AccountQueryResponse.layout
+
+TIMESTAMP: Final = 1
+"""In every outbound message, behind its type."""
+
+FIRM_OPTION: Final = 2
+FIRM_OPTION_BYTES: Final = 6
+"""Length, tag, and four letters."""
+
+A_TYPE: Final = _A.type_byte
+A_USER_REFERENCE: Final = _A.offset("user_reference_number")
+A_SIDE: Final = _A.offset("side")
+A_QUANTITY: Final = _A.offset("quantity")
+A_SYMBOL: Final = _A.offset("symbol")
+A_PRICE: Final = _A.offset("price")
+A_TIME_IN_FORCE: Final = _A.offset("time_in_force")
+A_DISPLAY: Final = _A.offset("display")
+A_ORDER_REFERENCE: Final = _A.offset("order_reference_number")
+A_CAPACITY: Final = _A.offset("capacity")
+A_SWEEP: Final = _A.offset("intermarket_sweep_eligibility")
+A_CROSS_TYPE: Final = _A.offset("cross_type")
+A_STATE: Final = _A.offset("order_state")
+A_CLIENT_ORDER_ID: Final = _A.offset("client_order_id")
+A_APPENDAGE: Final = A_CLIENT_ORDER_ID + 14
+A_BYTES: Final = A_APPENDAGE + 2
+
+U_TYPE: Final = _U.type_byte
+U_ORIGINAL: Final = _U.offset("original_user_reference_number")
+U_USER_REFERENCE: Final = _U.offset("user_reference_number")
+U_SIDE: Final = _U.offset("side")
+U_QUANTITY: Final = _U.offset("quantity")
+U_SYMBOL: Final = _U.offset("symbol")
+U_PRICE: Final = _U.offset("price")
+U_TIME_IN_FORCE: Final = _U.offset("time_in_force")
+U_DISPLAY: Final = _U.offset("display")
+U_ORDER_REFERENCE: Final = _U.offset("order_reference_number")
+U_CAPACITY: Final = _U.offset("capacity")
+U_SWEEP: Final = _U.offset("intermarket_sweep_eligibility")
+U_CROSS_TYPE: Final = _U.offset("cross_type")
+U_STATE: Final = _U.offset("order_state")
+U_CLIENT_ORDER_ID: Final = _U.offset("client_order_id")
+U_APPENDAGE: Final = U_CLIENT_ORDER_ID + 14
+U_BYTES: Final = U_APPENDAGE + 2
+
+C_TYPE: Final = _C.type_byte
+C_USER_REFERENCE: Final = _C.offset("user_reference_number")
+C_QUANTITY: Final = _C.offset("quantity")
+C_REASON: Final = _C.offset("reason")
+C_BYTES: Final = C_REASON + 1
+
+E_TYPE: Final = _E.type_byte
+E_USER_REFERENCE: Final = _E.offset("user_reference_number")
+E_QUANTITY: Final = _E.offset("quantity")
+E_PRICE: Final = _E.offset("price")
+E_LIQUIDITY: Final = _E.offset("liquidity_flag")
+E_MATCH: Final = _E.offset("match_number")
+E_APPENDAGE: Final = E_MATCH + 8
+E_BYTES: Final = E_APPENDAGE + 2
+
+J_TYPE: Final = _J.type_byte
+J_USER_REFERENCE: Final = _J.offset("user_reference_number")
+J_REASON: Final = _J.offset("reason")
+J_CLIENT_ORDER_ID: Final = _J.offset("client_order_id")
+J_BYTES: Final = J_CLIENT_ORDER_ID + 14
+
+X_TYPE: Final = _X.type_byte
+X_USER_REFERENCE: Final = _X.offset("user_reference_number")
+X_FIRM: Final = _X.offset("firm")
+X_SYMBOL: Final = _X.offset("symbol")
+X_APPENDAGE: Final = X_SYMBOL + 8
+X_BYTES: Final = X_APPENDAGE + 2
+
+Q_TYPE: Final = _Q.type_byte
+Q_NEXT: Final = _Q.offset("next_user_reference_number")
+Q_BYTES: Final = Q_NEXT + 4
+
+
+class Reports(NamedTuple):
+    """What encoding needs: the sessions, and the list of those that have something to send.
+
+    The word at ``listed`` counts the sessions on the list, whose numbers (8 bytes each) begin at ``list_address``.
+    """
+
+    sessions: Sessions
+    listed: int
+    list_address: int
+
+
+@inlined
+def list_session(reports: Reports, session_id: int, session: int) -> None:
+    """Put a session on the list of those with something to send, if it is not there."""
+    if load_int64(session + IS_LISTED) == 0:
+        store_int64(session + IS_LISTED, 1)
+        listed = load_int64(reports.listed)
+        store_int64(reports.list_address + 8 * listed, session_id)
+        store_int64(reports.listed, listed + 1)
+
+
+@kernel
+def report_events(reports: Reports, events: int, count: int, day_ns: int) -> None:
+    """Write what ``count`` events mean into the logs of the sessions that they concern."""
+    for index in range(count):
+        event = events + index * RECORD_BYTES
+        kind = load_uint8(event + record.KIND)
+        session_id = load_uint16(event + record.SESSION_ID)
+        session = session_address(reports.sessions, session_id)
+        user_reference = load_int64(event + record.ORDER_ID) & USER_REFERENCE_MASK
+        if kind == _EXECUTED_EVENT:
+            _report_executed(reports, session_id, session, user_reference, event, _REMOVED, day_ns)
+            other_id = load_uint16(event + _OTHER_SESSION_ID)
+            other = session_address(reports.sessions, other_id)
+            other_reference = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
+            _report_executed(reports, other_id, other, other_reference, event, _ADDED, day_ns)
+        elif kind == _ACCEPTED_EVENT:
+            _report_accepted(reports, session_id, session, user_reference, event, day_ns)
+        elif kind == _REPLACED_EVENT:
+            open_lots = load_uint32(event + record.QUANTITY)
+            _report_replaced(reports, session_id, session, user_reference, event, open_lots, day_ns)
+        elif kind == _CANCELED_EVENT:
+            if load_uint16(event + _COMMAND_KIND) == _REPLACE:
+                _report_replaced(reports, session_id, session, user_reference, event, 0, day_ns)
+            else:
+                _report_canceled(reports, session_id, session, user_reference, event, day_ns)
+        elif kind == _REJECTED_EVENT:
+            _report_rejected(reports, session_id, session, user_reference, event, day_ns)
+
+
+@inlined
+def _begin(message: int, kind: int, day_ns: int) -> None:
+    store_uint8(message, kind)
+    store_big_endian_int64(message + TIMESTAMP, day_ns)
+
+
+@inlined
+def _commit(reports: Reports, session_id: int, session: int, size_bytes: int) -> None:
+    commit_message(reports.sessions, session, size_bytes)
+    list_session(reports, session_id, session)
+
+
+@inlined
+def _report_accepted(
+    reports: Reports, session_id: int, session: int, user_reference: int, event: int, day_ns: int
+) -> None:
+    order = find_order(reports.sessions, session, user_reference)
+    if order == NO_ORDER:
+        return
+    quantity = load_uint32(event + record.QUANTITY)
+    store_int64(order + OPEN_LOTS, quantity)
+    option_bytes = 0 if load_int64(order + FIRM) == 0 else FIRM_OPTION_BYTES
+    message = begin_message(reports.sessions, session, A_BYTES + option_bytes)
+    if message == 0:
+        return
+    _begin(message, A_TYPE, day_ns)
+    store_big_endian_uint32(message + A_USER_REFERENCE, user_reference)
+    store_uint8(message + A_SIDE, load_uint8(order + SIDE))
+    store_big_endian_uint32(message + A_QUANTITY, quantity)
+    store_big_endian_int64(message + A_SYMBOL, load_int64(order + SYMBOL_WORD))
+    store_big_endian_int64(message + A_PRICE, load_int64(order + PRICE))
+    store_uint8(message + A_TIME_IN_FORCE, load_uint8(order + TIME_IN_FORCE))
+    store_uint8(message + A_DISPLAY, load_uint8(order + DISPLAY))
+    store_big_endian_int64(message + A_ORDER_REFERENCE, load_int64(event + record.ORDER_ID))
+    store_uint8(message + A_CAPACITY, load_uint8(order + CAPACITY))
+    store_uint8(message + A_SWEEP, load_uint8(order + SWEEP))
+    store_uint8(message + A_CROSS_TYPE, load_uint8(order + CROSS_TYPE))
+    store_uint8(message + A_STATE, _LIVE)
+    _write_client_order_id(message + A_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
+    _write_firm(message + A_APPENDAGE, order, option_bytes)
+    _commit(reports, session_id, session, A_BYTES + option_bytes)
+
+
+@inlined
+def _report_executed(
+    reports: Reports,
+    session_id: int,
+    session: int,
+    user_reference: int,
+    event: int,
+    liquidity: int,
+    day_ns: int,
+) -> None:
+    order = find_order(reports.sessions, session, user_reference)
+    if order == NO_ORDER:
+        return
+    quantity = load_uint32(event + record.QUANTITY)
+    _take_lots(order, user_reference, quantity)
+    message = begin_message(reports.sessions, session, E_BYTES)
+    if message == 0:
+        return
+    _begin(message, E_TYPE, day_ns)
+    store_big_endian_uint32(message + E_USER_REFERENCE, user_reference)
+    store_big_endian_uint32(message + E_QUANTITY, quantity)
+    store_big_endian_int64(message + E_PRICE, load_int64(event + record.PRICE))
+    store_uint8(message + E_LIQUIDITY, liquidity)
+    store_big_endian_int64(message + E_MATCH, load_int64(event + record.MATCH_NUMBER))
+    store_big_endian_uint16(message + E_APPENDAGE, 0)
+    _commit(reports, session_id, session, E_BYTES)
+
+
+@inlined
+def _take_lots(order: int, user_reference: int, quantity: int) -> None:
+    """An order's open quantity has shrunk; with nothing left it is finished."""
+    left = load_int64(order + OPEN_LOTS) - quantity
+    store_int64(order + OPEN_LOTS, left)
+    if left <= 0:
+        finish_order(order, user_reference)
+
+
+@inlined
+def _report_canceled(
+    reports: Reports, session_id: int, session: int, user_reference: int, event: int, day_ns: int
+) -> None:
+    order = find_order(reports.sessions, session, user_reference)
+    if order == NO_ORDER:
+        return
+    quantity = load_uint32(event + record.QUANTITY)
+    _take_lots(order, user_reference, quantity)
+    message = begin_message(reports.sessions, session, C_BYTES)
+    if message == 0:
+        return
+    is_remainder = load_uint8(event + _REASON) == _IMMEDIATE_REMAINDER
+    _begin(message, C_TYPE, day_ns)
+    store_big_endian_uint32(message + C_USER_REFERENCE, user_reference)
+    store_big_endian_uint32(message + C_QUANTITY, quantity)
+    store_uint8(message + C_REASON, _IMMEDIATE if is_remainder else _BY_USER)
+    _commit(reports, session_id, session, C_BYTES)
+
+
+@inlined
+def _report_replaced(
+    reports: Reports, session_id: int, session: int, original: int, event: int, open_lots: int, day_ns: int
+) -> None:
+    """The old order is gone, and the new one is in the book with ``open_lots``, or dead if there are none."""
+    old_order = find_order(reports.sessions, session, original)
+    order_id = load_int64(event + record.OTHER_ORDER_ID)
+    user_reference = order_id & USER_REFERENCE_MASK
+    order = find_order(reports.sessions, session, user_reference)
+    if order == NO_ORDER or old_order == NO_ORDER:
+        return
+    store_int64(order + OPEN_LOTS, open_lots)
+    finish_order(old_order, original)
+    if open_lots == 0:
+        finish_order(order, user_reference)
+    option_bytes = 0 if load_int64(order + FIRM) == 0 else FIRM_OPTION_BYTES
+    message = begin_message(reports.sessions, session, U_BYTES + option_bytes)
+    if message == 0:
+        return
+    _begin(message, U_TYPE, day_ns)
+    store_big_endian_uint32(message + U_ORIGINAL, original)
+    store_big_endian_uint32(message + U_USER_REFERENCE, user_reference)
+    store_uint8(message + U_SIDE, load_uint8(order + SIDE))
+    store_big_endian_uint32(message + U_QUANTITY, open_lots)
+    store_big_endian_int64(message + U_SYMBOL, load_int64(order + SYMBOL_WORD))
+    store_big_endian_int64(message + U_PRICE, load_int64(order + PRICE))
+    store_uint8(message + U_TIME_IN_FORCE, load_uint8(order + TIME_IN_FORCE))
+    store_uint8(message + U_DISPLAY, load_uint8(order + DISPLAY))
+    store_big_endian_int64(message + U_ORDER_REFERENCE, order_id)
+    store_uint8(message + U_CAPACITY, load_uint8(order + CAPACITY))
+    store_uint8(message + U_SWEEP, load_uint8(order + SWEEP))
+    store_uint8(message + U_CROSS_TYPE, load_uint8(order + CROSS_TYPE))
+    store_uint8(message + U_STATE, _DEAD if open_lots == 0 else _LIVE)
+    _write_client_order_id(message + U_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
+    _write_firm(message + U_APPENDAGE, order, option_bytes)
+    _commit(reports, session_id, session, U_BYTES + option_bytes)
+
+
+@inlined
+def _report_rejected(
+    reports: Reports, session_id: int, session: int, user_reference: int, event: int, day_ns: int
+) -> None:
+    kind = load_uint16(event + _COMMAND_KIND)
+    if kind == _REPLACE:
+        # The order was gone when the replacement came: OUCH says nothing, and the replacement never was.
+        replacement = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
+        order = find_order(reports.sessions, session, replacement)
+        if order != NO_ORDER:
+            finish_order(order, replacement)
+        return
+    order = find_order(reports.sessions, session, user_reference)
+    if kind != _NEW or order == NO_ORDER:
+        return
+    message = begin_message(reports.sessions, session, J_BYTES)
+    if message != 0:
+        reason = _PROCESSING_ERROR if load_uint8(event + _REASON) == _BOOK_FULL else _OTHER_REASON
+        _begin(message, J_TYPE, day_ns)
+        store_big_endian_uint32(message + J_USER_REFERENCE, user_reference)
+        store_big_endian_uint16(message + J_REASON, reason)
+        _write_client_order_id(message + J_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
+        _commit(reports, session_id, session, J_BYTES)
+    finish_order(order, user_reference)
+
+
+@kernel
+def report_answer(reports: Reports, answer: int, day_ns: int) -> None:
+    """Write one of the gateway's own answers (see :mod:`exchange.gateway.requests`) into its session's log."""
+    kind, session_id = load_uint8(answer), load_uint16(answer + record.SESSION_ID)
+    session = session_address(reports.sessions, session_id)
+    user_reference = load_int64(answer + ANSWER_USER_REFERENCE)
+    size_bytes = J_BYTES if kind == ANSWER_REJECTED else Q_BYTES if kind == ANSWER_ACCOUNT else X_BYTES
+    message = begin_message(reports.sessions, session, size_bytes)
+    if message == 0:
+        return
+    if kind == ANSWER_REJECTED:
+        _begin(message, J_TYPE, day_ns)
+        store_big_endian_uint32(message + J_USER_REFERENCE, user_reference)
+        store_big_endian_uint16(message + J_REASON, load_int64(answer + ANSWER_REASON))
+        _write_client_order_id(message + J_CLIENT_ORDER_ID, answer + ANSWER_CLIENT_ORDER_ID)
+    elif kind == ANSWER_ACCOUNT:
+        _begin(message, Q_TYPE, day_ns)
+        store_big_endian_uint32(message + Q_NEXT, user_reference)
+    elif kind == ANSWER_MASS_CANCEL:
+        _begin(message, X_TYPE, day_ns)
+        store_big_endian_uint32(message + X_USER_REFERENCE, user_reference)
+        store_big_endian_uint32(message + X_FIRM, load_int64(answer + ANSWER_FIRM))
+        store_big_endian_int64(message + X_SYMBOL, load_int64(answer + ANSWER_SYMBOL))
+        store_big_endian_uint16(message + X_APPENDAGE, 0)
+    _commit(reports, session_id, session, size_bytes)
+
+
+@inlined
+def _write_client_order_id(target: int, source: int) -> None:
+    """The fourteen characters that the order table or an answer keeps as two words."""
+    store_big_endian_int64(target, load_int64(source))
+    store_big_endian_uint48(target + 8, load_int64(source + 8))
+
+
+@inlined
+def _write_firm(appendage: int, order: int, option_bytes: int) -> None:
+    """The options of an answer: the firm, where the order named one."""
+    store_big_endian_uint16(appendage, option_bytes)
+    if option_bytes != 0:
+        store_uint8(appendage + 2, FIRM_OPTION_BYTES - 1)
+        store_uint8(appendage + 3, FIRM_OPTION)
+        store_big_endian_uint32(appendage + 4, load_int64(order + FIRM))

@@ -1,0 +1,477 @@
+"""From an OUCH 5.0 message to a command of the exchange, compiled.
+
+Inbound messages are those of the OUCH 5.0 specification, section 5.1 of whose tables :mod:`exchange.wire.ouch50` holds;
+every offset here comes from there. One function takes one message and says what became of it:
+
+========== ====================================================================================
+FORWARD    a command was written, to be routed to its shard
+NOTHING    the message is dealt with: ignored as OUCH wants it, or answered by the gateway
+WAIT       the gateway's own answer found no room; nothing changed, the same message comes again
+GARBAGE    no OUCH message; the connection cannot be trusted any more
+========== ====================================================================================
+
+How OUCH's rules are kept:
+
+* *UserRefNum* grows. A number that is not above the last one taken is a retransmission and is ignored.
+* *Cancel* names the most that may be executed in total. The table knows the order's liability as it will be when
+  everything sent before has been applied, so "take away the difference" is right whatever has been executed meanwhile.
+* *Replace* names the liability of the whole chain. What is open after it depends on executions that the gateway may not
+  have seen yet, so the command carries both liabilities and the book, which knows what is open, does the sum.
+* A *Replace* with impossible details cancels the order and does not use its new number up.
+
+Rejections that need no book (an unknown symbol, a wrong letter) are answered through a ring of the gateway's own, which
+only the outbound agent reads: it alone writes to clients."""
+
+from typing import Any, Final, NamedTuple
+
+from exchange.book import ladder_events as record
+from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, OTHER, read_options
+from exchange.gateway.order_table import (
+    CAPACITY,
+    CLIENT_ORDER_ID,
+    CROSS_TYPE,
+    DISPLAY,
+    FIRM,
+    LIABILITY,
+    NO_ORDER,
+    PRICE,
+    SIDE,
+    SWEEP,
+    SYMBOL_ID,
+    SYMBOL_WORD,
+    TIME_IN_FORCE,
+    engine_order_id,
+    find_order,
+    take_order,
+)
+from exchange.gateway.session_memory import LAST_USER_REFERENCE, Sessions
+from exchange.gateway.symbol_table import UNKNOWN, Symbols, find_symbol, symbol_word
+from exchange.messages import ALL_SYMBOLS, BUY, SELL, CommandKind, OrderType
+from exchange.messages import TimeInForce as EngineTimeInForce
+from exchange.native import (
+    inlined,
+    kernel,
+    load_big_endian_int64,
+    load_big_endian_uint16,
+    load_big_endian_uint32,
+    load_big_endian_uint48,
+    load_int64,
+    load_uint8,
+    load_uint16,
+    store_int64,
+    store_uint8,
+    store_uint16,
+    store_uint32,
+    unlikely,
+)
+from exchange.queues.protocol import try_push
+from exchange.wire.ouch50 import (
+    AccountQuery,
+    CancelOrder,
+    CrossType,
+    Display,
+    EnterOrder,
+    MassCancel,
+    RejectReason,
+    ReplaceOrder,
+    TimeInForce,
+)
+from exchange.wire.ouch_codes import PRICE4_MAX, QUANTITY_SHARES_MAX, Capacity, Side, YesOrNo
+
+FORWARD: Final = 1
+NOTHING: Final = 0
+WAIT: Final = -1
+GARBAGE: Final = -2
+
+# The gateway's own answers: records of 64 bytes with the session where an event has it.
+ANSWER_REJECTED: Final = 101
+ANSWER_ACCOUNT: Final = 102
+ANSWER_MASS_CANCEL: Final = 103
+ANSWER_USER_REFERENCE: Final = 8
+ANSWER_REASON: Final = 16
+ANSWER_CLIENT_ORDER_ID: Final = 24
+ANSWER_SYMBOL: Final = 40
+ANSWER_FIRM: Final = 48
+
+_MARKET_PRICES: Final = (0x7FFFFFFF, 2_000_000_000, -1)
+"""What is taken as a market order: 0x7FFFFFFF, 200,000.0000, and the largest integer of the field."""
+
+_SPACES: Final = symbol_word("")
+_ENTER, _REPLACE = EnterOrder.layout, ReplaceOrder.layout
+_CANCEL, _MASS_CANCEL = CancelOrder.layout, MassCancel.layout
+
+E_TYPE: Final = _ENTER.type_byte
+E_USER_REFERENCE: Final = _ENTER.offset("user_reference_number")
+E_SIDE: Final = _ENTER.offset("side")
+E_QUANTITY: Final = _ENTER.offset("quantity")
+E_SYMBOL: Final = _ENTER.offset("symbol")
+E_PRICE: Final = _ENTER.offset("price")
+E_TIME_IN_FORCE: Final = _ENTER.offset("time_in_force")
+E_DISPLAY: Final = _ENTER.offset("display")
+E_CAPACITY: Final = _ENTER.offset("capacity")
+E_SWEEP: Final = _ENTER.offset("intermarket_sweep_eligibility")
+E_CROSS_TYPE: Final = _ENTER.offset("cross_type")
+E_CLIENT_ORDER_ID: Final = _ENTER.offset("client_order_id")
+E_BYTES: Final = E_CLIENT_ORDER_ID + 14
+
+U_TYPE: Final = _REPLACE.type_byte
+U_ORIGINAL: Final = _REPLACE.offset("original_user_reference_number")
+U_USER_REFERENCE: Final = _REPLACE.offset("user_reference_number")
+U_QUANTITY: Final = _REPLACE.offset("quantity")
+U_PRICE: Final = _REPLACE.offset("price")
+U_TIME_IN_FORCE: Final = _REPLACE.offset("time_in_force")
+U_DISPLAY: Final = _REPLACE.offset("display")
+U_SWEEP: Final = _REPLACE.offset("intermarket_sweep_eligibility")
+U_CLIENT_ORDER_ID: Final = _REPLACE.offset("client_order_id")
+U_BYTES: Final = U_CLIENT_ORDER_ID + 14
+
+X_TYPE: Final = _CANCEL.type_byte
+X_USER_REFERENCE: Final = _CANCEL.offset("user_reference_number")
+X_QUANTITY: Final = _CANCEL.offset("quantity")
+X_BYTES: Final = X_QUANTITY + 4
+
+C_TYPE: Final = _MASS_CANCEL.type_byte
+C_USER_REFERENCE: Final = _MASS_CANCEL.offset("user_reference_number")
+C_FIRM: Final = _MASS_CANCEL.offset("firm")
+C_SYMBOL: Final = _MASS_CANCEL.offset("symbol")
+C_BYTES: Final = C_SYMBOL + 8
+
+Q_TYPE: Final = AccountQuery.layout.type_byte
+Q_BYTES: Final = 1
+
+APPENDAGE_BYTES: Final = 2
+"""The length in front of the options."""
+
+_NEW: Final = int(CommandKind.NEW)
+_CANCEL_COMMAND: Final = int(CommandKind.CANCEL)
+_REPLACE_COMMAND: Final = int(CommandKind.REPLACE)
+_MASS_CANCEL_COMMAND: Final = int(CommandKind.MASS_CANCEL)
+_DAY: Final = int(EngineTimeInForce.DAY)
+_IMMEDIATE: Final = int(EngineTimeInForce.IMMEDIATE_OR_CANCEL)
+_LIMIT: Final = int(OrderType.LIMIT)
+_MARKET: Final = int(OrderType.MARKET)
+
+_INVALID_DISPLAY: Final = int(RejectReason.INVALID_DISPLAY)
+_SWEEP_NOT_ALLOWED: Final = int(RejectReason.ISO_NOT_ALLOWED)
+_INVALID_SIDE: Final = int(RejectReason.INVALID_SIDE)
+_PROCESSING_ERROR: Final = int(RejectReason.PROCESSING_ERROR)
+_INVALID_QUANTITY: Final = int(RejectReason.INVALID_QUANTITY)
+_INVALID_CROSS: Final = int(RejectReason.INVALID_CROSS_ORDER)
+_INVALID_SYMBOL: Final = int(RejectReason.INVALID_SYMBOL)
+_INVALID_PRICE: Final = int(RejectReason.INVALID_PRICE)
+
+_BUYS: Final = ord(Side.BUY)
+_SIDES: Final = tuple(ord(side) for side in Side)
+_CAPACITIES: Final = tuple(ord(capacity) for capacity in Capacity)
+_DISPLAYS: Final = (ord(Display.VISIBLE), ord(Display.ATTRIBUTABLE))
+_DAY_LETTERS: Final = (ord(TimeInForce.DAY), ord(TimeInForce.EXTENDED_HOURS))
+"""Day, and extended hours: this exchange has no hours, so both stay until they are cancelled."""
+_IMMEDIATE_LETTER: Final = ord(TimeInForce.IMMEDIATE_OR_CANCEL)
+_CONTINUOUS: Final = ord(CrossType.CONTINUOUS)
+_NO_SWEEP: Final = ord(YesOrNo.NO)
+
+
+class Requests(NamedTuple):
+    """What decoding needs: the sessions, the symbols, the band of prices, the ring of the gateway's own answers.
+
+    ``answer`` is room for one record.
+    """
+
+    sessions: Sessions
+    symbols: Symbols
+    price_min_ticks: int
+    price_max_ticks: int
+    answers: Any
+    answer: int
+
+
+@kernel
+def take_request(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
+    """What one OUCH message of ``size_bytes`` comes to; a command, if there is one, is written at ``command``."""
+    kind = load_uint8(message)
+    if kind == E_TYPE and size_bytes >= E_BYTES + APPENDAGE_BYTES:
+        return _enter(requests, session_id, session, message, size_bytes, now_ns, command)
+    if kind == X_TYPE and (size_bytes == X_BYTES or size_bytes >= X_BYTES + APPENDAGE_BYTES):
+        return _cancel(requests, session_id, session, message, size_bytes, now_ns, command)
+    if kind == U_TYPE and size_bytes >= U_BYTES + APPENDAGE_BYTES:
+        return _replace(requests, session_id, session, message, size_bytes, now_ns, command)
+    if kind == C_TYPE and size_bytes >= C_BYTES + APPENDAGE_BYTES:
+        return _mass_cancel(requests, session_id, session, message, size_bytes, now_ns, command)
+    if kind == Q_TYPE and (size_bytes == Q_BYTES or size_bytes == Q_BYTES + APPENDAGE_BYTES):
+        return _query_account(requests, session_id, session)
+    return GARBAGE
+
+
+@inlined
+def _options_of(message: int, fixed_bytes: int, size_bytes: int) -> tuple[int, int]:
+    """Flaw and firm of the options behind a message's fixed part; a length that does not fit is garbage."""
+    options = message + fixed_bytes + APPENDAGE_BYTES
+    option_bytes = load_big_endian_uint16(message + fixed_bytes)
+    if option_bytes != size_bytes - fixed_bytes - APPENDAGE_BYTES:
+        return GARBAGE_OPTION, 0
+    if option_bytes == 0:
+        return NO_FLAW, 0
+    return read_options(options, option_bytes)
+
+
+@inlined
+def _enter(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
+    flaw, firm = _options_of(message, E_BYTES, size_bytes)
+    if unlikely(flaw == GARBAGE_OPTION):
+        return GARBAGE
+    user_reference = load_big_endian_uint32(message + E_USER_REFERENCE)
+    if unlikely(user_reference <= load_int64(session + LAST_USER_REFERENCE)):
+        return NOTHING
+    symbol_id = find_symbol(requests.symbols, load_big_endian_int64(message + E_SYMBOL))
+    if flaw == NO_FLAW:
+        flaw = _INVALID_SYMBOL if symbol_id == UNKNOWN else _flaw_of_order(requests, message)
+    order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
+    if unlikely(order == NO_ORDER):
+        reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
+        if not _answer_rejected(requests, session_id, user_reference, reason, message + E_CLIENT_ORDER_ID):
+            return WAIT
+        store_int64(session + LAST_USER_REFERENCE, user_reference)
+        return NOTHING
+    store_int64(session + LAST_USER_REFERENCE, user_reference)
+    quantity, price = load_big_endian_uint32(message + E_QUANTITY), load_big_endian_int64(message + E_PRICE)
+    side, time_in_force = load_uint8(message + E_SIDE), load_uint8(message + E_TIME_IN_FORCE)
+    store_int64(order + SYMBOL_WORD, load_big_endian_int64(message + E_SYMBOL))
+    _keep_client_order_id(order, message + E_CLIENT_ORDER_ID)
+    store_int64(order + PRICE, price)
+    store_int64(order + LIABILITY, quantity)
+    store_int64(order + FIRM, firm)
+    store_uint16(order + SYMBOL_ID, symbol_id)
+    store_uint8(order + SIDE, side)
+    store_uint8(order + TIME_IN_FORCE, time_in_force)
+    store_uint8(order + DISPLAY, load_uint8(message + E_DISPLAY))
+    store_uint8(order + CAPACITY, load_uint8(message + E_CAPACITY))
+    store_uint8(order + SWEEP, load_uint8(message + E_SWEEP))
+    store_uint8(order + CROSS_TYPE, load_uint8(message + E_CROSS_TYPE))
+    order_id = engine_order_id(session_id, user_reference)
+    _write_command(command, _NEW, symbol_id, session_id, order_id, 0, price, quantity, now_ns)
+    store_uint8(command + record.SIDE, BUY if side == _BUYS else SELL)
+    store_uint8(command + record.TIME_IN_FORCE, _IMMEDIATE if time_in_force == _IMMEDIATE_LETTER else _DAY)
+    store_uint8(command + record.ORDER_TYPE, _MARKET if price in _MARKET_PRICES else _LIMIT)
+    return FORWARD
+
+
+@inlined
+def _flaw_of_order(requests: Requests, message: int) -> int:
+    """Why an Enter Order cannot be taken whatever the book holds, or ``NO_FLAW``."""
+    if unlikely(load_uint8(message + E_SIDE) not in _SIDES):
+        return _INVALID_SIDE
+    if unlikely(load_uint8(message + E_CAPACITY) not in _CAPACITIES):
+        return OTHER
+    if unlikely(load_uint8(message + E_CROSS_TYPE) != _CONTINUOUS):
+        return _INVALID_CROSS
+    price = load_big_endian_int64(message + E_PRICE)
+    return _flaw_of_terms(
+        requests,
+        load_big_endian_uint32(message + E_QUANTITY),
+        price,
+        load_uint8(message + E_TIME_IN_FORCE),
+        load_uint8(message + E_DISPLAY),
+        load_uint8(message + E_SWEEP),
+    )
+
+
+@inlined
+def _flaw_of_terms(
+    requests: Requests, quantity: int, price: int, time_in_force: int, display: int, sweep: int
+) -> int:
+    """Why these terms are impossible, for new orders and replacements alike, or ``NO_FLAW``."""
+    if unlikely(not 0 < quantity <= QUANTITY_SHARES_MAX):
+        return _INVALID_QUANTITY
+    if unlikely(display not in _DISPLAYS):
+        return _INVALID_DISPLAY
+    if unlikely(sweep != _NO_SWEEP):
+        return _SWEEP_NOT_ALLOWED
+    if unlikely(time_in_force not in _DAY_LETTERS and time_in_force != _IMMEDIATE_LETTER):
+        return OTHER
+    if unlikely(price in _MARKET_PRICES):
+        return NO_FLAW
+    highest = min(requests.price_max_ticks, PRICE4_MAX)
+    return NO_FLAW if requests.price_min_ticks <= price <= highest else _INVALID_PRICE
+
+
+@inlined
+def _cancel(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
+    if size_bytes > X_BYTES and _options_of(message, X_BYTES, size_bytes)[0] == GARBAGE_OPTION:
+        return GARBAGE
+    user_reference = load_big_endian_uint32(message + X_USER_REFERENCE)
+    order = find_order(requests.sessions, session, user_reference)
+    if unlikely(order == NO_ORDER):
+        return NOTHING
+    intended, liability = load_big_endian_uint32(message + X_QUANTITY), load_int64(order + LIABILITY)
+    if unlikely(intended >= liability):
+        return NOTHING  # no reduction, or what was already asked for
+    store_int64(order + LIABILITY, intended)
+    taken = 0 if intended == 0 else liability - intended  # 0 is "all" in a command
+    _write_cancel(session_id, order, user_reference, taken, now_ns, command)
+    return FORWARD
+
+
+@inlined
+def _write_cancel(
+    session_id: int, order: int, user_reference: int, quantity: int, now_ns: int, command: int
+) -> None:
+    order_id = engine_order_id(session_id, user_reference)
+    symbol_id = load_uint16(order + SYMBOL_ID)
+    _write_command(command, _CANCEL_COMMAND, symbol_id, session_id, order_id, 0, 0, quantity, now_ns)
+
+
+@inlined
+def _replace(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
+    flaw, _firm = _options_of(message, U_BYTES, size_bytes)
+    if unlikely(flaw == GARBAGE_OPTION):
+        return GARBAGE
+    original = load_big_endian_uint32(message + U_ORIGINAL)
+    user_reference = load_big_endian_uint32(message + U_USER_REFERENCE)
+    order = find_order(requests.sessions, session, original)
+    if unlikely(order == NO_ORDER or user_reference <= load_int64(session + LAST_USER_REFERENCE)):
+        return NOTHING
+    quantity, price = load_big_endian_uint32(message + U_QUANTITY), load_big_endian_int64(message + U_PRICE)
+    time_in_force, display = load_uint8(message + U_TIME_IN_FORCE), load_uint8(message + U_DISPLAY)
+    sweep = load_uint8(message + U_SWEEP)
+    if flaw == NO_FLAW:
+        flaw = _flaw_of_terms(requests, quantity, price, time_in_force, display, sweep)
+    is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES
+    new_order = take_order(requests.sessions, session, user_reference) if is_possible else NO_ORDER
+    if unlikely(new_order == NO_ORDER):
+        store_int64(order + LIABILITY, 0)
+        _write_cancel(session_id, order, original, 0, now_ns, command)
+        return FORWARD
+    store_int64(session + LAST_USER_REFERENCE, user_reference)
+    for word in (SYMBOL_WORD, FIRM, SYMBOL_ID):  # what is inherited, whole words
+        store_int64(new_order + word, load_int64(order + word))
+    _keep_client_order_id(new_order, message + U_CLIENT_ORDER_ID)
+    store_int64(new_order + PRICE, price)
+    store_int64(new_order + LIABILITY, quantity)
+    store_uint8(new_order + TIME_IN_FORCE, time_in_force)
+    store_uint8(new_order + DISPLAY, display)
+    store_uint8(new_order + SWEEP, sweep)
+    old_id, new_id = engine_order_id(session_id, original), engine_order_id(session_id, user_reference)
+    symbol_id = load_uint16(order + SYMBOL_ID)
+    _write_command(command, _REPLACE_COMMAND, symbol_id, session_id, old_id, new_id, price, quantity, now_ns)
+    store_uint32(command + record.LIABILITY, load_int64(order + LIABILITY))
+    return FORWARD
+
+
+@inlined
+def _mass_cancel(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
+    flaw, _firm = _options_of(message, C_BYTES, size_bytes)
+    if unlikely(flaw == GARBAGE_OPTION):
+        return GARBAGE
+    user_reference = load_big_endian_uint32(message + C_USER_REFERENCE)
+    if unlikely(user_reference <= load_int64(session + LAST_USER_REFERENCE)):
+        return NOTHING
+    symbol = load_big_endian_int64(message + C_SYMBOL)
+    symbol_id = ALL_SYMBOLS if symbol == _SPACES else find_symbol(requests.symbols, symbol)
+    answer = requests.answer
+    store_uint8(answer, ANSWER_MASS_CANCEL)
+    store_uint16(answer + record.SESSION_ID, session_id)
+    store_int64(answer + ANSWER_USER_REFERENCE, user_reference)
+    store_int64(answer + ANSWER_FIRM, load_big_endian_uint32(message + C_FIRM))
+    store_int64(answer + ANSWER_SYMBOL, symbol)
+    if not try_push(requests.answers, answer):
+        return WAIT
+    store_int64(session + LAST_USER_REFERENCE, user_reference)
+    if symbol_id == UNKNOWN or flaw != NO_FLAW:
+        return NOTHING  # there can be no such order
+    _write_command(command, _MASS_CANCEL_COMMAND, symbol_id, session_id, 0, 0, 0, 0, now_ns)
+    return FORWARD
+
+
+@inlined
+def _query_account(requests: Requests, session_id: int, session: int) -> int:
+    answer = requests.answer
+    store_uint8(answer, ANSWER_ACCOUNT)
+    store_uint16(answer + record.SESSION_ID, session_id)
+    store_int64(answer + ANSWER_USER_REFERENCE, load_int64(session + LAST_USER_REFERENCE) + 1)
+    return NOTHING if try_push(requests.answers, answer) else WAIT
+
+
+@inlined
+def _answer_rejected(
+    requests: Requests, session_id: int, user_reference: int, reason: int, client_order_id: int
+) -> bool:
+    answer = requests.answer
+    store_uint8(answer, ANSWER_REJECTED)
+    store_uint16(answer + record.SESSION_ID, session_id)
+    store_int64(answer + ANSWER_USER_REFERENCE, user_reference)
+    store_int64(answer + ANSWER_REASON, reason)
+    store_int64(answer + ANSWER_CLIENT_ORDER_ID, load_big_endian_int64(client_order_id))
+    store_int64(answer + ANSWER_CLIENT_ORDER_ID + 8, load_big_endian_uint48(client_order_id + 8))
+    return try_push(requests.answers, answer)
+
+
+@inlined
+def _keep_client_order_id(order: int, client_order_id: int) -> None:
+    store_int64(order + CLIENT_ORDER_ID, load_big_endian_int64(client_order_id))
+    store_int64(order + CLIENT_ORDER_ID + 8, load_big_endian_uint48(client_order_id + 8))
+
+
+@inlined
+def _write_command(
+    command: int,
+    kind: int,
+    symbol_id: int,
+    session_id: int,
+    order_id: int,
+    new_order_id: int,
+    price_ticks: int,
+    quantity_lots: int,
+    now_ns: int,
+) -> None:
+    """A command with every byte set, for its room has held others."""
+    store_int64(command, kind)  # clears side, time in force and type
+    store_uint16(command + record.SYMBOL_ID, symbol_id)
+    store_uint16(command + record.SESSION_ID, session_id)
+    store_int64(command + record.SEQUENCE, 0)
+    store_int64(command + record.ORDER_ID, order_id)
+    store_int64(command + record.OTHER_ORDER_ID, new_order_id)
+    store_int64(command + record.PRICE, price_ticks)
+    store_uint32(command + record.QUANTITY, quantity_lots)
+    store_uint32(command + record.LIABILITY, 0)
+    store_int64(command + record.MATCH_NUMBER, 0)
+    store_int64(command + record.TIMESTAMP, now_ns)

@@ -1,0 +1,200 @@
+"""An exchange with a gateway, from its start to its end: what ``exchange serve`` runs.
+
+Start: memory, threads, compiled loops, then the listening socket; nobody is accepted before the exchange could answer.
+Each session's log begins with System Event "start of day".
+
+End, on SIGTERM or Ctrl-C, within a second: accept nobody any more; take nothing in any more; let what was taken in come
+out at the other end; have the agents let go of the sockets and stop; then write "end of day" into every log, send each
+client what it has not been sent, say End of Session and close. A client that does not read is not waited for.
+
+The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from exchange.assembly import Exchange, Progress
+from exchange.errors import UserError
+from exchange.gateway.control import WATCH_SECONDS, ControlPlane
+from exchange.gateway.credentials import Users
+from exchange.gateway.session_log import begin_message, commit_message
+from exchange.native import view_bytes
+from exchange.settings import Settings
+from exchange.transport.config import TcpTransportConfig
+from exchange.transport.tcp import TcpTransport
+from exchange.wire.ouch50 import SystemEvent
+from exchange.wire.ouch_codes import EventCode
+
+log: Final = logging.getLogger("exchange.gateway")
+
+DRAIN_SECONDS: Final = 0.3
+"""How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
+
+QUIET_LOOKS: Final = 3
+"""The exchange has come to rest if so many looks in a row, a millisecond apart, saw the same."""
+
+BACKLOG: Final = 512
+"""Connections that the kernel keeps until they are accepted."""
+
+Listening = Callable[[str, int], None]
+"""Told the address and the port when clients can connect."""
+
+
+class Server:
+    """An exchange and its gateway, built and not running.
+
+    Args:
+        settings: a profile whose transport is ``tcp``.
+        users: who may log on.
+
+    Raises:
+        UserError: the profile has no gateway, or a part that is not compiled; its address cannot be listened on.
+    """
+
+    def __init__(self, settings: Settings, users: Users) -> None:
+        if not isinstance(settings.transport, TcpTransportConfig):
+            raise UserError(
+                f"profile {settings.name}: transport.kind must be tcp to be served; 'serve' is such a profile,"
+                " and --set transport.kind=tcp makes one of any other"
+            )
+        _check_compiled(settings)
+        self.settings: Final = settings
+        self.listener: Final = _listen(settings.transport)
+        self.transport: Final = TcpTransport(
+            settings.gateway,
+            settings.book,
+            len(users.users),
+            settings.transport.ingress_lanes,
+            settings.shards.batch_commands,
+        )
+        self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport)
+        self.control: Final = ControlPlane(self.transport, users, f"{int(time.time()):010d}")
+        self._stop: Final = asyncio.Event()
+        self._signal: signal.Signals | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: address and port."""
+        address, port = self.listener.getsockname()[:2]
+        return str(address), int(port)
+
+    def run(self, progress: Progress, listening: Listening) -> signal.Signals | None:
+        """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread."""
+        self.exchange.compile(progress)
+        asyncio.run(self._serve_until_signal(listening))
+        return self._signal
+
+    def request_stop(self) -> None:
+        """End as after SIGTERM; to be called in the event loop that serves."""
+        self._stop.set()
+
+    async def _serve_until_signal(self, listening: Listening) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        await self.serve(listening)
+
+    async def serve(self, listening: Listening) -> None:
+        """Serve until :meth:`request_stop`, in an event loop of the caller's. Once for each server.
+
+        Raises:
+            Exception: whatever a thread of the exchange failed with; the sessions have been ended all the same.
+        """
+        loop = asyncio.get_running_loop()
+        self._announce(EventCode.START_OF_DAY)
+        try:
+            await self._serve(loop, listening)
+        finally:
+            self._announce(EventCode.END_OF_DAY)
+            self.control.end_sessions()
+            self.listener.close()
+            self.transport.close()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
+        with self.exchange.threads:
+            accepting = loop.create_task(self.control.accept(self.listener))
+            watching = loop.create_task(self._watch())
+            listening(*self.address)
+            try:
+                await self._stop.wait()
+            finally:
+                for task in (accepting, watching):
+                    task.cancel()
+                await asyncio.gather(accepting, watching, return_exceptions=True)
+                self.listener.close()
+                self.transport.drain()
+                await self._come_to_rest()
+                await self.control.stop()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signal = number
+        self.request_stop()
+
+    async def _watch(self) -> None:
+        """Close what has ended, and stop if a thread of the exchange has failed."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.control.reap()
+            if any(thread.error is not None for thread in self.exchange.threads.threads):
+                self.request_stop()
+
+    async def _come_to_rest(self) -> None:
+        """Wait until everything that was taken in has been answered and sent, for a while at most."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        last, quiet = None, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+            statuses = self.exchange.status()
+            commands = sum(status.commands for status in statuses if status is not None)
+            events = sum(status.events for status in statuses if status is not None)
+            seen = (commands, events, self.transport.consumed(), self.transport.events())
+            is_at_rest = (
+                self.transport.is_idle()
+                and commands >= self.transport.consumed()
+                and events == self.transport.events()
+                and self.transport.waiting() == 0
+            )
+            quiet = quiet + 1 if is_at_rest and seen == last else 0
+            last = seen
+            await asyncio.sleep(0.001)
+
+    def _announce(self, event: EventCode) -> None:
+        """Write a System Event into every session's log. No agent may be running."""
+        sessions = self.transport.memory.sessions
+        message = SystemEvent(timestamp=self.transport.since_midnight_ns(), event_code=event).encode()
+        for session_id in range(sessions.session_count):
+            session = self.transport.memory.address(session_id)
+            address = begin_message(sessions, session, len(message))
+            if address != 0:
+                view_bytes(address, len(message))[:] = message
+                commit_message(sessions, session, len(message))
+
+
+def _check_compiled(settings: Settings) -> None:
+    """UserError for a profile with a part that would bring the interpreter into the order path."""
+    for key, kind in (("queue.kind", settings.queue), ("book.kind", settings.book)):
+        name = type(kind).__struct_config__.tag
+        if name in ("python", "naive"):
+            raise UserError(
+                f"profile {settings.name}: {key} = {name!r} is plain Python; the gateway takes compiled layers,"
+                " as those of the profile compiled"
+            )
+
+
+def _listen(config: TcpTransportConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.address, config.port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen on {config.address}, port {config.port}: {error.strerror or error}"
+        ) from error
+    return listener

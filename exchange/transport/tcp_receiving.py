@@ -1,0 +1,311 @@
+"""The receiving half of the transport over TCP: which sockets have something, and what it comes to.
+
+A turn asks the kernel which sockets are ready, or, while there are only :data:`FEW` connections, reads them all: asking
+first would be one system call more. It receives once from each and decodes what is whole, until it has as many commands
+as were asked for. What is left stays in the session's buffer and comes first the next time. So back-pressure travels
+from a full inbox through this buffer and the kernel's into TCP's flow control: nothing is lost, and a client that sends
+too much slows itself down.
+
+An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
+
+from typing import Final, NamedTuple
+
+from exchange.gateway.requests import FORWARD, GARBAGE, WAIT, Requests, take_request
+from exchange.gateway.session_log import is_nearly_full
+from exchange.gateway.session_memory import (
+    CLOSING,
+    CONNECTION,
+    DESCRIPTOR,
+    IN_ADOPTED,
+    IN_REASON,
+    IN_RELEASED,
+    INPUT,
+    INPUT_BEGIN,
+    INPUT_BYTES,
+    INPUT_END,
+    RECEIVED_NS,
+    REQUESTS,
+    CloseReason,
+    session_address,
+)
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    EPOLL_ADD,
+    EPOLL_DELETE,
+    EPOLL_EVENT_BYTES,
+    READABLE,
+    WOULD_BLOCK,
+    epoll_control,
+    epoll_event_data,
+    epoll_poll,
+    implements,
+    inlined,
+    kernel,
+    load_acquire,
+    load_int64,
+    load_uint8,
+    monotonic_ns,
+    store_int64,
+    store_release,
+    store_uint8,
+    unlikely,
+    write_epoll_event,
+)
+from exchange.native.sockets import socket_receive
+from exchange.transport.protocol import consume, receive
+from exchange.wire.soupbintcp import (
+    HEADER_BYTES,
+    ClientHeartbeat,
+    LoginRequest,
+    LogoutRequest,
+    UnsequencedData,
+)
+from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, Trouble, find_packets
+
+# a lane's words: control's, then the agent's own
+ATTENTION: Final = 0
+"""Control adds 1 when a connection has begun or must end."""
+DRAIN: Final = 8
+"""Not 0: nothing new is taken in any more."""
+SEEN: Final = 128
+BEGIN: Final = 136
+END: Final = 144
+"""The commands that have been decoded and not consumed."""
+READY: Final = 152
+READY_NEXT: Final = 160
+CONNECTED: Final = 168
+NEXT_SCAN_NS: Final = 176
+CONSUMED: Final = 184
+"""Commands that the ingress took, ever."""
+LANE_BYTES: Final = 256
+
+FEW: Final = 4
+"""Up to so many connections are read without asking which of them is ready."""
+
+EVENTS_MAX: Final = 256
+SCAN_NS: Final = 20_000_000
+"""Every 20 ms the sessions are looked over for silence; heartbeats come once a second."""
+
+PACKET_LENGTH_MAX: Final = 1024
+"""The longest packet that a client may send: an order with every option there is takes less than a fifth of it."""
+PACKET_BYTES_MAX: Final = 2 + PACKET_LENGTH_MAX
+
+_DONE: Final = 0
+_MORE: Final = 1
+
+_NO_TROUBLE: Final = int(Trouble.NONE)
+_PLACE_BYTES: Final = PLACE_DTYPE.itemsize
+_UNSEQUENCED: Final = UnsequencedData.layout.type_byte
+_HEARTBEAT: Final = ClientHeartbeat.layout.type_byte
+_LOGOUT: Final = LogoutRequest.layout.type_byte
+_LOGIN: Final = LoginRequest.layout.type_byte
+
+_END_OF_STREAM: Final = int(CloseReason.END_OF_STREAM)
+_LOGGED_OUT: Final = int(CloseReason.LOGOUT)
+_NOT_SOUPBINTCP: Final = int(CloseReason.NOT_SOUPBINTCP)
+_NOT_OUCH: Final = int(CloseReason.NOT_OUCH)
+_SILENT: Final = int(CloseReason.SILENT)
+_SOCKET_ERROR: Final = int(CloseReason.SOCKET_ERROR)
+_LOG_FULL: Final = int(CloseReason.LOG_FULL)
+_ASKED: Final = int(CloseReason.ASKED)
+
+
+class TcpSource(NamedTuple):
+    """One lane: the sessions whose number is ``lane`` modulo ``lanes``.
+
+    ``commands`` is room for ``batch_commands`` records, ``places`` for as many packets; ``ready`` and ``connected`` are
+    lists of session numbers (8 bytes each), ``epoll`` a descriptor and ``events`` room for :data:`EVENTS_MAX` events.
+    """
+
+    requests: Requests
+    rules: PacketRules
+    words: int
+    commands: int
+    batch_commands: int
+    places: int
+    ready: int
+    connected: int
+    epoll: int
+    events: int
+    lane: int
+    lanes: int
+    client_timeout_ns: int
+
+
+@implements(receive, TcpSource, inline=False)
+def _receive(source: TcpSource, limit: int) -> tuple[int, int]:
+    words = source.words
+    begin, end = load_int64(words + BEGIN), load_int64(words + END)
+    if begin == end:
+        begin, end = 0, _decode_ready(source, min(limit, source.batch_commands))
+        store_int64(words + BEGIN, 0)
+        store_int64(words + END, end)
+    return source.commands + begin * RECORD_BYTES, min(limit, end - begin)
+
+
+@implements(consume, TcpSource)
+def _consume(source: TcpSource, count: int) -> None:
+    words = source.words
+    store_int64(words + BEGIN, load_int64(words + BEGIN) + count)
+    store_release(words + CONSUMED, load_int64(words + CONSUMED) + count)
+
+
+@kernel
+def _decode_ready(source: TcpSource, limit: int) -> int:
+    """Go on through the list of ready sessions until there are ``limit`` commands or the list has ended."""
+    words, now_ns = source.words, monotonic_ns()
+    is_called = load_acquire(words + ATTENTION) != load_int64(words + SEEN)
+    if unlikely(is_called or now_ns >= load_int64(words + NEXT_SCAN_NS)):
+        _look_around(source, now_ns)
+    if unlikely(load_acquire(words + DRAIN) != 0):
+        return 0
+    if load_int64(words + READY_NEXT) >= load_int64(words + READY):
+        _list_ready(source)
+    count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
+    while following < ready and count < limit:
+        session_id = load_int64(source.ready + 8 * following)
+        count, state = _serve(source, session_id, count, limit, now_ns)
+        if state == _MORE:
+            break
+        following += 1
+    store_int64(words + READY_NEXT, following)
+    return count
+
+
+@inlined
+def _list_ready(source: TcpSource) -> None:
+    words, count = source.words, load_int64(source.words + CONNECTED)
+    if count <= FEW:
+        for index in range(count):
+            store_int64(source.ready + 8 * index, load_int64(source.connected + 8 * index))
+    else:
+        count = epoll_poll(source.epoll, source.events, EVENTS_MAX)
+        for index in range(count):
+            event = source.events + index * EPOLL_EVENT_BYTES
+            store_int64(source.ready + 8 * index, epoll_event_data(event))
+    store_int64(words + READY, max(count, 0))
+    store_int64(words + READY_NEXT, 0)
+
+
+@inlined
+def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: int) -> tuple[int, int]:
+    """Decode what a session has in its buffer, receive once, decode again. The count of commands, and is there more?"""
+    session = session_address(source.requests.sessions, session_id)
+    count, state = _decode(source, session_id, session, count, limit, now_ns)
+    if state == _MORE or not _is_connected(session):
+        return count, state
+    if unlikely(is_nearly_full(source.requests.sessions, session)):
+        _release(source, session, _LOG_FULL)
+        return count, _DONE
+    if not _receive_bytes(source, session, now_ns):
+        return count, _DONE
+    return _decode(source, session_id, session, count, limit, now_ns)
+
+
+@inlined
+def _is_connected(session: int) -> bool:
+    return load_int64(session + IN_ADOPTED) != load_int64(session + IN_RELEASED)
+
+
+@kernel
+def _decode(
+    source: TcpSource, session_id: int, session: int, count: int, limit: int, now_ns: int
+) -> tuple[int, int]:
+    begin, end = load_int64(session + INPUT_BEGIN), load_int64(session + INPUT_END)
+    if begin == end:
+        return count, _DONE
+    places_max = limit - count
+    found, found_bytes, trouble = find_packets(
+        session + INPUT + begin, end - begin, source.rules, source.places, places_max
+    )
+    for index in range(found):
+        place = source.places + index * _PLACE_BYTES
+        packet = session + INPUT + begin + load_int64(place)
+        kind = load_uint8(packet + HEADER_BYTES - 1)
+        if kind == _UNSEQUENCED:
+            size_bytes = load_int64(place + 8) - HEADER_BYTES
+            command = source.commands + count * RECORD_BYTES
+            outcome = take_request(
+                source.requests, session_id, session, packet + HEADER_BYTES, size_bytes, now_ns, command
+            )
+            if outcome == FORWARD:
+                count += 1
+            elif outcome == WAIT:
+                store_int64(session + INPUT_BEGIN, begin + load_int64(place))
+                return count, _MORE
+            elif outcome == GARBAGE:
+                _release(source, session, _NOT_OUCH)
+                return count, _DONE
+            store_int64(session + REQUESTS, load_int64(session + REQUESTS) + 1)
+        elif kind in (_LOGOUT, _LOGIN):  # to log in twice is no part of a session
+            _release(source, session, _LOGGED_OUT if kind == _LOGOUT else _NOT_SOUPBINTCP)
+            return count, _DONE
+    if unlikely(trouble != _NO_TROUBLE):
+        _release(source, session, _NOT_SOUPBINTCP)
+        return count, _DONE
+    begin += found_bytes
+    store_int64(session + INPUT_BEGIN, 0 if begin == end else begin)
+    store_int64(session + INPUT_END, 0 if begin == end else end)
+    return count, _MORE if found == places_max else _DONE
+
+
+@inlined
+def _receive_bytes(source: TcpSource, session: int, now_ns: int) -> bool:
+    """Receive into the session's buffer; whether anything came."""
+    begin, end = load_int64(session + INPUT_BEGIN), load_int64(session + INPUT_END)
+    if INPUT_BYTES - end < PACKET_BYTES_MAX:  # a piece of a packet at the very end: it moves to the front
+        for index in range(end - begin):
+            store_uint8(session + INPUT + index, load_uint8(session + INPUT + begin + index))
+        begin, end = 0, end - begin
+        store_int64(session + INPUT_BEGIN, begin)
+    received = socket_receive(load_int64(session + DESCRIPTOR), session + INPUT + end, INPUT_BYTES - end)
+    if received > 0:
+        store_int64(session + INPUT_END, end + received)
+        store_int64(session + RECEIVED_NS, now_ns)
+        return True
+    store_int64(session + INPUT_END, end)
+    if received != WOULD_BLOCK:
+        _release(source, session, _END_OF_STREAM if received == 0 else _SOCKET_ERROR)
+    return False
+
+
+@kernel
+def _release(source: TcpSource, session: int, reason: int) -> None:
+    """Let the connection go: its descriptor is not touched from here on."""
+    epoll_control(source.epoll, EPOLL_DELETE, load_int64(session + DESCRIPTOR), source.events)
+    store_int64(session + IN_REASON, reason)
+    store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
+    store_int64(source.words + NEXT_SCAN_NS, 0)
+
+
+@kernel
+def _look_around(source: TcpSource, now_ns: int) -> None:
+    """Adopt new connections, let go of those that must end or are silent, and list those that there are."""
+    words = source.words
+    store_int64(words + SEEN, load_acquire(words + ATTENTION))
+    store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    connected = 0
+    for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
+        session = session_address(source.requests.sessions, session_id)
+        connection = load_acquire(session + CONNECTION)
+        if connection != load_int64(session + IN_ADOPTED):
+            _adopt(source, session_id, session, connection, now_ns)
+        if _is_connected(session):
+            if load_acquire(session + CLOSING) == connection:
+                _release(source, session, _ASKED)
+            elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
+                _release(source, session, _SILENT)
+            else:
+                store_int64(source.connected + 8 * connected, session_id)
+                connected += 1
+    store_int64(words + CONNECTED, connected)
+
+
+@inlined
+def _adopt(source: TcpSource, session_id: int, session: int, connection: int, now_ns: int) -> None:
+    store_int64(session + INPUT_BEGIN, 0)
+    store_int64(session + INPUT_END, 0)
+    store_int64(session + RECEIVED_NS, now_ns)
+    store_int64(session + IN_ADOPTED, connection)
+    write_epoll_event(source.events, READABLE, session_id)
+    epoll_control(source.epoll, EPOLL_ADD, load_int64(session + DESCRIPTOR), source.events)

@@ -1,0 +1,233 @@
+"""The sending half of the transport over TCP: events into the logs of sessions, and logs into sockets.
+
+:func:`~exchange.transport.protocol.send` writes what a batch of events means into the logs of the sessions that it
+concerns and puts those on a list. :func:`~exchange.transport.protocol.flush`, at the end of the egress's turn, hands
+each socket on the list everything that it has not been sent, with one system call however many messages that is.
+
+A socket that is full stays on the list and is tried again after :data:`RETRY_NS`; its messages wait in their log,
+where they were anyway. So a slow reader costs nobody anything; one that takes nothing at all for as long as the
+settings say is let go. Heartbeats are sent from here as well, because only here it is known that nothing else was.
+
+An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
+
+from typing import Any, Final, NamedTuple
+
+from exchange.gateway.reports import Reports, list_session, report_answer, report_events
+from exchange.gateway.session_memory import (
+    BLOCKED_NS,
+    CLOSING,
+    CONNECTION,
+    DESCRIPTOR,
+    HEARTBEAT_LEFT,
+    IS_LISTED,
+    LOG_END,
+    LOST_MESSAGES,
+    OUT_ADOPTED,
+    OUT_REASON,
+    OUT_RELEASED,
+    RETRY_NS,
+    SENT,
+    SENT_NS,
+    START,
+    CloseReason,
+    session_address,
+)
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    WOULD_BLOCK,
+    implements,
+    inlined,
+    kernel,
+    load_acquire,
+    load_int64,
+    monotonic_ns,
+    socket_send,
+    store_int64,
+    store_release,
+    unlikely,
+)
+from exchange.queues.protocol import poll_batch
+from exchange.transport.protocol import flush, send
+from exchange.wire.soupbintcp import HEADER_BYTES
+
+# the sink's words: control's, then the agent's own
+ATTENTION: Final = 0
+SEEN: Final = 128
+NEXT_SCAN_NS: Final = 136
+EVENTS: Final = 144
+"""Events taken, ever."""
+LISTED: Final = 152
+"""How many sessions are on the list of those with something to send."""
+SINK_BYTES: Final = 256
+
+ANSWERS_BATCH: Final = 64
+SCAN_NS: Final = 20_000_000
+RETRY_AFTER_NS: Final = 200_000
+"""A socket that was full is left alone for 0.2 ms: its reader needs longer than that to notice."""
+SEND_BYTES_MAX: Final = 1 << 18
+"""A long replay goes out in pieces, so that it does not hold up the others."""
+DAY_NS: Final = 86_400_000_000_000
+
+_SLOW_READER: Final = int(CloseReason.SLOW_READER)
+_SOCKET_ERROR: Final = int(CloseReason.SOCKET_ERROR)
+_LOG_FULL: Final = int(CloseReason.LOG_FULL)
+_ASKED: Final = int(CloseReason.ASKED)
+
+
+class TcpSink(NamedTuple):
+    """The logs of all sessions, and the consumer end of the gateway's own answers.
+
+    ``batch`` is room for :data:`ANSWERS_BATCH` answers, ``heartbeat`` the bytes of a heartbeat. ``midnight_ns`` added
+    to the monotonic clock gives, modulo a day, the time since midnight.
+    """
+
+    reports: Reports
+    answers: Any
+    words: int
+    batch: int
+    heartbeat: int
+    midnight_ns: int
+    heartbeat_ns: int
+    slow_reader_ns: int
+
+
+@inlined
+def _since_midnight_ns(sink: TcpSink, now_ns: int) -> int:
+    return (now_ns + sink.midnight_ns) % DAY_NS
+
+
+@implements(send, TcpSink, inline=False)
+def _send(sink: TcpSink, events_address: int, count: int) -> None:
+    report_events(sink.reports, events_address, count, _since_midnight_ns(sink, monotonic_ns()))
+    store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
+
+
+@implements(flush, TcpSink, inline=False)
+def _flush(sink: TcpSink) -> int:
+    words, now_ns = sink.words, monotonic_ns()
+    is_called = load_acquire(words + ATTENTION) != load_int64(words + SEEN)
+    if unlikely(is_called or now_ns >= load_int64(words + NEXT_SCAN_NS)):
+        _look_around(sink, now_ns)
+    answers = poll_batch(sink.answers, sink.batch, ANSWERS_BATCH)
+    for index in range(answers):
+        report_answer(sink.reports, sink.batch + index * RECORD_BYTES, _since_midnight_ns(sink, now_ns))
+    listed, kept = load_int64(sink.reports.listed), 0
+    for index in range(listed):
+        session_id = load_int64(sink.reports.list_address + 8 * index)
+        session = session_address(sink.reports.sessions, session_id)
+        if _is_connected(session) and not _send_bytes(sink, session, now_ns):
+            store_int64(sink.reports.list_address + 8 * kept, session_id)
+            kept += 1
+        else:
+            store_int64(session + IS_LISTED, 0)
+    store_int64(sink.reports.listed, kept)
+    return answers + listed - kept
+
+
+@inlined
+def _is_connected(session: int) -> bool:
+    return load_int64(session + OUT_ADOPTED) != load_int64(session + OUT_RELEASED)
+
+
+@inlined
+def _send_bytes(sink: TcpSink, session: int, now_ns: int) -> bool:
+    """Send what the connection has not been sent; whether that was all."""
+    if now_ns < load_int64(session + RETRY_NS):
+        return False
+    if unlikely(load_int64(session + HEARTBEAT_LEFT) > 0) and not _send_heartbeat(sink, session, now_ns):
+        return False
+    sent, end = load_int64(session + SENT), load_int64(session + LOG_END)
+    if sent == end:
+        return True
+    wanted = min(end - sent, SEND_BYTES_MAX)
+    log = session + sink.reports.sessions.log_offset
+    taken = socket_send(load_int64(session + DESCRIPTOR), log + sent, wanted)
+    if not _note_taken(session, taken, wanted, now_ns):
+        return not _is_connected(session)
+    store_int64(session + SENT, sent + taken)
+    return taken == wanted and sent + taken == end
+
+
+@inlined
+def _note_taken(session: int, taken: int, wanted: int, now_ns: int) -> bool:
+    """What a send call said; whether the socket took anything."""
+    if taken > 0:
+        store_int64(session + SENT_NS, now_ns)
+        store_int64(session + BLOCKED_NS, 0)
+        if taken < wanted:
+            store_int64(session + RETRY_NS, now_ns + RETRY_AFTER_NS)
+        return True
+    if taken != WOULD_BLOCK:
+        _release(session, _SOCKET_ERROR)
+        return False
+    store_int64(session + RETRY_NS, now_ns + RETRY_AFTER_NS)
+    if load_int64(session + BLOCKED_NS) == 0:
+        store_int64(session + BLOCKED_NS, now_ns)
+    return False
+
+
+@kernel
+def _send_heartbeat(sink: TcpSink, session: int, now_ns: int) -> bool:
+    """Send what is left of a heartbeat; whether all of it is out."""
+    left = load_int64(session + HEARTBEAT_LEFT)
+    taken = socket_send(load_int64(session + DESCRIPTOR), sink.heartbeat + HEADER_BYTES - left, left)
+    if not _note_taken(session, taken, left, now_ns):
+        if left == HEADER_BYTES:
+            store_int64(session + HEARTBEAT_LEFT, 0)  # not begun: what else there is to send may go first
+        return False
+    store_int64(session + HEARTBEAT_LEFT, left - taken)
+    return taken == left
+
+
+@inlined
+def _release(session: int, reason: int) -> None:
+    """Let the connection go: its descriptor is not touched from here on."""
+    store_int64(session + OUT_REASON, reason)
+    store_release(session + OUT_RELEASED, load_int64(session + OUT_ADOPTED))
+
+
+@kernel
+def _look_around(sink: TcpSink, now_ns: int) -> None:
+    """Adopt new connections, let go of those that must end or take nothing, send heartbeats."""
+    words = sink.words
+    store_int64(words + SEEN, load_acquire(words + ATTENTION))
+    store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    for session_id in range(sink.reports.sessions.session_count):
+        session = session_address(sink.reports.sessions, session_id)
+        connection = load_acquire(session + CONNECTION)
+        if connection != load_int64(session + OUT_ADOPTED):
+            _adopt(sink, session_id, session, connection, now_ns)
+        if not _is_connected(session):
+            continue
+        blocked_ns = load_int64(session + BLOCKED_NS)
+        if load_acquire(session + CLOSING) == connection:
+            _release(session, _ASKED)
+        elif blocked_ns != 0 and now_ns - blocked_ns > sink.slow_reader_ns:
+            _release(session, _SLOW_READER)
+        elif load_int64(session + LOST_MESSAGES) > 0:
+            _release(session, _LOG_FULL)
+        elif _is_quiet(sink, session, now_ns):
+            store_int64(session + HEARTBEAT_LEFT, HEADER_BYTES)
+            if not _send_heartbeat(sink, session, now_ns) and load_int64(session + HEARTBEAT_LEFT) > 0:
+                list_session(sink.reports, session_id, session)
+
+
+@inlined
+def _is_quiet(sink: TcpSink, session: int, now_ns: int) -> bool:
+    """Whether a heartbeat is due: all has been sent, and that is a while ago."""
+    return (
+        load_int64(session + SENT) == load_int64(session + LOG_END)
+        and load_int64(session + HEARTBEAT_LEFT) == 0
+        and now_ns - load_int64(session + SENT_NS) >= sink.heartbeat_ns
+    )
+
+
+@inlined
+def _adopt(sink: TcpSink, session_id: int, session: int, connection: int, now_ns: int) -> None:
+    store_int64(session + SENT, load_int64(session + START))
+    store_int64(session + SENT_NS, now_ns)
+    store_int64(session + BLOCKED_NS, 0)
+    store_int64(session + RETRY_NS, 0)
+    store_int64(session + HEARTBEAT_LEFT, 0)
+    store_int64(session + OUT_ADOPTED, connection)
+    list_session(sink.reports, session_id, session)
