@@ -68,7 +68,7 @@ class Network:
 
 @dataclass
 class Exchange:
-    """The sending side: a store that fills step by step, its re-request server, and a snapshot server."""
+    """The sending side: a store that fills step by step, its re-request server, and a server of snapshots."""
 
     store: DatagramStore
     follower: Subscriber
