@@ -13,7 +13,10 @@ order in that set, as if its limit were reached.
 
 **Who frees.** Inbound writes the number into the set, outbound writes the same number into the order's ``FINISHED``
 when its last event has passed. An order is alive while the two differ: two words, each with one writer. Numbers are
-never used twice, so neither can be mistaken."""
+never used twice, so neither can be mistaken.
+
+Orders that are on their way to the book, or whose answer is on its way back, are in the table too. A set that is full
+of orders that live is a reject; one that is full because the exchange is busy only makes the client wait."""
 
 from typing import Final
 
@@ -47,8 +50,12 @@ CROSS_TYPE: Final = 63
 # outbound's part
 FINISHED: Final = 64
 OPEN_LOTS: Final = 72
+ANSWERED: Final = 80
+"""The number again, once the order has been accepted."""
 
 NO_ORDER: Final = 0
+NOT_YET: Final = 1
+"""No room now, but an order of the set is on its way through the exchange: when it comes back there may be."""
 
 SESSION_SHIFT: Final = 32
 USER_REFERENCE_MASK: Final = (1 << SESSION_SHIFT) - 1
@@ -85,14 +92,18 @@ def find_order(sessions: Sessions, session: int, user_reference: int) -> int:
 
 @inlined
 def take_order(sessions: Sessions, session: int, user_reference: int) -> int:
-    """Room for a new order (inbound only), or :data:`NO_ORDER` if its set is full."""
+    """Room for a new order (inbound only); :data:`NO_ORDER` or :data:`NOT_YET` if its set is full."""
     numbers = _set_of(sessions, session, user_reference)
+    room = NO_ORDER
     for way in range(WAYS):
         order = _order_of(sessions, session, user_reference, way)
-        if load_int64(numbers + 8 * way) == load_acquire(order + FINISHED):
+        number = load_int64(numbers + 8 * way)
+        if number == load_acquire(order + FINISHED):
             store_int64(numbers + 8 * way, user_reference)
             return order
-    return NO_ORDER
+        if number != load_acquire(order + ANSWERED):
+            room = NOT_YET
+    return room
 
 
 @inlined

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from exchange.book import ladder_events as record
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.order_table import (
+    ANSWERED,
     CAPACITY,
     CLIENT_ORDER_ID,
     CROSS_TYPE,
@@ -64,6 +65,7 @@ from exchange.native import (
     store_big_endian_uint32,
     store_big_endian_uint48,
     store_int64,
+    store_release,
     store_uint8,
 )
 from exchange.wire.ouch50 import (
@@ -188,6 +190,7 @@ def _report_accepted(
         return
     quantity = load_uint32(event + record.QUANTITY)
     store_int64(order + OPEN_LOTS, quantity)
+    store_release(order + ANSWERED, user_reference)
     option_bytes = 0 if load_int64(order + FIRM) == 0 else FIRM_OPTION_BYTES
     message = begin_message(reports.sessions, session, ACCEPTED.options + option_bytes)
     if message == 0:
@@ -279,6 +282,7 @@ def _report_replaced(
     if order == NO_ORDER or old_order == NO_ORDER:
         return
     store_int64(order + OPEN_LOTS, open_lots)
+    store_release(order + ANSWERED, user_reference)
     finish_order(old_order, original)
     if open_lots == 0:
         finish_order(order, user_reference)

@@ -6,7 +6,8 @@ every offset here comes from there. One function takes one message and says what
 ========== ====================================================================================
 FORWARD    a command was written, to be routed to its shard
 NOTHING    the message is dealt with: ignored as OUCH wants it, or answered by the gateway
-WAIT       the gateway's own answer found no room; nothing changed, the same message comes again
+WAIT       there is no room yet, for the order or for the gateway's own answer; nothing changed, the same
+           message comes again
 GARBAGE    no OUCH message; the connection cannot be trusted any more
 ========== ====================================================================================
 
@@ -35,6 +36,7 @@ from exchange.gateway.order_table import (
     FIRM,
     LIABILITY,
     NO_ORDER,
+    NOT_YET,
     PRICE,
     SIDE,
     SWEEP,
@@ -213,6 +215,8 @@ def _enter(
     if flaw == NO_FLAW:
         flaw = _INVALID_SYMBOL if symbol_id == UNKNOWN else _flaw_of_order(requests, message)
     order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
+    if unlikely(order == NOT_YET):
+        return WAIT
     if unlikely(order == NO_ORDER):
         reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
         if not _answer_rejected(
@@ -351,6 +355,8 @@ def _replace(
         flaw = _flaw_of_terms(requests, quantity, price, time_in_force, display, sweep)
     is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES
     new_order = take_order(requests.sessions, session, user_reference) if is_possible else NO_ORDER
+    if unlikely(new_order == NOT_YET):
+        return WAIT
     if unlikely(new_order == NO_ORDER):
         store_int64(order + LIABILITY, 0)
         _write_cancel(session_id, order, original, 0, now_ns, command)

@@ -75,6 +75,8 @@ READY: Final = 152
 READY_NEXT: Final = 160
 CONNECTED: Final = 168
 NEXT_SCAN_NS: Final = 176
+STALLED: Final = 192
+"""Not 0: sessions with whole packets in their buffers had to wait, and the kernel does not know of them."""
 CONSUMED: Final = 184
 """Commands that the ingress took, ever."""
 LANE_BYTES: Final = 256
@@ -92,6 +94,9 @@ PACKET_BYTES_MAX: Final = 2 + PACKET_LENGTH_MAX
 
 _DONE: Final = 0
 _MORE: Final = 1
+"""The batch is full: go on here."""
+_STALLED: Final = 2
+"""The session has to wait for an answer that is on its way: go on with the others, and come back."""
 
 _NO_TROUBLE: Final = int(Trouble.NONE)
 _PLACE_BYTES: Final = PLACE_DTYPE.itemsize
@@ -167,6 +172,8 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
         count, state = _serve(source, session_id, count, limit, now_ns)
         if state == _MORE:
             break
+        if state == _STALLED:
+            store_int64(words + STALLED, 1)
         following += 1
     store_int64(words + READY_NEXT, following)
     return count
@@ -175,7 +182,8 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
 @inlined
 def _list_ready(source: TcpSource) -> None:
     words, count = source.words, load_int64(source.words + CONNECTED)
-    if count <= FEW:
+    if count <= FEW or load_int64(words + STALLED) != 0:
+        store_int64(words + STALLED, 0)
         for index in range(count):
             store_int64(source.ready + 8 * index, load_int64(source.connected + 8 * index))
     else:
@@ -192,7 +200,7 @@ def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: i
     """Decode what a session has in its buffer, receive once, decode again. The count of commands, and is there more?"""
     session = session_address(source.requests.sessions, session_id)
     count, state = _decode(source, session_id, session, count, limit, now_ns)
-    if state == _MORE or not _is_connected(session):
+    if state != _DONE or not _is_connected(session):
         return count, state
     if unlikely(is_nearly_full(source.requests.sessions, session)):
         _release(source, session, _LOG_FULL)
@@ -232,7 +240,7 @@ def _decode(
                 count += 1
             elif outcome == WAIT:
                 store_int64(session + INPUT_BEGIN, begin + load_int64(place))
-                return count, _MORE
+                return count, _STALLED
             elif outcome == GARBAGE:
                 _release(source, session, _NOT_OUCH)
                 return count, _DONE

@@ -313,6 +313,17 @@ def test_more_live_orders_than_a_session_may_have_are_rejected() -> None:
     told(story, ("gateway.capacity_orders=8",))
 
 
+def test_orders_on_their_way_make_a_client_wait_and_are_no_reason_to_reject() -> None:
+    async def story(alice: BareClient, bob: BareClient) -> None:
+        await alice.request(*(order(number, time_in_force="3") for number in range(1, 201)))
+        await bob.request(order(1, time_in_force="3"))
+        heard = await alice.answers(400)
+        assert [type(one) for one in heard] == [OrderAccepted, OrderCanceled] * 200
+        assert isinstance((await bob.answers(2))[1], OrderCanceled)
+
+    told(story, ("gateway.capacity_orders=8",))
+
+
 def test_a_full_book_is_a_reject() -> None:
     async def story(alice: BareClient, _bob: BareClient) -> None:
         await alice.request(*(order(number) for number in range(1, 4)))

@@ -10,10 +10,10 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import User, Users, read_users, write_user
 from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, read_options
-from exchange.gateway.order_table import NO_ORDER, find_order, finish_order, take_order
+from exchange.gateway.order_table import ANSWERED, NO_ORDER, NOT_YET, find_order, finish_order, take_order
 from exchange.gateway.session_memory import WAYS, SessionMemory
 from exchange.gateway.symbol_table import UNKNOWN, SymbolTable, find_symbol, symbol_word
-from exchange.native import Arena, kernel, view_bytes
+from exchange.native import Arena, kernel, store_int64, view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import EnterOrder, RejectReason
 from exchange.wire.ouch50_options import Appendage, Option, OptionTag
@@ -54,18 +54,24 @@ def take(sessions, session, number):  # type: ignore[no-untyped-def]
 def test_the_order_table_against_a_dictionary(steps: list[tuple[int, bool, int]]) -> None:
     memory = SessionMemory(GatewayConfig(capacity_orders=32, log_bytes=4096), 2)
     session, sets, alive, number = memory.address(1), 32 // WAYS, dict[int, int](), 0
+    answered = set[int]()
     for step, ends, choice in steps:
         if ends and alive:
             ended = sorted(alive)[choice % len(alive)]
             finish_order(alive.pop(ended), ended)
             assert look_up(memory.sessions, session, ended) == NO_ORDER
         number += step
-        is_full = sum(other % sets == number % sets for other in alive) == WAYS
+        same_set = [other for other in alive if other % sets == number % sets]
         order = take(memory.sessions, session, number)
-        assert (order == NO_ORDER) == is_full
-        if order != NO_ORDER:
+        if len(same_set) == WAYS:
+            assert order == (NO_ORDER if set(same_set) <= answered else NOT_YET)
+        else:
+            assert order not in (NO_ORDER, NOT_YET)
             assert order not in alive.values()
             alive[number] = order
+            if choice % 3 > 0:
+                store_int64(order + ANSWERED, number)
+                answered.add(number)
         assert all(look_up(memory.sessions, session, one) == address for one, address in alive.items())
         assert look_up(memory.sessions, memory.address(0), number) == NO_ORDER
 
