@@ -273,7 +273,7 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
     if unlikely(quantity_lots <= 0):
         remove_id(book, id_slot)
-        _unlink(book, link, level_link, row, old_key, open_lots)
+        unlink_order(book, link, level_link, row, old_key, open_lots)
         old_price_ticks, cancelled = price_of_key(book, side, old_key), event
         event = write_canceled(event, command, side, BY_CLIENT, order_id, old_price_ticks, open_lots, REPLACE)
         store_int64(cancelled + OTHER_ORDER_ID, new_order_id)
