@@ -272,12 +272,7 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
     if unlikely(quantity_lots <= 0):
-        remove_id(book, id_slot)
-        unlink_order(book, link, level_link, row, old_key, open_lots)
-        old_price_ticks, cancelled = price_of_key(book, side, old_key), event
-        event = write_canceled(event, command, side, BY_CLIENT, order_id, old_price_ticks, open_lots, REPLACE)
-        store_int64(cancelled + OTHER_ORDER_ID, new_order_id)
-        return event
+        return _replace_by_nothing(book, command, event, link, id_slot)
     event = write_replaced(event, command, side, quantity_lots)
     remove_id(book, id_slot)
     if key == old_key and quantity_lots <= open_lots:
@@ -295,6 +290,21 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
         hashed = id_hash(symbol_id, new_order_id)
         rest_order(book, command, side_state, key, new_order_id, quantity_lots, id_slot, hashed)
     return event
+
+
+@kernel
+def _replace_by_nothing(book: LadderBook, command: int, event: int, link: int, id_slot: int) -> int:
+    """A replace by totals that leaves nothing open: the order goes, and the event names the id it would have had."""
+    order = address_of_link(book, link)
+    level_link, open_lots = load_uint32(order + ORDER_LEVEL), load_uint32(order + ORDER_QUANTITY)
+    row = row_of_level(book, level_link)
+    side, key = side_of_row(row), key_of_level(row, level_link)
+    remove_id(book, id_slot)
+    unlink_order(book, link, level_link, row, key, open_lots)
+    order_id, price_ticks = load_int64(order + ORDER_ID), price_of_key(book, side, key)
+    behind = write_canceled(event, command, side, BY_CLIENT, order_id, price_ticks, open_lots, REPLACE)
+    store_int64(event + OTHER_ORDER_ID, load_int64(command + OTHER_ORDER_ID))
+    return behind
 
 
 @kernel

@@ -28,6 +28,7 @@ module                                     what it is about
 :mod:`~exchange.gateway.session_memory`    a session's words, and how a connection passes between the threads
 :mod:`~exchange.gateway.symbol_table`      from a symbol to its number
 :mod:`~exchange.gateway.order_table`       what the gateway knows of each order
+:mod:`~exchange.gateway.offsets`           where a message's fields are, for compiled code
 :mod:`~exchange.gateway.requests`          OUCH in: a message to a command
 :mod:`~exchange.gateway.options`           the options of a request
 :mod:`~exchange.gateway.reports`           OUCH out: an event to messages

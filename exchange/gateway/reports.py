@@ -21,6 +21,7 @@ of writing, in nanoseconds since midnight of the exchange's time zone."""
 from typing import Final, NamedTuple
 
 from exchange.book import ladder_events as record
+from exchange.gateway.offsets import offsets_of
 from exchange.gateway.order_table import (
     CAPACITY,
     CLIENT_ORDER_ID,
@@ -74,7 +75,9 @@ from exchange.wire.ouch50 import (
     OrderReplaced,
     Rejected,
     RejectReason,
+    SystemEvent,
 )
+from exchange.wire.ouch50_options import OptionTag
 from exchange.wire.ouch_codes import CancelReason, LiquidityFlag, OrderState
 
 _ACCEPTED_EVENT: Final = int(EventKind.ACCEPTED)
@@ -99,83 +102,19 @@ _REMOVED: Final = ord(LiquidityFlag.REMOVED)
 _PROCESSING_ERROR: Final = int(RejectReason.PROCESSING_ERROR)
 _OTHER_REASON: Final = int(RejectReason.OTHER)
 
-_A, _U, _C = OrderAccepted.layout, OrderReplaced.layout, OrderCanceled.layout
-_E, _J = OrderExecuted.layout, Rejected.layout
-_X, _Q = MassCancelResponse.layout, AccountQueryResponse.layout
-
-TIMESTAMP: Final = 1
+ACCEPTED: Final = offsets_of(OrderAccepted)
+REPLACED: Final = offsets_of(OrderReplaced)
+CANCELED: Final = offsets_of(OrderCanceled)
+EXECUTED: Final = offsets_of(OrderExecuted)
+REJECTED: Final = offsets_of(Rejected)
+MASS_CANCELED: Final = offsets_of(MassCancelResponse)
+ACCOUNT: Final = offsets_of(AccountQueryResponse)
+TIMESTAMP: Final = offsets_of(SystemEvent).timestamp
 """In every outbound message, behind its type."""
 
-FIRM_OPTION: Final = 2
+FIRM_OPTION: Final = int(OptionTag.FIRM)
 FIRM_OPTION_BYTES: Final = 6
 """Length, tag, and four letters."""
-
-A_TYPE: Final = _A.type_byte
-A_USER_REFERENCE: Final = _A.offset("user_reference_number")
-A_SIDE: Final = _A.offset("side")
-A_QUANTITY: Final = _A.offset("quantity")
-A_SYMBOL: Final = _A.offset("symbol")
-A_PRICE: Final = _A.offset("price")
-A_TIME_IN_FORCE: Final = _A.offset("time_in_force")
-A_DISPLAY: Final = _A.offset("display")
-A_ORDER_REFERENCE: Final = _A.offset("order_reference_number")
-A_CAPACITY: Final = _A.offset("capacity")
-A_SWEEP: Final = _A.offset("intermarket_sweep_eligibility")
-A_CROSS_TYPE: Final = _A.offset("cross_type")
-A_STATE: Final = _A.offset("order_state")
-A_CLIENT_ORDER_ID: Final = _A.offset("client_order_id")
-A_APPENDAGE: Final = A_CLIENT_ORDER_ID + 14
-A_BYTES: Final = A_APPENDAGE + 2
-
-U_TYPE: Final = _U.type_byte
-U_ORIGINAL: Final = _U.offset("original_user_reference_number")
-U_USER_REFERENCE: Final = _U.offset("user_reference_number")
-U_SIDE: Final = _U.offset("side")
-U_QUANTITY: Final = _U.offset("quantity")
-U_SYMBOL: Final = _U.offset("symbol")
-U_PRICE: Final = _U.offset("price")
-U_TIME_IN_FORCE: Final = _U.offset("time_in_force")
-U_DISPLAY: Final = _U.offset("display")
-U_ORDER_REFERENCE: Final = _U.offset("order_reference_number")
-U_CAPACITY: Final = _U.offset("capacity")
-U_SWEEP: Final = _U.offset("intermarket_sweep_eligibility")
-U_CROSS_TYPE: Final = _U.offset("cross_type")
-U_STATE: Final = _U.offset("order_state")
-U_CLIENT_ORDER_ID: Final = _U.offset("client_order_id")
-U_APPENDAGE: Final = U_CLIENT_ORDER_ID + 14
-U_BYTES: Final = U_APPENDAGE + 2
-
-C_TYPE: Final = _C.type_byte
-C_USER_REFERENCE: Final = _C.offset("user_reference_number")
-C_QUANTITY: Final = _C.offset("quantity")
-C_REASON: Final = _C.offset("reason")
-C_BYTES: Final = C_REASON + 1
-
-E_TYPE: Final = _E.type_byte
-E_USER_REFERENCE: Final = _E.offset("user_reference_number")
-E_QUANTITY: Final = _E.offset("quantity")
-E_PRICE: Final = _E.offset("price")
-E_LIQUIDITY: Final = _E.offset("liquidity_flag")
-E_MATCH: Final = _E.offset("match_number")
-E_APPENDAGE: Final = E_MATCH + 8
-E_BYTES: Final = E_APPENDAGE + 2
-
-J_TYPE: Final = _J.type_byte
-J_USER_REFERENCE: Final = _J.offset("user_reference_number")
-J_REASON: Final = _J.offset("reason")
-J_CLIENT_ORDER_ID: Final = _J.offset("client_order_id")
-J_BYTES: Final = J_CLIENT_ORDER_ID + 14
-
-X_TYPE: Final = _X.type_byte
-X_USER_REFERENCE: Final = _X.offset("user_reference_number")
-X_FIRM: Final = _X.offset("firm")
-X_SYMBOL: Final = _X.offset("symbol")
-X_APPENDAGE: Final = X_SYMBOL + 8
-X_BYTES: Final = X_APPENDAGE + 2
-
-Q_TYPE: Final = _Q.type_byte
-Q_NEXT: Final = _Q.offset("next_user_reference_number")
-Q_BYTES: Final = Q_NEXT + 4
 
 
 class Reports(NamedTuple):
@@ -250,25 +189,25 @@ def _report_accepted(
     quantity = load_uint32(event + record.QUANTITY)
     store_int64(order + OPEN_LOTS, quantity)
     option_bytes = 0 if load_int64(order + FIRM) == 0 else FIRM_OPTION_BYTES
-    message = begin_message(reports.sessions, session, A_BYTES + option_bytes)
+    message = begin_message(reports.sessions, session, ACCEPTED.options + option_bytes)
     if message == 0:
         return
-    _begin(message, A_TYPE, day_ns)
-    store_big_endian_uint32(message + A_USER_REFERENCE, user_reference)
-    store_uint8(message + A_SIDE, load_uint8(order + SIDE))
-    store_big_endian_uint32(message + A_QUANTITY, quantity)
-    store_big_endian_int64(message + A_SYMBOL, load_int64(order + SYMBOL_WORD))
-    store_big_endian_int64(message + A_PRICE, load_int64(order + PRICE))
-    store_uint8(message + A_TIME_IN_FORCE, load_uint8(order + TIME_IN_FORCE))
-    store_uint8(message + A_DISPLAY, load_uint8(order + DISPLAY))
-    store_big_endian_int64(message + A_ORDER_REFERENCE, load_int64(event + record.ORDER_ID))
-    store_uint8(message + A_CAPACITY, load_uint8(order + CAPACITY))
-    store_uint8(message + A_SWEEP, load_uint8(order + SWEEP))
-    store_uint8(message + A_CROSS_TYPE, load_uint8(order + CROSS_TYPE))
-    store_uint8(message + A_STATE, _LIVE)
-    _write_client_order_id(message + A_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
-    _write_firm(message + A_APPENDAGE, order, option_bytes)
-    _commit(reports, session_id, session, A_BYTES + option_bytes)
+    _begin(message, ACCEPTED.type_byte, day_ns)
+    store_big_endian_uint32(message + ACCEPTED.user_reference_number, user_reference)
+    store_uint8(message + ACCEPTED.side, load_uint8(order + SIDE))
+    store_big_endian_uint32(message + ACCEPTED.quantity, quantity)
+    store_big_endian_int64(message + ACCEPTED.symbol, load_int64(order + SYMBOL_WORD))
+    store_big_endian_int64(message + ACCEPTED.price, load_int64(order + PRICE))
+    store_uint8(message + ACCEPTED.time_in_force, load_uint8(order + TIME_IN_FORCE))
+    store_uint8(message + ACCEPTED.display, load_uint8(order + DISPLAY))
+    store_big_endian_int64(message + ACCEPTED.order_reference_number, load_int64(event + record.ORDER_ID))
+    store_uint8(message + ACCEPTED.capacity, load_uint8(order + CAPACITY))
+    store_uint8(message + ACCEPTED.intermarket_sweep_eligibility, load_uint8(order + SWEEP))
+    store_uint8(message + ACCEPTED.cross_type, load_uint8(order + CROSS_TYPE))
+    store_uint8(message + ACCEPTED.order_state, _LIVE)
+    _write_client_order_id(message + ACCEPTED.client_order_id, order + CLIENT_ORDER_ID)
+    _write_firm(message + ACCEPTED.appendage_length, order, option_bytes)
+    _commit(reports, session_id, session, ACCEPTED.options + option_bytes)
 
 
 @inlined
@@ -286,17 +225,17 @@ def _report_executed(
         return
     quantity = load_uint32(event + record.QUANTITY)
     _take_lots(order, user_reference, quantity)
-    message = begin_message(reports.sessions, session, E_BYTES)
+    message = begin_message(reports.sessions, session, EXECUTED.options)
     if message == 0:
         return
-    _begin(message, E_TYPE, day_ns)
-    store_big_endian_uint32(message + E_USER_REFERENCE, user_reference)
-    store_big_endian_uint32(message + E_QUANTITY, quantity)
-    store_big_endian_int64(message + E_PRICE, load_int64(event + record.PRICE))
-    store_uint8(message + E_LIQUIDITY, liquidity)
-    store_big_endian_int64(message + E_MATCH, load_int64(event + record.MATCH_NUMBER))
-    store_big_endian_uint16(message + E_APPENDAGE, 0)
-    _commit(reports, session_id, session, E_BYTES)
+    _begin(message, EXECUTED.type_byte, day_ns)
+    store_big_endian_uint32(message + EXECUTED.user_reference_number, user_reference)
+    store_big_endian_uint32(message + EXECUTED.quantity, quantity)
+    store_big_endian_int64(message + EXECUTED.price, load_int64(event + record.PRICE))
+    store_uint8(message + EXECUTED.liquidity_flag, liquidity)
+    store_big_endian_int64(message + EXECUTED.match_number, load_int64(event + record.MATCH_NUMBER))
+    store_big_endian_uint16(message + EXECUTED.appendage_length, 0)
+    _commit(reports, session_id, session, EXECUTED.options)
 
 
 @inlined
@@ -317,15 +256,15 @@ def _report_canceled(
         return
     quantity = load_uint32(event + record.QUANTITY)
     _take_lots(order, user_reference, quantity)
-    message = begin_message(reports.sessions, session, C_BYTES)
+    message = begin_message(reports.sessions, session, CANCELED.appendage_length)
     if message == 0:
         return
     is_remainder = load_uint8(event + _REASON) == _IMMEDIATE_REMAINDER
-    _begin(message, C_TYPE, day_ns)
-    store_big_endian_uint32(message + C_USER_REFERENCE, user_reference)
-    store_big_endian_uint32(message + C_QUANTITY, quantity)
-    store_uint8(message + C_REASON, _IMMEDIATE if is_remainder else _BY_USER)
-    _commit(reports, session_id, session, C_BYTES)
+    _begin(message, CANCELED.type_byte, day_ns)
+    store_big_endian_uint32(message + CANCELED.user_reference_number, user_reference)
+    store_big_endian_uint32(message + CANCELED.quantity, quantity)
+    store_uint8(message + CANCELED.reason, _IMMEDIATE if is_remainder else _BY_USER)
+    _commit(reports, session_id, session, CANCELED.appendage_length)
 
 
 @inlined
@@ -344,26 +283,26 @@ def _report_replaced(
     if open_lots == 0:
         finish_order(order, user_reference)
     option_bytes = 0 if load_int64(order + FIRM) == 0 else FIRM_OPTION_BYTES
-    message = begin_message(reports.sessions, session, U_BYTES + option_bytes)
+    message = begin_message(reports.sessions, session, REPLACED.options + option_bytes)
     if message == 0:
         return
-    _begin(message, U_TYPE, day_ns)
-    store_big_endian_uint32(message + U_ORIGINAL, original)
-    store_big_endian_uint32(message + U_USER_REFERENCE, user_reference)
-    store_uint8(message + U_SIDE, load_uint8(order + SIDE))
-    store_big_endian_uint32(message + U_QUANTITY, open_lots)
-    store_big_endian_int64(message + U_SYMBOL, load_int64(order + SYMBOL_WORD))
-    store_big_endian_int64(message + U_PRICE, load_int64(order + PRICE))
-    store_uint8(message + U_TIME_IN_FORCE, load_uint8(order + TIME_IN_FORCE))
-    store_uint8(message + U_DISPLAY, load_uint8(order + DISPLAY))
-    store_big_endian_int64(message + U_ORDER_REFERENCE, order_id)
-    store_uint8(message + U_CAPACITY, load_uint8(order + CAPACITY))
-    store_uint8(message + U_SWEEP, load_uint8(order + SWEEP))
-    store_uint8(message + U_CROSS_TYPE, load_uint8(order + CROSS_TYPE))
-    store_uint8(message + U_STATE, _DEAD if open_lots == 0 else _LIVE)
-    _write_client_order_id(message + U_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
-    _write_firm(message + U_APPENDAGE, order, option_bytes)
-    _commit(reports, session_id, session, U_BYTES + option_bytes)
+    _begin(message, REPLACED.type_byte, day_ns)
+    store_big_endian_uint32(message + REPLACED.original_user_reference_number, original)
+    store_big_endian_uint32(message + REPLACED.user_reference_number, user_reference)
+    store_uint8(message + REPLACED.side, load_uint8(order + SIDE))
+    store_big_endian_uint32(message + REPLACED.quantity, open_lots)
+    store_big_endian_int64(message + REPLACED.symbol, load_int64(order + SYMBOL_WORD))
+    store_big_endian_int64(message + REPLACED.price, load_int64(order + PRICE))
+    store_uint8(message + REPLACED.time_in_force, load_uint8(order + TIME_IN_FORCE))
+    store_uint8(message + REPLACED.display, load_uint8(order + DISPLAY))
+    store_big_endian_int64(message + REPLACED.order_reference_number, order_id)
+    store_uint8(message + REPLACED.capacity, load_uint8(order + CAPACITY))
+    store_uint8(message + REPLACED.intermarket_sweep_eligibility, load_uint8(order + SWEEP))
+    store_uint8(message + REPLACED.cross_type, load_uint8(order + CROSS_TYPE))
+    store_uint8(message + REPLACED.order_state, _DEAD if open_lots == 0 else _LIVE)
+    _write_client_order_id(message + REPLACED.client_order_id, order + CLIENT_ORDER_ID)
+    _write_firm(message + REPLACED.appendage_length, order, option_bytes)
+    _commit(reports, session_id, session, REPLACED.options + option_bytes)
 
 
 @inlined
@@ -381,14 +320,14 @@ def _report_rejected(
     order = find_order(reports.sessions, session, user_reference)
     if kind != _NEW or order == NO_ORDER:
         return
-    message = begin_message(reports.sessions, session, J_BYTES)
+    message = begin_message(reports.sessions, session, REJECTED.appendage_length)
     if message != 0:
         reason = _PROCESSING_ERROR if load_uint8(event + _REASON) == _BOOK_FULL else _OTHER_REASON
-        _begin(message, J_TYPE, day_ns)
-        store_big_endian_uint32(message + J_USER_REFERENCE, user_reference)
-        store_big_endian_uint16(message + J_REASON, reason)
-        _write_client_order_id(message + J_CLIENT_ORDER_ID, order + CLIENT_ORDER_ID)
-        _commit(reports, session_id, session, J_BYTES)
+        _begin(message, REJECTED.type_byte, day_ns)
+        store_big_endian_uint32(message + REJECTED.user_reference_number, user_reference)
+        store_big_endian_uint16(message + REJECTED.reason, reason)
+        _write_client_order_id(message + REJECTED.client_order_id, order + CLIENT_ORDER_ID)
+        _commit(reports, session_id, session, REJECTED.appendage_length)
     finish_order(order, user_reference)
 
 
@@ -398,24 +337,28 @@ def report_answer(reports: Reports, answer: int, day_ns: int) -> None:
     kind, session_id = load_uint8(answer), load_uint16(answer + record.SESSION_ID)
     session = session_address(reports.sessions, session_id)
     user_reference = load_int64(answer + ANSWER_USER_REFERENCE)
-    size_bytes = J_BYTES if kind == ANSWER_REJECTED else Q_BYTES if kind == ANSWER_ACCOUNT else X_BYTES
+    size_bytes = MASS_CANCELED.options
+    if kind == ANSWER_REJECTED:
+        size_bytes = REJECTED.appendage_length
+    elif kind == ANSWER_ACCOUNT:
+        size_bytes = ACCOUNT.appendage_length
     message = begin_message(reports.sessions, session, size_bytes)
     if message == 0:
         return
     if kind == ANSWER_REJECTED:
-        _begin(message, J_TYPE, day_ns)
-        store_big_endian_uint32(message + J_USER_REFERENCE, user_reference)
-        store_big_endian_uint16(message + J_REASON, load_int64(answer + ANSWER_REASON))
-        _write_client_order_id(message + J_CLIENT_ORDER_ID, answer + ANSWER_CLIENT_ORDER_ID)
+        _begin(message, REJECTED.type_byte, day_ns)
+        store_big_endian_uint32(message + REJECTED.user_reference_number, user_reference)
+        store_big_endian_uint16(message + REJECTED.reason, load_int64(answer + ANSWER_REASON))
+        _write_client_order_id(message + REJECTED.client_order_id, answer + ANSWER_CLIENT_ORDER_ID)
     elif kind == ANSWER_ACCOUNT:
-        _begin(message, Q_TYPE, day_ns)
-        store_big_endian_uint32(message + Q_NEXT, user_reference)
+        _begin(message, ACCOUNT.type_byte, day_ns)
+        store_big_endian_uint32(message + ACCOUNT.next_user_reference_number, user_reference)
     elif kind == ANSWER_MASS_CANCEL:
-        _begin(message, X_TYPE, day_ns)
-        store_big_endian_uint32(message + X_USER_REFERENCE, user_reference)
-        store_big_endian_uint32(message + X_FIRM, load_int64(answer + ANSWER_FIRM))
-        store_big_endian_int64(message + X_SYMBOL, load_int64(answer + ANSWER_SYMBOL))
-        store_big_endian_uint16(message + X_APPENDAGE, 0)
+        _begin(message, MASS_CANCELED.type_byte, day_ns)
+        store_big_endian_uint32(message + MASS_CANCELED.user_reference_number, user_reference)
+        store_big_endian_uint32(message + MASS_CANCELED.firm, load_int64(answer + ANSWER_FIRM))
+        store_big_endian_int64(message + MASS_CANCELED.symbol, load_int64(answer + ANSWER_SYMBOL))
+        store_big_endian_uint16(message + MASS_CANCELED.appendage_length, 0)
     _commit(reports, session_id, session, size_bytes)
 
 

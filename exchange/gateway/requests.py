@@ -25,6 +25,7 @@ only the outbound agent reads: it alone writes to clients."""
 from typing import Any, Final, NamedTuple
 
 from exchange.book import ladder_events as record
+from exchange.gateway.offsets import offsets_of
 from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, OTHER, read_options
 from exchange.gateway.order_table import (
     CAPACITY,
@@ -97,47 +98,12 @@ _MARKET_PRICES: Final = (0x7FFFFFFF, 2_000_000_000, -1)
 """What is taken as a market order: 0x7FFFFFFF, 200,000.0000, and the largest integer of the field."""
 
 _SPACES: Final = symbol_word("")
-_ENTER, _REPLACE = EnterOrder.layout, ReplaceOrder.layout
-_CANCEL, _MASS_CANCEL = CancelOrder.layout, MassCancel.layout
 
-E_TYPE: Final = _ENTER.type_byte
-E_USER_REFERENCE: Final = _ENTER.offset("user_reference_number")
-E_SIDE: Final = _ENTER.offset("side")
-E_QUANTITY: Final = _ENTER.offset("quantity")
-E_SYMBOL: Final = _ENTER.offset("symbol")
-E_PRICE: Final = _ENTER.offset("price")
-E_TIME_IN_FORCE: Final = _ENTER.offset("time_in_force")
-E_DISPLAY: Final = _ENTER.offset("display")
-E_CAPACITY: Final = _ENTER.offset("capacity")
-E_SWEEP: Final = _ENTER.offset("intermarket_sweep_eligibility")
-E_CROSS_TYPE: Final = _ENTER.offset("cross_type")
-E_CLIENT_ORDER_ID: Final = _ENTER.offset("client_order_id")
-E_BYTES: Final = E_CLIENT_ORDER_ID + 14
-
-U_TYPE: Final = _REPLACE.type_byte
-U_ORIGINAL: Final = _REPLACE.offset("original_user_reference_number")
-U_USER_REFERENCE: Final = _REPLACE.offset("user_reference_number")
-U_QUANTITY: Final = _REPLACE.offset("quantity")
-U_PRICE: Final = _REPLACE.offset("price")
-U_TIME_IN_FORCE: Final = _REPLACE.offset("time_in_force")
-U_DISPLAY: Final = _REPLACE.offset("display")
-U_SWEEP: Final = _REPLACE.offset("intermarket_sweep_eligibility")
-U_CLIENT_ORDER_ID: Final = _REPLACE.offset("client_order_id")
-U_BYTES: Final = U_CLIENT_ORDER_ID + 14
-
-X_TYPE: Final = _CANCEL.type_byte
-X_USER_REFERENCE: Final = _CANCEL.offset("user_reference_number")
-X_QUANTITY: Final = _CANCEL.offset("quantity")
-X_BYTES: Final = X_QUANTITY + 4
-
-C_TYPE: Final = _MASS_CANCEL.type_byte
-C_USER_REFERENCE: Final = _MASS_CANCEL.offset("user_reference_number")
-C_FIRM: Final = _MASS_CANCEL.offset("firm")
-C_SYMBOL: Final = _MASS_CANCEL.offset("symbol")
-C_BYTES: Final = C_SYMBOL + 8
-
-Q_TYPE: Final = AccountQuery.layout.type_byte
-Q_BYTES: Final = 1
+ENTER: Final = offsets_of(EnterOrder)
+REPLACE: Final = offsets_of(ReplaceOrder)
+CANCEL: Final = offsets_of(CancelOrder)
+MASS_CANCEL: Final = offsets_of(MassCancel)
+QUERY: Final = offsets_of(AccountQuery)
 
 APPENDAGE_BYTES: Final = 2
 """The length in front of the options."""
@@ -197,29 +163,34 @@ def take_request(
 ) -> int:
     """What one OUCH message of ``size_bytes`` comes to; a command, if there is one, is written at ``command``."""
     kind = load_uint8(message)
-    if kind == E_TYPE and size_bytes >= E_BYTES + APPENDAGE_BYTES:
+    if kind == ENTER.type_byte and size_bytes >= ENTER.appendage_length:
         return _enter(requests, session_id, session, message, size_bytes, now_ns, command)
-    if kind == X_TYPE and (size_bytes == X_BYTES or size_bytes >= X_BYTES + APPENDAGE_BYTES):
+    if kind == CANCEL.type_byte and size_bytes >= CANCEL.appendage_length:
         return _cancel(requests, session_id, session, message, size_bytes, now_ns, command)
-    if kind == U_TYPE and size_bytes >= U_BYTES + APPENDAGE_BYTES:
+    if kind == REPLACE.type_byte and size_bytes >= REPLACE.appendage_length:
         return _replace(requests, session_id, session, message, size_bytes, now_ns, command)
-    if kind == C_TYPE and size_bytes >= C_BYTES + APPENDAGE_BYTES:
+    if kind == MASS_CANCEL.type_byte and size_bytes >= MASS_CANCEL.appendage_length:
         return _mass_cancel(requests, session_id, session, message, size_bytes, now_ns, command)
-    if kind == Q_TYPE and (size_bytes == Q_BYTES or size_bytes == Q_BYTES + APPENDAGE_BYTES):
-        return _query_account(requests, session_id, session)
+    if kind == QUERY.type_byte:
+        return _query_account(requests, session_id, session, message, size_bytes)
     return GARBAGE
 
 
 @inlined
 def _options_of(message: int, fixed_bytes: int, size_bytes: int) -> tuple[int, int]:
     """Flaw and firm of the options behind a message's fixed part; a length that does not fit is garbage."""
-    options = message + fixed_bytes + APPENDAGE_BYTES
-    option_bytes = load_big_endian_uint16(message + fixed_bytes)
-    if option_bytes != size_bytes - fixed_bytes - APPENDAGE_BYTES:
+    option_bytes = size_bytes - fixed_bytes - APPENDAGE_BYTES
+    if option_bytes < 0 or load_big_endian_uint16(message + fixed_bytes) != option_bytes:
         return GARBAGE_OPTION, 0
     if option_bytes == 0:
         return NO_FLAW, 0
-    return read_options(options, option_bytes)
+    return read_options(message + fixed_bytes + APPENDAGE_BYTES, option_bytes)
+
+
+@inlined
+def _has_garbage(message: int, fixed_bytes: int, size_bytes: int) -> bool:
+    """Whether the options of a message that may leave them out are no options; what they say makes no difference."""
+    return size_bytes > fixed_bytes and _options_of(message, fixed_bytes, size_bytes)[0] == GARBAGE_OPTION
 
 
 @inlined
@@ -232,37 +203,42 @@ def _enter(
     now_ns: int,
     command: int,
 ) -> int:
-    flaw, firm = _options_of(message, E_BYTES, size_bytes)
+    flaw, firm = _options_of(message, ENTER.appendage_length, size_bytes)
     if unlikely(flaw == GARBAGE_OPTION):
         return GARBAGE
-    user_reference = load_big_endian_uint32(message + E_USER_REFERENCE)
+    user_reference = load_big_endian_uint32(message + ENTER.user_reference_number)
     if unlikely(user_reference <= load_int64(session + LAST_USER_REFERENCE)):
         return NOTHING
-    symbol_id = find_symbol(requests.symbols, load_big_endian_int64(message + E_SYMBOL))
+    symbol_id = find_symbol(requests.symbols, load_big_endian_int64(message + ENTER.symbol))
     if flaw == NO_FLAW:
         flaw = _INVALID_SYMBOL if symbol_id == UNKNOWN else _flaw_of_order(requests, message)
     order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
     if unlikely(order == NO_ORDER):
         reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
-        if not _answer_rejected(requests, session_id, user_reference, reason, message + E_CLIENT_ORDER_ID):
+        if not _answer_rejected(
+            requests, session_id, user_reference, reason, message + ENTER.client_order_id
+        ):
             return WAIT
         store_int64(session + LAST_USER_REFERENCE, user_reference)
         return NOTHING
     store_int64(session + LAST_USER_REFERENCE, user_reference)
-    quantity, price = load_big_endian_uint32(message + E_QUANTITY), load_big_endian_int64(message + E_PRICE)
-    side, time_in_force = load_uint8(message + E_SIDE), load_uint8(message + E_TIME_IN_FORCE)
-    store_int64(order + SYMBOL_WORD, load_big_endian_int64(message + E_SYMBOL))
-    _keep_client_order_id(order, message + E_CLIENT_ORDER_ID)
+    quantity, price = (
+        load_big_endian_uint32(message + ENTER.quantity),
+        load_big_endian_int64(message + ENTER.price),
+    )
+    side, time_in_force = load_uint8(message + ENTER.side), load_uint8(message + ENTER.time_in_force)
+    store_int64(order + SYMBOL_WORD, load_big_endian_int64(message + ENTER.symbol))
+    _keep_client_order_id(order, message + ENTER.client_order_id)
     store_int64(order + PRICE, price)
     store_int64(order + LIABILITY, quantity)
     store_int64(order + FIRM, firm)
     store_uint16(order + SYMBOL_ID, symbol_id)
     store_uint8(order + SIDE, side)
     store_uint8(order + TIME_IN_FORCE, time_in_force)
-    store_uint8(order + DISPLAY, load_uint8(message + E_DISPLAY))
-    store_uint8(order + CAPACITY, load_uint8(message + E_CAPACITY))
-    store_uint8(order + SWEEP, load_uint8(message + E_SWEEP))
-    store_uint8(order + CROSS_TYPE, load_uint8(message + E_CROSS_TYPE))
+    store_uint8(order + DISPLAY, load_uint8(message + ENTER.display))
+    store_uint8(order + CAPACITY, load_uint8(message + ENTER.capacity))
+    store_uint8(order + SWEEP, load_uint8(message + ENTER.intermarket_sweep_eligibility))
+    store_uint8(order + CROSS_TYPE, load_uint8(message + ENTER.cross_type))
     order_id = engine_order_id(session_id, user_reference)
     _write_command(command, _NEW, symbol_id, session_id, order_id, 0, price, quantity, now_ns)
     store_uint8(command + record.SIDE, BUY if side == _BUYS else SELL)
@@ -274,20 +250,20 @@ def _enter(
 @inlined
 def _flaw_of_order(requests: Requests, message: int) -> int:
     """Why an Enter Order cannot be taken whatever the book holds, or ``NO_FLAW``."""
-    if unlikely(load_uint8(message + E_SIDE) not in _SIDES):
+    if unlikely(load_uint8(message + ENTER.side) not in _SIDES):
         return _INVALID_SIDE
-    if unlikely(load_uint8(message + E_CAPACITY) not in _CAPACITIES):
+    if unlikely(load_uint8(message + ENTER.capacity) not in _CAPACITIES):
         return OTHER
-    if unlikely(load_uint8(message + E_CROSS_TYPE) != _CONTINUOUS):
+    if unlikely(load_uint8(message + ENTER.cross_type) != _CONTINUOUS):
         return _INVALID_CROSS
-    price = load_big_endian_int64(message + E_PRICE)
+    price = load_big_endian_int64(message + ENTER.price)
     return _flaw_of_terms(
         requests,
-        load_big_endian_uint32(message + E_QUANTITY),
+        load_big_endian_uint32(message + ENTER.quantity),
         price,
-        load_uint8(message + E_TIME_IN_FORCE),
-        load_uint8(message + E_DISPLAY),
-        load_uint8(message + E_SWEEP),
+        load_uint8(message + ENTER.time_in_force),
+        load_uint8(message + ENTER.display),
+        load_uint8(message + ENTER.intermarket_sweep_eligibility),
     )
 
 
@@ -320,13 +296,13 @@ def _cancel(
     now_ns: int,
     command: int,
 ) -> int:
-    if size_bytes > X_BYTES and _options_of(message, X_BYTES, size_bytes)[0] == GARBAGE_OPTION:
+    if _has_garbage(message, CANCEL.appendage_length, size_bytes):
         return GARBAGE
-    user_reference = load_big_endian_uint32(message + X_USER_REFERENCE)
+    user_reference = load_big_endian_uint32(message + CANCEL.user_reference_number)
     order = find_order(requests.sessions, session, user_reference)
     if unlikely(order == NO_ORDER):
         return NOTHING
-    intended, liability = load_big_endian_uint32(message + X_QUANTITY), load_int64(order + LIABILITY)
+    intended, liability = load_big_endian_uint32(message + CANCEL.quantity), load_int64(order + LIABILITY)
     if unlikely(intended >= liability):
         return NOTHING  # no reduction, or what was already asked for
     store_int64(order + LIABILITY, intended)
@@ -354,17 +330,23 @@ def _replace(
     now_ns: int,
     command: int,
 ) -> int:
-    flaw, _firm = _options_of(message, U_BYTES, size_bytes)
+    flaw, _firm = _options_of(message, REPLACE.appendage_length, size_bytes)
     if unlikely(flaw == GARBAGE_OPTION):
         return GARBAGE
-    original = load_big_endian_uint32(message + U_ORIGINAL)
-    user_reference = load_big_endian_uint32(message + U_USER_REFERENCE)
+    original = load_big_endian_uint32(message + REPLACE.original_user_reference_number)
+    user_reference = load_big_endian_uint32(message + REPLACE.user_reference_number)
     order = find_order(requests.sessions, session, original)
     if unlikely(order == NO_ORDER or user_reference <= load_int64(session + LAST_USER_REFERENCE)):
         return NOTHING
-    quantity, price = load_big_endian_uint32(message + U_QUANTITY), load_big_endian_int64(message + U_PRICE)
-    time_in_force, display = load_uint8(message + U_TIME_IN_FORCE), load_uint8(message + U_DISPLAY)
-    sweep = load_uint8(message + U_SWEEP)
+    quantity, price = (
+        load_big_endian_uint32(message + REPLACE.quantity),
+        load_big_endian_int64(message + REPLACE.price),
+    )
+    time_in_force, display = (
+        load_uint8(message + REPLACE.time_in_force),
+        load_uint8(message + REPLACE.display),
+    )
+    sweep = load_uint8(message + REPLACE.intermarket_sweep_eligibility)
     if flaw == NO_FLAW:
         flaw = _flaw_of_terms(requests, quantity, price, time_in_force, display, sweep)
     is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES
@@ -376,7 +358,7 @@ def _replace(
     store_int64(session + LAST_USER_REFERENCE, user_reference)
     for word in (SYMBOL_WORD, FIRM, SYMBOL_ID):  # what is inherited, whole words
         store_int64(new_order + word, load_int64(order + word))
-    _keep_client_order_id(new_order, message + U_CLIENT_ORDER_ID)
+    _keep_client_order_id(new_order, message + REPLACE.client_order_id)
     store_int64(new_order + PRICE, price)
     store_int64(new_order + LIABILITY, quantity)
     store_uint8(new_order + TIME_IN_FORCE, time_in_force)
@@ -399,19 +381,19 @@ def _mass_cancel(
     now_ns: int,
     command: int,
 ) -> int:
-    flaw, _firm = _options_of(message, C_BYTES, size_bytes)
+    flaw, _firm = _options_of(message, MASS_CANCEL.appendage_length, size_bytes)
     if unlikely(flaw == GARBAGE_OPTION):
         return GARBAGE
-    user_reference = load_big_endian_uint32(message + C_USER_REFERENCE)
+    user_reference = load_big_endian_uint32(message + MASS_CANCEL.user_reference_number)
     if unlikely(user_reference <= load_int64(session + LAST_USER_REFERENCE)):
         return NOTHING
-    symbol = load_big_endian_int64(message + C_SYMBOL)
+    symbol = load_big_endian_int64(message + MASS_CANCEL.symbol)
     symbol_id = ALL_SYMBOLS if symbol == _SPACES else find_symbol(requests.symbols, symbol)
     answer = requests.answer
     store_uint8(answer, ANSWER_MASS_CANCEL)
     store_uint16(answer + record.SESSION_ID, session_id)
     store_int64(answer + ANSWER_USER_REFERENCE, user_reference)
-    store_int64(answer + ANSWER_FIRM, load_big_endian_uint32(message + C_FIRM))
+    store_int64(answer + ANSWER_FIRM, load_big_endian_uint32(message + MASS_CANCEL.firm))
     store_int64(answer + ANSWER_SYMBOL, symbol)
     if not try_push(requests.answers, answer):
         return WAIT
@@ -423,7 +405,9 @@ def _mass_cancel(
 
 
 @inlined
-def _query_account(requests: Requests, session_id: int, session: int) -> int:
+def _query_account(requests: Requests, session_id: int, session: int, message: int, size_bytes: int) -> int:
+    if _has_garbage(message, QUERY.appendage_length, size_bytes):
+        return GARBAGE
     answer = requests.answer
     store_uint8(answer, ANSWER_ACCOUNT)
     store_uint16(answer + record.SESSION_ID, session_id)
