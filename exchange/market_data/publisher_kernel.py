@@ -68,7 +68,7 @@ from exchange.book.ladder_memory import (
     word,
 )
 from exchange.book.price_tree import best_key
-from exchange.market_data.datagram_store import append_written, next_message
+from exchange.market_data.datagram_store import SLOT_MESSAGE, append_written, next_message
 from exchange.market_data.itch_writer import (
     write_add,
     write_canceled,
@@ -93,20 +93,25 @@ from exchange.market_data.publisher_memory import (
 )
 from exchange.messages import RECORD_BYTES, TimeInForce
 from exchange.native import (
+    copy_bytes,
     implements,
     inlined,
     kernel,
     likely,
+    load_big_endian_uint16,
     load_int64,
     load_uint8,
     load_uint16,
     load_uint32,
+    store_big_endian_uint48,
     store_int64,
     store_uint32,
     unlikely,
 )
-from exchange.transport.protocol import send
+from exchange.queues.protocol import poll_batch
+from exchange.transport.protocol import flush, send
 from exchange.wire.itch50 import STOCK_BYTES
+from exchange.wire.itch50 import TIMESTAMP as MESSAGE_TIMESTAMP
 
 PRICE_MIN_TICKS: Final = 1
 PRICE_MAX_TICKS: Final = (1 << 32) - 1
@@ -124,6 +129,18 @@ def public_match_number(match_number: int, shard: int, shard_count: int) -> int:
 def _send(publisher: PublisherState, events_address: int, count: int) -> None:
     for index in range(count):
         publish_event(publisher, events_address + index * RECORD_BYTES)
+
+
+@implements(flush, PublisherState)
+def _flush(publisher: PublisherState) -> int:
+    """Append a message that somebody else wants to be told, if there is one, at the time of the last message."""
+    if poll_batch(publisher.announcements, publisher.announced, 1) == 0:
+        return 0
+    message, length = next_message(publisher.store), load_big_endian_uint16(publisher.announced)
+    copy_bytes(message, publisher.announced + SLOT_MESSAGE, length)
+    store_big_endian_uint48(message + MESSAGE_TIMESTAMP, _now(publisher))
+    append_written(publisher.store, length)
+    return 1
 
 
 @kernel

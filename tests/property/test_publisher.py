@@ -9,6 +9,10 @@ from exchange.flow.config import ScenarioConfig, SyntheticConfig
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
 from exchange.messages import BUY, SELL, Command, OrderType, TimeInForce
+from exchange.native import address_of
+from exchange.transport.memory import MemoryTransport
+from exchange.transport.protocol import flush, send
+from exchange.transport.tee import Tee
 from exchange.wire.itch50 import MESSAGES, ItchMessage, decode
 from exchange.wire.itch50_codes import TradingState
 from exchange.wire.moldudp64 import decode_packet
@@ -207,6 +211,7 @@ def test_a_day_begins_and_ends_as_nasdaqs_do() -> None:
     publisher = Publisher(["ABC", "XYZ"], store, capacity_orders=4)
     publisher.open_day(timestamp_ns=5)
     publisher.tell_trading_state(1, TradingState.HALTED, "T1")
+    assert [flush(publisher.state) for _ in range(2)] == [1, 0]
     publisher.close_day()
     (packet,) = [decode_packet(datagram) for datagram in store.take_datagrams()]
     messages = [decode(data).check() for data in packet.messages]
@@ -216,6 +221,32 @@ def test_a_day_begins_and_ends_as_nasdaqs_do() -> None:
     assert {message.timestamp for message in messages} == {5}
     assert [message.stock_locate for message in messages] == [0, 1, 2, 1, 2, 0, 0, 2, 0, 0, 0]
     assert (messages[7].stock, messages[7].trading_state, messages[7].reason) == ("XYZ", "H", "T1")
+
+
+def test_trading_states_that_nobody_tells_are_refused_in_the_end() -> None:
+    publisher = Publisher(["ABC"], DatagramStore("DAY", 64), capacity_orders=4)
+    for _ in range(1024):
+        publisher.tell_trading_state(0, TradingState.PAUSED)
+    with pytest.raises(UserError, match="trading state of ABC: 1024 are waiting to be told"):
+        publisher.tell_trading_state(0, TradingState.TRADING)
+    with pytest.raises(UserError, match="symbol_id = 1: must be 0 to 0"):
+        publisher.tell_trading_state(1, TradingState.TRADING)
+
+
+def test_a_tee_gives_the_same_events_to_both_sinks() -> None:
+    """An exchange keeps its events and publishes them; the feed is that of the kept events."""
+    flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=500, symbols=2))
+    market = PublishedMarket("ladder", flow.symbols)
+    events = market.engine.apply_bytes(commands_of(flow).tobytes())
+    records = np.frombuffer(events, np.uint8)
+    transport = MemoryTransport([], keep_events=len(events) // 64)
+    tee = Tee(transport.sink(), market.publisher.state)
+    send(tee, address_of(records), len(events) // 64)
+    assert flush(tee) == 0
+    assert transport.events().tobytes() == events
+    assert market.publisher.public_digest() == market.assert_publisher_has_engines_book()
+    market.publisher.tell_trading_state(0, TradingState.TRADING)
+    assert flush(tee) == 1
 
 
 def test_times_count_from_midnight_and_never_go_back() -> None:
