@@ -174,7 +174,7 @@ def bench(
     """Measure profiles against each other, the variants of one layer, or the core.
 
     PROFILE is a name ('exchange profile list') or a TOML file; the first one is the baseline of all ratios. LAYER is
-    one of queue, stack, latest-value, book, flow; KINDs are some of its variants, or for queue a file of your own
+    one of queue, stack, latest-value, book, flow, feed; KINDs are some of its variants, or for queue a file of your own
     ('file:./my_queue.py:MyQueue').
 
     CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
@@ -192,6 +192,7 @@ def bench(
         choice.commands,
         choice.seed,
         command_line(),
+        choice.source,
     )
     if layer is not None:
         if targets:

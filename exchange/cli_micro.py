@@ -1,8 +1,8 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
-A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``book``, ``flow``) compares variants, of which the
-caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``, ``endurance``) has none to
-choose from. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
+A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``book``, ``flow``, ``feed``) compares variants, of
+which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``, ``endurance``) has
+none to choose from. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -34,6 +34,7 @@ class MicroChoice(NamedTuple):
     commands: int | None
     seed: int | None
     command_line: str
+    source: str = "synthetic"
 
 
 class MicroBenchmark(NamedTuple):
@@ -80,6 +81,19 @@ def _bench_flow(choice: MicroChoice, progress: "Progress") -> "BenchResult":
 
     plan = FlowBenchPlan(commands=300_000) if choice.quick else FlowBenchPlan()
     return run_flow_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
+
+
+def _bench_feed(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.feed_bench import FeedBenchPlan, run_feed_bench
+
+    plan = FeedBenchPlan(commands=300_000, plain_bytes=1 << 18) if choice.quick else FeedBenchPlan()
+    if choice.source != "synthetic":
+        plan = plan._replace(source=choice.source)
+    if choice.commands is not None:
+        plan = plan._replace(commands=choice.commands)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_feed_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
 
 
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
@@ -166,6 +180,7 @@ MICRO_BENCHMARKS: Final = {
     "latest-value": MicroBenchmark(_bench_latest_value, takes_kinds=True),
     "book": MicroBenchmark(_bench_book, ("--rounds", "--scenario", "--commands", "--seed"), takes_kinds=True),
     "flow": MicroBenchmark(_bench_flow, takes_kinds=True),
+    "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

@@ -125,6 +125,24 @@ SILENCE_NS_MIN: Final = 50_000_000
 SILENCE_NS_MAX: Final = 3_600_000_000_000
 """An hour: longer than any router keeps a silent connection."""
 
+# Market data.
+
+FEED_SYMBOLS_DEFAULT: Final = 1 << 14
+"""How many symbols a book that is built from a feed has room for: NASDAQ names some 11,000 on a day."""
+
+FEED_ORDERS_DEFAULT: Final = 1 << 20
+"""How many orders of a feed may rest at once. The index of their numbers takes 16 bytes for each, touched at random, so
+that room for more than there will be costs time; a whole day of NASDAQ wants twice as many."""
+
+FEED_STORE_MESSAGES_DEFAULT: Final = 1 << 20
+"""How many messages of our own feed can be asked for again: 64 MiB, some seconds of the busiest market."""
+
+FEED_STORE_MESSAGES_MAX: Final = 1 << 26
+"""4 GiB: who lost more than that is better off with a snapshot."""
+
+FEED_WAITING_MESSAGES_MAX: Final = 1 << 16
+"""How many messages a subscriber keeps that came too early: a request packet can ask for no more at once."""
+
 # Benchmarks.
 
 BENCH_ROUNDS_MAX: Final = 1_000

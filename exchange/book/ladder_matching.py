@@ -204,7 +204,7 @@ def _new(book: LadderBook, command: int, event: int) -> int:
             return event
         found, id_slot = find_id(book, symbol_id, order_id)  # trades have moved ids about
     if likely(may_rest):
-        _rest(book, command, side_state, key, order_id, quantity_lots, id_slot, hashed)
+        rest_order(book, command, side_state, key, order_id, quantity_lots, id_slot, hashed)
         return event
     price_ticks = load_int64(command + PRICE)
     return write_canceled(
@@ -234,13 +234,13 @@ def _cancel(book: LadderBook, command: int, event: int) -> int:
     open_lots, cancelled = load_uint32(order + ORDER_QUANTITY), load_uint32(command + QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, key = _side_of(row), _key_of_level(row, level_link)
+    side, key = side_of_row(row), key_of_level(row, level_link)
     if unlikely(0 < cancelled < open_lots):
-        _reduce(book, order, cancelled)
+        reduce_order(book, order, cancelled)
     else:
         cancelled = open_lots
         remove_id(book, id_slot)
-        _unlink(book, link, level_link, row, key, open_lots)
+        unlink_order(book, link, level_link, row, key, open_lots)
     price_ticks = price_of_key(book, side, key)
     return write_canceled(event, command, side, BY_CLIENT, order_id, price_ticks, cancelled, CANCEL)
 
@@ -265,27 +265,22 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
             return write_rejected(event, command, INVALID_QUANTITY)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, old_key = _side_of(row), _key_of_level(row, level_link)
+    side, old_key = side_of_row(row), key_of_level(row, level_link)
     key = key_of_price(book, side, price_ticks)
     if unlikely(not is_in_band(book, key)):
         return write_rejected(event, command, PRICE_OUT_OF_BAND)
     if new_order_id != order_id and find_id(book, symbol_id, new_order_id)[0] != NO_LINK:
         return write_rejected(event, command, DUPLICATE_ORDER_ID)
     if unlikely(quantity_lots <= 0):
-        remove_id(book, id_slot)
-        _unlink(book, link, level_link, row, old_key, open_lots)
-        old_price_ticks, cancelled = price_of_key(book, side, old_key), event
-        event = write_canceled(event, command, side, BY_CLIENT, order_id, old_price_ticks, open_lots, REPLACE)
-        store_int64(cancelled + OTHER_ORDER_ID, new_order_id)
-        return event
+        return _replace_by_nothing(book, command, event, link, id_slot)
     event = write_replaced(event, command, side, quantity_lots)
     remove_id(book, id_slot)
     if key == old_key and quantity_lots <= open_lots:
-        _reduce(book, order, open_lots - quantity_lots)
+        reduce_order(book, order, open_lots - quantity_lots)
         store_int64(order + ORDER_ID, new_order_id)
         put_id(find_id(book, symbol_id, new_order_id)[1], id_hash(symbol_id, new_order_id), link)
         return event
-    _unlink(book, link, level_link, row, old_key, open_lots)
+    unlink_order(book, link, level_link, row, old_key, open_lots)
     side_state = side_address(book, symbol_id * 2 + side)
     if unlikely(key + load_int64((side_state ^ OPPOSITE) + BEST_BOUND) >= word(book, SPAN)):
         event = _trade(book, command, event, side, key, new_order_id, quantity_lots)
@@ -293,8 +288,23 @@ def _replace(book: LadderBook, command: int, event: int) -> int:
     if quantity_lots > 0:
         id_slot = find_id(book, symbol_id, new_order_id)[1]
         hashed = id_hash(symbol_id, new_order_id)
-        _rest(book, command, side_state, key, new_order_id, quantity_lots, id_slot, hashed)
+        rest_order(book, command, side_state, key, new_order_id, quantity_lots, id_slot, hashed)
     return event
+
+
+@kernel
+def _replace_by_nothing(book: LadderBook, command: int, event: int, link: int, id_slot: int) -> int:
+    """A replace by totals that leaves nothing open: the order goes, and the event names the id it would have had."""
+    order = address_of_link(book, link)
+    level_link, open_lots = load_uint32(order + ORDER_LEVEL), load_uint32(order + ORDER_QUANTITY)
+    row = row_of_level(book, level_link)
+    side, key = side_of_row(row), key_of_level(row, level_link)
+    remove_id(book, id_slot)
+    unlink_order(book, link, level_link, row, key, open_lots)
+    order_id, price_ticks = load_int64(order + ORDER_ID), price_of_key(book, side, key)
+    behind = write_canceled(event, command, side, BY_CLIENT, order_id, price_ticks, open_lots, REPLACE)
+    store_int64(event + OTHER_ORDER_ID, load_int64(command + OTHER_ORDER_ID))
+    return behind
 
 
 @kernel
@@ -329,9 +339,13 @@ def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int) ->
     symbol_id, order_id = load_uint16(order + ORDER_SYMBOL), load_int64(order + ORDER_ID)
     level_link = load_uint32(order + ORDER_LEVEL)
     row = row_of_level(book, level_link)
-    side, key, open_lots = _side_of(row), _key_of_level(row, level_link), load_uint32(order + ORDER_QUANTITY)
+    side, key, open_lots = (
+        side_of_row(row),
+        key_of_level(row, level_link),
+        load_uint32(order + ORDER_QUANTITY),
+    )
     remove_id(book, find_id(book, symbol_id, order_id)[1])
-    _unlink(book, link, level_link, row, key, open_lots)
+    unlink_order(book, link, level_link, row, key, open_lots)
     price_ticks = price_of_key(book, side, key)
     behind = write_canceled(
         event, command, side, BY_MASS_CANCEL, order_id, price_ticks, open_lots, MASS_CANCEL
@@ -366,11 +380,11 @@ def _trade(
                 event, command, side, order_id, maker_id, price_ticks, traded, cause, match_number
             )
             if traded < maker_lots:
-                _reduce(book, maker, traded)
+                reduce_order(book, maker, traded)
             else:
                 next_link = load_uint32(maker + NEXT)
                 remove_id(book, find_id(book, symbol_id, maker_id)[1])
-                _unlink(book, link, level_link, row, best, maker_lots)
+                unlink_order(book, link, level_link, row, best, maker_lots)
                 link = next_link
         if quantity_lots > 0:
             best = best_key(book, opposite_id)
@@ -380,19 +394,19 @@ def _trade(
 
 
 @inlined
-def _side_of(row: int) -> int:
+def side_of_row(row: int) -> int:
     """The side that the orders of a row stand on."""
     return (load_uint32(row + ROW_PLACE) >> ROW_SHIFT) & 1
 
 
 @inlined
-def _key_of_level(row: int, level_link: int) -> int:
+def key_of_level(row: int, level_link: int) -> int:
     """The key of a level in a row."""
     return load_int64(row + ROW_KEY) + slot_of_level(level_link)
 
 
 @inlined
-def _reduce(book: LadderBook, order: int, lots: int) -> None:
+def reduce_order(book: LadderBook, order: int, lots: int) -> None:
     """Take a part of an order's lots away; it keeps its place."""
     store_uint32(order + ORDER_QUANTITY, load_uint32(order + ORDER_QUANTITY) - lots)
     level = address_of_link(book, load_uint32(order + ORDER_LEVEL))
@@ -400,7 +414,7 @@ def _reduce(book: LadderBook, order: int, lots: int) -> None:
 
 
 @inlined
-def _rest(
+def rest_order(
     book: LadderBook,
     command: int,
     side_state: int,
@@ -410,7 +424,10 @@ def _rest(
     id_slot: int,
     hashed: int,
 ) -> None:
-    """Put an order behind the others of its price; there is room, and its id, hashed, belongs in ``id_slot``."""
+    """Put an order behind the others of its price; there is room, and its id, hashed, belongs in ``id_slot``.
+
+    Of ``command`` only the symbol and the session are read.
+    """
     page = find_or_make_page(book, side_state, key)
     level_link = find_or_make_level(book, side_state, page, key)
     occupy_price(book, page, key)
@@ -447,7 +464,7 @@ def _take_order(book: LadderBook) -> int:
 
 
 @inlined
-def _unlink(book: LadderBook, link: int, level_link: int, row: int, key: int, open_lots: int) -> None:
+def unlink_order(book: LadderBook, link: int, level_link: int, row: int, key: int, open_lots: int) -> None:
     """Take an order out of its level and give its memory back; its id is out of the index already.
 
     ``row`` and ``key`` are the level's. ``open_lots`` is what the level's quantity still holds of the order.

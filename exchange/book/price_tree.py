@@ -127,13 +127,13 @@ def row_bits_address(page: int, row: int) -> int:
 
 
 @inlined
-def _row_link_address(page: int, key: int) -> int:
+def row_link_address(page: int, key: int) -> int:
     """Where a page keeps the link of the first level of a key's row; ``NOTHING`` stands there if there is no row."""
     return page + ROW_LINKS + (((key >> ROW_SHIFT) & SLOT_MASK) << 2)
 
 
 @inlined
-def _window_entry(side: int, number: int) -> int:
+def window_entry(side: int, number: int) -> int:
     """Where a side remembers the page of that number, or one whose number is a multiple of 8 away."""
     return side + WINDOW + ((number & WINDOW_MASK) << 2)
 
@@ -142,7 +142,7 @@ def _window_entry(side: int, number: int) -> int:
 def find_page(book: LadderBook, side_id: int, key: int) -> int:
     """The page of a side that holds ``key``, or ``NOTHING``."""
     number = key >> PAGE_SHIFT
-    page = address_of_handle(book, load_uint32(_window_entry(side_address(book, side_id), number)))
+    page = address_of_handle(book, load_uint32(window_entry(side_address(book, side_id), number)))
     if likely(load_int64(page + NUMBER) == number):
         return page
     return _recall_page(book, side_id, number)
@@ -151,7 +151,7 @@ def find_page(book: LadderBook, side_id: int, key: int) -> int:
 @inlined
 def prefetch_level(book: LadderBook, side_id: int, key: int) -> None:
     """Bring the level of a price nearer, if the side remembers its page; ``side_id`` must exist, ``key`` need not."""
-    page = address_of_handle(book, load_uint32(_window_entry(side_address(book, side_id), key >> PAGE_SHIFT)))
+    page = address_of_handle(book, load_uint32(window_entry(side_address(book, side_id), key >> PAGE_SHIFT)))
     prefetch_for_write(address_of_link(book, level_of_key(page, key)))
 
 
@@ -160,21 +160,21 @@ def _recall_page(book: LadderBook, side_id: int, number: int) -> int:
     """A page from the hash table, or ``NOTHING``; the side's window remembers it from now on."""
     page = find_node(book, tag_of(side_id, 0), number)
     if page != NOTHING:
-        store_uint32(_window_entry(side_address(book, side_id), number), handle_of(book, page))
+        store_uint32(window_entry(side_address(book, side_id), number), handle_of(book, page))
     return page
 
 
 @inlined
 def level_of_key(page: int, key: int) -> int:
     """The link of a price's level, whose row exists."""
-    return load_uint32(_row_link_address(page, key)) + ((key & SLOT_MASK) << LEVEL_LINK_SHIFT)
+    return load_uint32(row_link_address(page, key)) + ((key & SLOT_MASK) << LEVEL_LINK_SHIFT)
 
 
 @inlined
 def find_or_make_page(book: LadderBook, side: int, key: int) -> int:
     """The page that holds ``key``, of the side whose state stands at ``side``."""
     number = key >> PAGE_SHIFT
-    page = address_of_handle(book, load_uint32(_window_entry(side, number)))
+    page = address_of_handle(book, load_uint32(window_entry(side, number)))
     if unlikely(load_int64(page + NUMBER) != number):
         page = _recall_or_make_page(book, side_id_at(book, side), key)
     return page
@@ -183,7 +183,7 @@ def find_or_make_page(book: LadderBook, side: int, key: int) -> int:
 @inlined
 def find_or_make_level(book: LadderBook, side: int, page: int, key: int) -> int:
     """The link of a price's level, in a page that holds its key."""
-    if unlikely(load_uint32(_row_link_address(page, key)) == NOTHING):
+    if unlikely(load_uint32(row_link_address(page, key)) == NOTHING):
         _make_row(book, side_id_at(book, side), page, key)
     return level_of_key(page, key)
 
@@ -358,7 +358,7 @@ def _make_page(book: LadderBook, side_id: int, key: int) -> int:
     number = key >> PAGE_SHIFT
     page = _take_node(book, FREE_PAGE, FRESH_PAGE, PAGE_BYTES)
     _enter(book, page, tag_of(side_id, 0), number)
-    store_uint32(_window_entry(side_address(book, side_id), number), handle_of(book, page))
+    store_uint32(window_entry(side_address(book, side_id), number), handle_of(book, page))
     child = page
     for height in range(1, word(book, TREE_HEIGHT) + 1):
         number >>= 6
@@ -387,7 +387,7 @@ def _make_row(book: LadderBook, side_id: int, page: int, key: int) -> None:
     store_int64(row + ROW_KEY, key & ~SLOT_MASK)
     store_uint32(row + ROW_PAGE, handle_of(book, page))
     store_uint32(row + ROW_PLACE, (side_id << ROW_SHIFT) + place)
-    store_uint32(_row_link_address(page, key), levels)
+    store_uint32(row_link_address(page, key), levels)
 
 
 @inlined
@@ -430,7 +430,7 @@ def _release_row(book: LadderBook, row: int) -> None:
     place = load_uint32(row + ROW_PLACE)
     node = address_of_handle(book, load_uint32(row + ROW_PAGE))
     store_uint32(node + ROW_LINKS + ((place & SLOT_MASK) << 2), NOTHING)
-    entry = _window_entry(side_address(book, place >> ROW_SHIFT), load_int64(node + NUMBER))
+    entry = window_entry(side_address(book, place >> ROW_SHIFT), load_int64(node + NUMBER))
     for height in range(word(book, TREE_HEIGHT) + 1):
         children = load_uint32(node + CHILDREN) - 1
         store_uint32(node + CHILDREN, children)

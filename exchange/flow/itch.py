@@ -33,25 +33,26 @@ from exchange.errors import UserError
 from exchange.flow.recorded import RECORD_DTYPE, Recording, RecordKind, Source
 from exchange.messages import BUY, SELL
 from exchange.native import inlined, kernel
-
-MESSAGE_BYTES: Final = {
-    "S": 12, "R": 39, "H": 25, "Y": 20, "L": 26, "V": 35, "W": 12, "K": 28, "J": 35, "h": 21, "A": 36,
-    "F": 40, "E": 31, "C": 36, "X": 23, "D": 19, "U": 35, "P": 44, "Q": 40, "B": 19, "I": 50,
-    "N": 20, "O": 48,
-}  # fmt: skip
-"""Length of each message type, without the two length bytes."""
-
-# Where the fields stand, counted from the message's first byte.
-_LOCATE, _TIMESTAMP, _ORDER = 1, 5, 11
-_ADD_SIDE, _ADD_SHARES, _ADD_STOCK, _ADD_PRICE = 19, 20, 24, 32  # A, F
-_TAKEN_SHARES = 19  # E, C, X
-_NEW_ORDER, _NEW_SHARES, _NEW_PRICE = 19, 27, 31  # U
-_TRADE_SHARES = 20  # P
-_DIRECTORY_STOCK = 11  # R
+from exchange.wire.itch50 import (
+    ADD_PRICE,
+    ADD_SHARES,
+    ADD_SIDE,
+    ADD_STOCK,
+    LOCATE,
+    MESSAGE_BYTES,
+    NEW_PRICE,
+    NEW_REFERENCE,
+    NEW_SHARES,
+    REFERENCE,
+    STOCK,
+    STOCK_BYTES,
+    TAKEN_SHARES,
+    TIMESTAMP,
+    TRADE_SHARES,
+)
+from exchange.wire.layout import LENGTH_BYTES
 
 LOCATES: Final = 1 << 16
-_NAME_BYTES: Final = 8
-_LENGTH_BYTES: Final = 2
 
 _A, _F, _E, _C, _X, _D, _U, _P, _Q, _R, _H = (ord(letter) for letter in "AFECXDUPQRH")
 _B, _S = ord("B"), ord("S")
@@ -145,15 +146,15 @@ def _notes(survey: _Survey, records: NDArray[Any], tallies: NDArray[np.int64]) -
 
 def _name(data: NDArray[np.uint8], survey: _Survey, locate: int) -> str:
     begin = int(survey.name_at[locate])
-    return bytes(data[begin : begin + _NAME_BYTES]).decode("ascii", "replace").rstrip()
+    return bytes(data[begin : begin + STOCK_BYTES]).decode("ascii", "replace").rstrip()
 
 
 def _describe(data: NDArray[np.uint8], offset: int, trouble: int) -> str:
     """What is wrong with the block at ``offset``, in words."""
-    block = bytes(data[offset : offset + _LENGTH_BYTES + 1])
-    length = int.from_bytes(block[:_LENGTH_BYTES], "big")
-    letter = chr(block[_LENGTH_BYTES]) if len(block) > _LENGTH_BYTES else ""
-    rest = max(0, len(data) - offset - _LENGTH_BYTES)
+    block = bytes(data[offset : offset + LENGTH_BYTES + 1])
+    length = int.from_bytes(block[:LENGTH_BYTES], "big")
+    letter = chr(block[LENGTH_BYTES]) if len(block) > LENGTH_BYTES else ""
+    rest = max(0, len(data) - offset - LENGTH_BYTES)
     return {
         _CUT: f"the file ends within a message (of {length} bytes, {rest} are there)",
         _UNKNOWN_TYPE: f"{letter!r} is no ITCH 5.0 message type",
@@ -183,10 +184,10 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
     position = 0
     latest_ns = 0
     while position < len(data):
-        if position + _LENGTH_BYTES > len(data):
+        if position + LENGTH_BYTES > len(data):
             return position, _CUT
-        length = _big_endian(data, position, _LENGTH_BYTES)
-        message = position + _LENGTH_BYTES
+        length = _big_endian(data, position, LENGTH_BYTES)
+        message = position + LENGTH_BYTES
         if length == 0:
             return position, _FINE if message == len(data) else _AFTER_END
         if message == len(data):
@@ -198,8 +199,8 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
             return position, _WRONG_LENGTH
         if message + length > len(data):
             return position, _CUT
-        locate = _big_endian(data, message + _LOCATE, 2)
-        timestamp_ns = _big_endian(data, message + _TIMESTAMP, 6)
+        locate = _big_endian(data, message + LOCATE, 2)
+        timestamp_ns = _big_endian(data, message + TIMESTAMP, 6)
         if timestamp_ns < latest_ns:
             return position, _TIME_BACK
         if position == 0:
@@ -208,14 +209,14 @@ def _survey(data: Any, lengths: Any, survey: Any) -> tuple[int, int]:
         survey.times_ns[1] = timestamp_ns
         survey.by_type[kind] += 1
         if kind == _R:
-            survey.name_at[locate] = message + _DIRECTORY_STOCK
+            survey.name_at[locate] = message + STOCK
         elif kind in (_A, _F):
             if locate == 0:
                 return position, _NO_LOCATE
             survey.orders[locate] += 1
             survey.book_messages[locate] += 1
             if survey.name_at[locate] == 0:  # a file without this symbol's directory message
-                survey.name_at[locate] = message + _ADD_STOCK
+                survey.name_at[locate] = message + ADD_STOCK
         elif kind in (_E, _C, _X, _D, _U):
             survey.book_messages[locate] += 1
         position = message + length
@@ -228,13 +229,13 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
     position = 0
     count = 0
     while position < end:
-        message = position + _LENGTH_BYTES
-        locate = _big_endian(data, message + _LOCATE, 2)
+        message = position + LENGTH_BYTES
+        locate = _big_endian(data, message + LOCATE, 2)
         if wanted[locate]:
             kind = data[message]
             if kind == _P:
                 tallies[_HIDDEN] += 1
-                tallies[_HIDDEN_LOTS] += _big_endian(data, message + _TRADE_SHARES, 4)
+                tallies[_HIDDEN_LOTS] += _big_endian(data, message + TRADE_SHARES, 4)
             elif kind == _Q:
                 tallies[_CROSSES] += 1
             elif kind == _H:
@@ -243,17 +244,17 @@ def _decode(data: Any, end: int, wanted: Any, symbol_ids: Any, records: Any, tal
                 trouble = _decode_book_message(data, message, kind, records, count)
                 if trouble != _FINE:
                     return position, trouble
-                records[count]["timestamp_ns"] = _big_endian(data, message + _TIMESTAMP, 6)
+                records[count]["timestamp_ns"] = _big_endian(data, message + TIMESTAMP, 6)
                 records[count]["symbol_id"] = symbol_ids[locate]
                 count += 1
-        position = message + _big_endian(data, position, _LENGTH_BYTES)
+        position = message + _big_endian(data, position, LENGTH_BYTES)
     return position, _FINE
 
 
 @kernel
 def _decode_book_message(data: Any, message: int, kind: int, records: Any, index: int) -> Any:
     record = records[index]
-    order_id = _big_endian(data, message + _ORDER, 8)
+    order_id = _big_endian(data, message + REFERENCE, 8)
     record["order_id"] = order_id
     if order_id <= 0:
         return _BAD_ORDER
@@ -263,25 +264,25 @@ def _decode_book_message(data: Any, message: int, kind: int, records: Any, index
     price = 1
     if kind in (_A, _F):
         record["kind"] = _ADD
-        side = data[message + _ADD_SIDE]
+        side = data[message + ADD_SIDE]
         if side != _B and side != _S:
             return _BAD_SIDE
         record["side"] = BUY if side == _B else SELL
-        shares = _big_endian(data, message + _ADD_SHARES, 4)
-        price = _big_endian(data, message + _ADD_PRICE, 4)
+        shares = _big_endian(data, message + ADD_SHARES, 4)
+        price = _big_endian(data, message + ADD_PRICE, 4)
         record["price_ticks"] = price
     elif kind == _U:
         record["kind"] = _REPLACE
-        new_order_id = _big_endian(data, message + _NEW_ORDER, 8)
+        new_order_id = _big_endian(data, message + NEW_REFERENCE, 8)
         if new_order_id <= 0:
             return _BAD_ORDER
         record["new_order_id"] = new_order_id
-        shares = _big_endian(data, message + _NEW_SHARES, 4)
-        price = _big_endian(data, message + _NEW_PRICE, 4)
+        shares = _big_endian(data, message + NEW_SHARES, 4)
+        price = _big_endian(data, message + NEW_PRICE, 4)
         record["price_ticks"] = price
     else:
         record["kind"] = _CANCEL if kind == _X else _EXECUTE
-        shares = _big_endian(data, message + _TAKEN_SHARES, 4)
+        shares = _big_endian(data, message + TAKEN_SHARES, 4)
     record["quantity_lots"] = shares
     if shares == 0:
         return _BAD_SHARES

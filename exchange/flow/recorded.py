@@ -14,6 +14,7 @@ memory.
 
 import mmap
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -91,21 +92,34 @@ class Recording:
     notes: dict[str, int]
 
 
+def map_file(path: str) -> mmap.mmap:
+    """A file's bytes, mapped and not read.
+
+    Raises:
+        UserError: it cannot be read, or is empty.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            if not file.read(1):
+                raise UserError(f"{path}: byte 0: the file is empty")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def is_gzip(data: mmap.mmap) -> bool:
+    """Whether a file is packed, by its first two bytes."""
+    return data[: len(GZIP_MAGIC)] == GZIP_MAGIC
+
+
 def open_source(path: str, *, allow_truncated: bool = False) -> Source:
     """Map a plain file, or unpack a gzip file (by its first two bytes, whatever its name).
 
     Raises:
         UserError: it cannot be read, is empty, its gzip data is corrupt or (unless ``allow_truncated``) cut.
     """
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(len(GZIP_MAGIC))
-            if not head:
-                raise UserError(f"{path}: byte 0: the file is empty")
-            packed = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if head != GZIP_MAGIC:
+    packed = map_file(path)
+    if not is_gzip(packed):
         return Source(path, np.frombuffer(packed, np.uint8))
     unpacked = unpack_gzip(path, packed, allow_truncated=allow_truncated)
     if not unpacked:
@@ -121,31 +135,42 @@ def unpack_gzip(name: str, packed: bytes | mmap.mmap, *, allow_truncated: bool) 
     Raises:
         UserError: corrupt, cut, followed by something else, or larger than ``UNPACKED_BYTES_MAX``.
     """
-    step = 1 << 20
     unpacked = bytearray()
+    for piece in gzip_pieces(name, packed, allow_truncated=allow_truncated):
+        unpacked += piece
+        if len(unpacked) > UNPACKED_BYTES_MAX:
+            limit = f"more than {UNPACKED_BYTES_MAX >> 30} GiB unpacked"
+            raise UserError(f"{name}: {limit}: run gunzip first, a plain file of any size is read in place")
+    return unpacked
+
+
+def gzip_pieces(name: str, packed: bytes | mmap.mmap, *, allow_truncated: bool) -> Iterator[bytes]:
+    """The unpacked data of all members of a gzip file, a piece at a time.
+
+    Raises:
+        UserError: corrupt, cut or followed by something else; the pieces before that have been given out.
+    """
+    step = 1 << 20
+    unpacked_bytes = 0
     position = 0
     while position < len(packed) and packed[position : position + 2] == GZIP_MAGIC:
         member = zlib.decompressobj(GZIP_WINDOW_BITS)
         while not member.eof and position < len(packed):
             block = packed[position : position + step]
             try:
-                unpacked += member.decompress(block)
+                piece = member.decompress(block)
             except zlib.error:
-                where = f"byte {len(unpacked)} of the unpacked data"
+                where = f"byte {unpacked_bytes} of the unpacked data"
                 raise UserError(f"{name}: {where}: the gzip data is corrupt from here on") from None
-            if len(unpacked) > UNPACKED_BYTES_MAX:
-                limit = f"more than {UNPACKED_BYTES_MAX >> 30} GiB unpacked"
-                raise UserError(
-                    f"{name}: {limit}: run gunzip first, a plain file of any size is read in place"
-                )
+            unpacked_bytes += len(piece)
+            yield piece
             position += len(block) - len(member.unused_data)
         if not member.eof and not allow_truncated:
             raise UserError(
-                f"{name}: byte {len(unpacked)} of the unpacked data: the gzip file is cut off here"
+                f"{name}: byte {unpacked_bytes} of the unpacked data: the gzip file is cut off here"
             )
     if packed[position:].strip(b"\0"):
         raise UserError(f"{name}: byte {position}: something that is not gzip follows the gzip data")
-    return unpacked
 
 
 def read_recording(source: Source, config: RecordedConfig) -> Recording:

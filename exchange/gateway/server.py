@@ -1,6 +1,7 @@
 """An exchange with a gateway, from its start to its end: what ``exchange serve`` runs.
 
-Start: memory, threads, compiled loops, then the listening socket; nobody is accepted before the exchange could answer.
+Start: the address is taken, then memory, threads and compiled loops are made, and only then does the socket listen: who
+comes before the exchange could answer is refused by the kernel, and not left to wait.
 Each session's log begins with System Event "start of day".
 
 End, on SIGTERM or Ctrl-C, within a second: accept nobody any more; take nothing in any more; let what was taken in come
@@ -63,7 +64,7 @@ class Server:
             )
         _check_compiled(settings)
         self.settings: Final = settings
-        self.listener: Final = _listen(settings.transport)
+        self.listener: Final = _bind(settings.transport)
         self.transport: Final = TcpTransport(
             settings.gateway,
             settings.book,
@@ -116,6 +117,7 @@ class Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
+            _listen(self.listener)
             accepting = loop.create_task(self.control.accept(self.listener))
             watching = loop.create_task(self._watch())
             listening(*self.address)
@@ -184,13 +186,12 @@ def _check_compiled(settings: Settings) -> None:
             )
 
 
-def _listen(config: TcpTransportConfig) -> socket.socket:
+def _bind(config: TcpTransportConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.address, config.port))
-        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -198,3 +199,12 @@ def _listen(config: TcpTransportConfig) -> socket.socket:
             f"cannot listen on {config.address}, port {config.port}: {error.strerror or error}"
         ) from error
     return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    """Let clients come. Raises UserError if another server that was started meanwhile has the port."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        address, port = listener.getsockname()[:2]
+        raise UserError(f"cannot listen on {address}, port {port}: {error.strerror or error}") from error

@@ -1,4 +1,16 @@
 """The market-data layer: what the world may know of the books, made from the events and nothing else.
 
-* :mod:`~exchange.market_data.top_of_book` - a subscriber's book: the best prices, built from events
+=========================================================== ==========================================================
+module                                                      what it is
+=========================================================== ==========================================================
+:mod:`~exchange.market_data.feed_book`                      the books of an ITCH 5.0 feed, compiled; their questions
+:mod:`~exchange.market_data.plain_feed_book`                the same in plain Python
+:mod:`~exchange.market_data.feed_file`                      the file of a day, read into a book or made from a flow
+:mod:`~exchange.market_data.subscriber`                     MoldUDP64 datagrams into a book, in order and without gaps
+:mod:`~exchange.market_data.snapshot`                       what a book holds, for who joins late
+:mod:`~exchange.market_data.publisher`                      the exchange's own feed, from its events
+:mod:`~exchange.market_data.plain_publisher`                the same in plain Python
+:mod:`~exchange.market_data.datagram_store`                 the numbered messages, sent live and sent again
+:mod:`~exchange.market_data.top_of_book`                    best prices from events, by which a replay is judged
+=========================================================== ==========================================================
 """

@@ -65,6 +65,7 @@ from exchange.native.processor import (  # noqa: E402
 )
 from exchange.native.raw_memory import (  # noqa: E402
     address_of,
+    copy_bytes,
     copy_record,
     load_int64,
     load_uint8,
@@ -115,6 +116,7 @@ __all__ = [
     "body_for",
     "choose",
     "compare_exchange",
+    "copy_bytes",
     "copy_record",
     "count_leading_zeros",
     "count_trailing_zeros",

@@ -13,8 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
-from exchange.native.lowering import INT8, INT16, INT32, INT64, Emit, lowers_to, pointer
+from exchange.native.lowering import INT1, INT8, INT16, INT32, INT64, VOID, Emit, lowers_to, pointer
 
 _LOAD = types.int64(types.int64)
 _STORE = types.void(types.int64, types.int64)
@@ -98,6 +99,20 @@ def copy_record(target: int, source: int) -> None:
     array, which lies anywhere, is then copied a little slower instead of ending the process.
     """
     ctypes.memmove(target, source, 64)
+
+
+def _emit_copy_bytes(builder: Any, target: Any, source: Any, size_bytes: Any) -> Any:
+    places = [pointer(builder, address, INT8) for address in (target, source)]
+    function_type = ir.FunctionType(VOID, [place.type for place in places] + [INT64, INT1])
+    name = "llvm.memcpy.p0.p0.i64"
+    copy = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(copy, [*places, size_bytes, INT1(0)])
+
+
+@lowers_to(types.void(types.int64, types.int64, types.int64), _emit_copy_bytes)
+def copy_bytes(target: int, source: int, size_bytes: int) -> None:
+    """Copy bytes that lie anywhere to where they do not overlap. A constant size becomes a few plain moves."""
+    ctypes.memmove(target, source, size_bytes)
 
 
 def address_of(array: Any) -> int:

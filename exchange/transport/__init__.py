@@ -8,5 +8,6 @@ tcp        SoupBinTCP sessions with OUCH 5.0          clients: ``exchange serve`
 ========== ========================================== ===================================================
 
 What all of them promise stands in :mod:`exchange.transport.protocol`; the settings in
-:mod:`exchange.transport.config`. A transport is built by whoever has its other end: a memory transport by whoever has
-the commands (the benchmark runner, the replay), a network transport by the server that accepts connections."""
+:mod:`exchange.transport.config`. :mod:`~exchange.transport.tee` gives the same events to two sinks. A transport is
+built by whoever has its other end: a memory transport by whoever has the commands (the benchmark runner, the
+replay), a network transport by the server that accepts connections."""

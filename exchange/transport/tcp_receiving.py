@@ -1,10 +1,10 @@
 """The receiving half of the transport over TCP: which sockets have something, and what it comes to.
 
-A turn asks the kernel which sockets are ready, or, while there are only :data:`FEW` connections, reads them all: asking
-first would be one system call more. It receives once from each and decodes what is whole, until it has as many commands
-as were asked for. What is left stays in the session's buffer and comes first the next time. So back-pressure travels
-from a full inbox through this buffer and the kernel's into TCP's flow control: nothing is lost, and a client that sends
-too much slows itself down.
+A turn asks the kernel which sockets are ready, or, while there are only :data:`FEW` connections, reads them all:
+asking first would be one system call more. It receives once from each and decodes what is whole, until it has as
+many commands as were asked for. What is left stays in the session's buffer and comes first the next time. So
+back-pressure travels from a full inbox through this buffer and the kernel's into TCP's flow control: nothing is
+lost, and a client that sends too much slows itself down.
 
 An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
 

@@ -6,6 +6,9 @@ module                              what it carries                             
 :mod:`~exchange.wire.soupbintcp`    sessions: log in, numbered messages, heartbeats       TCP
 :mod:`~exchange.wire.ouch50`        orders and their answers, today's version             SoupBinTCP U and S
 :mod:`~exchange.wire.ouch42`        the same, the older version                           SoupBinTCP U and S
+:mod:`~exchange.wire.itch50`        the feed: orders, trades, halts, for everyone         MoldUDP64, SoupBinTCP S
+:mod:`~exchange.wire.moldudp64`     numbered messages for everyone, and asking again      UDP
+:mod:`~exchange.wire.glimpse`       the state of all books, for who joins late            SoupBinTCP S
 =================================== ===================================================== =====================
 
 A message is a class whose annotations are the specification's table (:mod:`~exchange.wire.layout`, with the kinds of

@@ -118,8 +118,8 @@ def names_of(statement: ast.stmt) -> set[str]:
             "its highest would hide another highest of price_tree",
         ),
         (
-            {"ladder_matching": ("_side_of",)},
-            "from exchange.book.ladder_events import ORDER_ID\ndef _side_of(row: int): ORDER_ID",
+            {"ladder_matching": ("side_of_row",)},
+            "from exchange.book.ladder_events import ORDER_ID\ndef side_of_row(row: int): ORDER_ID",
             "its ORDER_ID would hide another ORDER_ID of ladder_matching",
         ),
         (

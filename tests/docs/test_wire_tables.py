@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from exchange.wire import ouch42, ouch50, ouch50_options, ouch_codes, soupbintcp
+from exchange.wire import (
+    itch50,
+    itch50_codes,
+    ouch42,
+    ouch50,
+    ouch50_options,
+    ouch_codes,
+    soupbintcp,
+)
 from exchange.wire.fields import Code, NumberCode
 from exchange.wire.layout import MessageTable
 
@@ -20,8 +28,13 @@ TABLES = {
         ouch42.INBOUND_MESSAGES,
         ouch42.OUTBOUND_MESSAGES,
     ],
+    "itch.md": [itch50.MESSAGES],
 }
-CODES = {"soupbintcp.md": [soupbintcp], "ouch.md": [ouch50, ouch50_options, ouch42, ouch_codes]}
+CODES = {
+    "soupbintcp.md": [soupbintcp],
+    "ouch.md": [ouch50, ouch50_options, ouch42, ouch_codes],
+    "itch.md": [itch50_codes],
+}
 
 
 @pytest.fixture(scope="module")

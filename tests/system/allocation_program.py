@@ -5,6 +5,7 @@
 that it reserves has been touched: the kernel's giving a page for it is no allocation of ours, and has an end.
 """
 
+import dataclasses
 import resource
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ from exchange.book.config import LadderBookConfig
 from exchange.book.protocol import apply_commands, events_bound, live_order_count
 from exchange.flow import load_flow
 from exchange.flow.config import ScenarioConfig, SyntheticConfig
+from exchange.market_data.datagram_store import DatagramStore, take_datagram
+from exchange.market_data.feed_book import FeedBook
+from exchange.market_data.feed_file import END_MARK, make_day
+from exchange.market_data.feed_kernel import apply_blocks
+from exchange.market_data.publisher import Publisher
 from exchange.matching.shard import Shard, ShardMemory
 from exchange.messages import (
     ALL_SYMBOLS,
@@ -33,6 +39,7 @@ from exchange.messages import (
 from exchange.native import address_of, kernel
 from exchange.queues.protocol import poll_batch, try_push_batch
 from exchange.queues.spsc import SpscQueue
+from exchange.transport.protocol import send
 
 SESSIONS = 16
 BATCH = 256
@@ -168,6 +175,55 @@ def shard() -> list[int]:
 
 
 @kernel
+def play_and_publish(book: Any, publisher: Any, buffer: Any, commands: int, count: int, events: int) -> int:
+    """Apply commands in batches, publish their events, take every datagram; how many messages there were."""
+    messages = 0
+    for start in range(0, count, BATCH):
+        written = apply_commands(book, commands + 64 * start, min(BATCH, count - start), events)
+        send(publisher, events, written)
+        packed = 1
+        while packed > 0:
+            packed = take_datagram(publisher.store, buffer)
+            messages += packed
+    return messages
+
+
+def publisher() -> list[int]:
+    """The events of a busy market become messages, and these datagrams."""
+    flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=300_000, symbols=8))
+    arrays = [flow.commands.copy(), mass_cancels(SESSIONS)]
+    ladder = build_book(LadderBookConfig(capacity_orders=100_000), symbol_count=8)
+    store = DatagramStore("ALLOC", 1 << 16)
+    feed = Publisher(flow.symbols, store, capacity_orders=100_000)
+    events = np.zeros(events_bound(100_000, BATCH), EVENT_DTYPE)
+
+    def work() -> None:
+        for array in arrays:
+            messages = play_and_publish(
+                ladder.state, feed.state, store.buffer, address_of(array), len(array), address_of(events)
+            )
+            assert messages > len(array) // 2
+        assert feed.live_orders() == 0
+
+    return measured(2, 3, work)
+
+
+def feed() -> list[int]:
+    """A day becomes books, and they go again."""
+    flow = load_flow("synthetic", synthetic=SyntheticConfig(commands=300_000, symbols=50))
+    commands = np.concatenate([flow.commands, mass_cancels(SESSIONS)])
+    day = np.frombuffer(make_day(dataclasses.replace(flow, commands=commands)), np.uint8)
+    book = FeedBook(capacity_orders=100_000, capacity_symbols=64)
+    end = address_of(day) + len(day) - len(END_MARK)
+
+    def work() -> None:
+        assert apply_blocks(book.state, address_of(day), end) == (end, 0)
+        assert book.live_orders() == 0
+
+    return measured(2, 3, work)
+
+
+@kernel
 def make_arrays(steps: int) -> int:
     """What the core must not do."""
     total = 0
@@ -182,4 +238,12 @@ def wasteful() -> list[int]:
 
 
 if __name__ == "__main__":
-    print(*{"book": book, "full-book": full_book, "shard": shard, "wasteful": wasteful}[sys.argv[1]]())
+    parts = {
+        "book": book,
+        "full-book": full_book,
+        "shard": shard,
+        "publisher": publisher,
+        "feed": feed,
+        "wasteful": wasteful,
+    }
+    print(*parts[sys.argv[1]]())

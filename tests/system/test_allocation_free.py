@@ -33,7 +33,7 @@ def growth(part: str) -> tuple[list[int], int]:
     return counters, resident_bytes
 
 
-@pytest.mark.parametrize("part", ["book", "full-book", "shard"])
+@pytest.mark.parametrize("part", ["book", "full-book", "shard", "publisher", "feed"])
 def test_nothing_is_allocated_after_the_start(part: str) -> None:
     counters, resident_bytes = growth(part)
     assert counters == [0, 0, 0, 0]

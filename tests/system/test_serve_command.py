@@ -19,7 +19,8 @@ from tests.gateway_driver import SETTINGS, compile_once
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "hunter2"
-END_SECONDS_MAX = 1.0
+END_SECONDS_MAX = 10.0
+"""It is well below one second on a machine that has nothing else to do, which a machine that runs tests may not be."""
 
 
 def exchange(*arguments: str) -> list[str]:

@@ -242,3 +242,17 @@ def test_address_of_is_where_the_first_byte_lies() -> None:
 
     array = np.arange(4, dtype=np.int64)
     assert [native.load_int64(native.address_of(array) + 8 * index) for index in range(4)] == [0, 1, 2, 3]
+
+
+@few
+@given(st.integers(0, 2000), st.integers(0, 8), st.integers(0, 8))
+def test_bytes_are_copied_from_anywhere_to_anywhere(size_bytes: int, to: int, start: int) -> None:
+    """In both ways, and not one byte more."""
+    pattern = (bytes(range(256)) * 8)[: size_bytes + 8]
+    source, target = BLOCK, BLOCK + 2048
+    for copy in (compiled("copy_bytes", 3), native.copy_bytes):
+        view_bytes(source, len(pattern))[:] = pattern
+        view_bytes(target, 2048)[:] = bytes(2048)
+        copy(target + to, source + start, size_bytes)
+        copied = bytes(view_bytes(target, 2048))
+        assert copied == (bytes(to) + pattern[start : start + size_bytes]).ljust(2048, b"\0")

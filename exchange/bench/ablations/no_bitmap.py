@@ -37,13 +37,13 @@ from exchange.book.price_tree import (
     _best_key_elsewhere,
     _bits_below,
     _list_in_parents,
-    _row_link_address,
     bit,
     find_node,
     find_page,
     highest,
     level_of_key,
     row_bits_address,
+    row_link_address,
     tag_of,
 )
 from exchange.native import (
@@ -97,7 +97,7 @@ def vacate_price(page: int, key: int) -> None:
 def _walk_down(book: LadderBook, page: int, place: int) -> int:
     """The best key of a page that has orders and is not above its price number ``place``, or ``EMPTY``."""
     while place >= 0:
-        if load_uint32(_row_link_address(page, place)) == NOTHING:
+        if load_uint32(row_link_address(page, place)) == NOTHING:
             place = (place & ~SLOT_MASK) - 1
             continue
         level_link = level_of_key(page, place)
