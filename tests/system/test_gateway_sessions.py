@@ -282,7 +282,7 @@ def test_orders_are_cancelled_with_the_connection_where_the_user_asked_for_it(fa
 
 
 def test_heartbeats_both_ways() -> None:
-    overrides = ["gateway.heartbeat_ns=40ms", "gateway.client_timeout_ns=300ms"]
+    overrides = ["gateway.heartbeat_ns=100ms", "gateway.client_timeout_ns=1s"]
 
     async def scenario() -> None:
         async with serving("alice", "bob", overrides=overrides) as server:
