@@ -75,7 +75,12 @@ def user() -> None:
     metavar="VARIABLE",
     help="Take the password from this environment variable instead of asking for it.",
 )
-def add(name: str, users_file: str, password_env: str | None) -> None:
+@click.option(
+    "--cancel-on-disconnect",
+    is_flag=True,
+    help="Cancel all of the user's orders whenever its connection ends, for whatever reason.",
+)
+def add(name: str, users_file: str, password_env: str | None, cancel_on_disconnect: bool) -> None:
     """Add a user, or give one another password.
 
     NAME has up to six letters and digits, the password up to ten, as SoupBinTCP has room for; case makes no difference.
@@ -88,5 +93,6 @@ def add(name: str, users_file: str, password_env: str | None) -> None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     elif (password := os.environ.get(password_env, "")) == "":
         raise UserError(f"--password-env {password_env}: there is no such environment variable")
-    is_new = write_user(Path(users_file), User.create(name, password))
+    made = User.create(name, password, cancels_on_disconnect=cancel_on_disconnect)
+    is_new = write_user(Path(users_file), made)
     click.echo(f"{'added' if is_new else 'changed'} {name.upper()} in {users_file}")

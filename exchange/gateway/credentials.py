@@ -4,7 +4,8 @@
 
     alice:scrypt:16384:8:1:kO3b…:x9Yt…
 
-are the name, the method, its cost (N, r, p), a random salt and the hash, both in base64. Empty lines and lines that
+are the name, the method, its cost (N, r, p), a random salt and the hash, both in base64; ``cancel`` behind that
+says that the user's orders are to be cancelled whenever its connection ends. Empty lines and lines that
 begin with ``#`` are skipped. The place of a user among the lines is the number of its session.
 
 SoupBinTCP gives a name six characters and a password ten, compares both without regard to case, and sends them in the
@@ -30,6 +31,7 @@ from exchange.errors import UserError
 from exchange.wire.soupbintcp import PASSWORD_CHARACTERS, USERNAME_CHARACTERS
 
 _METHOD: Final = "scrypt"
+_CANCELS: Final = "cancel"
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _COST: Final = 1 << 14
@@ -48,14 +50,18 @@ class User(NamedTuple):
     parallel: int
     salt: bytes
     digest: bytes
+    cancels_on_disconnect: bool = False
 
     @classmethod
-    def create(cls, name: str, password: str, cost: int = _COST) -> Self:
+    def create(
+        cls, name: str, password: str, cost: int = _COST, *, cancels_on_disconnect: bool = False
+    ) -> Self:
         """A user with a fresh salt. UserError for a name or a password that SoupBinTCP could not carry."""
         check_name(name)
         _check_text("password", password, PASSWORD_CHARACTERS, shown="(not shown)")
         salt = secrets.token_bytes(_SALT_BYTES)
-        return cls(name.upper(), cost, _BLOCK_SIZE, _PARALLEL, salt, _hash(password, cost, salt))
+        digest = _hash(password, cost, salt)
+        return cls(name.upper(), cost, _BLOCK_SIZE, _PARALLEL, salt, digest, cancels_on_disconnect)
 
     def matches(self, password: str) -> bool:
         """Whether it is this user's password. Takes tens of milliseconds, on purpose."""
@@ -65,7 +71,8 @@ class User(NamedTuple):
     def line(self) -> str:
         """The user as the file has it."""
         salt, digest = (base64.b64encode(part).decode() for part in (self.salt, self.digest))
-        return f"{self.name}:{_METHOD}:{self.cost}:{self.block_size}:{self.parallel}:{salt}:{digest}"
+        flag = f":{_CANCELS}" if self.cancels_on_disconnect else ""
+        return f"{self.name}:{_METHOD}:{self.cost}:{self.block_size}:{self.parallel}:{salt}:{digest}{flag}"
 
 
 class Users:
@@ -139,7 +146,7 @@ def _hash(
 
 
 def _parse(place: str, line: str) -> User:
-    fields = line.split(":")
+    fields = line.removesuffix(f":{_CANCELS}").split(":")
     try:
         name, method, cost, block_size, parallel, salt, digest = fields
         check_name(name)
@@ -150,6 +157,7 @@ def _parse(place: str, line: str) -> User:
             int(parallel),
             base64.b64decode(salt, validate=True),
             base64.b64decode(digest, validate=True),
+            line.endswith(f":{_CANCELS}"),
         )
     except (ValueError, UserError) as error:  # binascii.Error is a ValueError
         raise UserError(_no_user(place)) from error

@@ -406,8 +406,14 @@ def _mass_cancel(
     store_int64(session + LAST_USER_REFERENCE, user_reference)
     if symbol_id == UNKNOWN or flaw != NO_FLAW:
         return NOTHING  # there can be no such order
-    _write_command(command, _MASS_CANCEL_COMMAND, symbol_id, session_id, 0, 0, 0, 0, now_ns)
+    write_mass_cancel(symbol_id, session_id, now_ns, command)
     return FORWARD
+
+
+@inlined
+def write_mass_cancel(symbol_id: int, session_id: int, now_ns: int, command: int) -> None:
+    """The command that cancels all orders of a session, in one symbol or in ``ALL_SYMBOLS``."""
+    _write_command(command, _MASS_CANCEL_COMMAND, symbol_id, session_id, 0, 0, 0, 0, now_ns)
 
 
 @inlined

@@ -72,6 +72,9 @@ class Server:
             settings.transport.ingress_lanes,
             settings.shards.batch_commands,
         )
+        for session_id, user in enumerate(users.users):
+            if user.cancels_on_disconnect:
+                self.transport.cancel_on_disconnect(session_id)
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport)
         self.control: Final = ControlPlane(self.transport, users, f"{int(time.time()):010d}")
         self._stop: Final = asyncio.Event()

@@ -42,6 +42,8 @@ CLOSING: Final = 8
 DESCRIPTOR: Final = 16
 START: Final = 24
 """Where in the log the newest connection begins to read."""
+CANCELS_ON_DISCONNECT: Final = 32
+"""Not 0: the session's orders are cancelled whenever its connection ends."""
 
 # inbound's words
 IN_ADOPTED: Final = 128
@@ -55,6 +57,8 @@ LAST_USER_REFERENCE: Final = 176
 """The highest UserRefNum that was taken."""
 REQUESTS: Final = 184
 """OUCH messages decoded, over all connections."""
+CANCEL_DUE: Final = 192
+"""Not 0: the connection has ended and the orders are still to be cancelled."""
 
 # outbound's words
 OUT_ADOPTED: Final = 256

@@ -24,6 +24,7 @@ from exchange.gateway.config import GatewayConfig
 from exchange.gateway.reports import Reports
 from exchange.gateway.requests import Requests
 from exchange.gateway.session_memory import (
+    CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
     DESCRIPTOR,
@@ -137,6 +138,10 @@ class TcpTransport:
     def sink(self) -> TcpSink:
         """What the egress sends to."""
         return self._sink
+
+    def cancel_on_disconnect(self, session_id: int) -> None:
+        """From now on the session's orders are cancelled whenever its connection ends, for whatever reason."""
+        store_int64(self.memory.address(session_id) + CANCELS_ON_DISCONNECT, 1)
 
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.

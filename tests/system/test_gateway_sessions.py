@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from exchange.gateway.session_memory import LOG_MESSAGES, RECEIVED_NS
-from exchange.wire.ouch50 import OrderAccepted, OrderExecuted, SystemEvent
+from exchange.wire.ouch50 import OrderAccepted, OrderCanceled, OrderExecuted, SystemEvent
 from exchange.wire.ouch_codes import EventCode, Side
 from exchange.wire.soupbintcp import (
     ClientHeartbeat,
@@ -248,6 +248,35 @@ def test_logout_closes_and_the_session_goes_on() -> None:
             again = await BareClient.log_on(server, "alice", sequence=3)
             assert await again.packet() == LoginAccepted(server.control.session_name, 3)
             await again.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("farewell", [b"", LogoutRequest().encode(), b"garbage"])
+def test_orders_are_cancelled_with_the_connection_where_the_user_asked_for_it(farewell: bytes) -> None:
+    async def scenario() -> None:
+        async with serving("alice", "bob") as server:
+            server.transport.cancel_on_disconnect(0)
+            clients = [await BareClient.log_on(server, name) for name in ("alice", "bob")]
+            for client in clients:
+                await client.packet()
+                await client.request(order(1), order(2, symbol="MSFT"))
+                await client.answers(3)
+                await client.send(farewell)
+                await client.close()
+            await eventually(lambda: server.control.connected == 0)
+            alice = await BareClient.log_on(server, "alice", sequence=4)
+            await alice.packet()
+            await alice.request(order(3))
+            canceled = await alice.answers(3)
+            assert [one.user_reference_number for one in canceled] == [1, 2, 3]  # type: ignore[attr-defined]
+            assert [type(one) for one in canceled] == [OrderCanceled, OrderCanceled, OrderAccepted]
+            bob = await BareClient.log_on(server, "bob", sequence=4)
+            await bob.packet()
+            await bob.request(order(3))
+            assert isinstance(await bob.answer(), OrderAccepted)
+            await alice.close()
+            await bob.close()
 
     run(scenario())
 

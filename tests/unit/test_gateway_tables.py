@@ -140,7 +140,7 @@ def test_the_first_flaw_counts() -> None:
 
 def test_users_survive_their_file(tmp_path: Path) -> None:
     path = tmp_path / "users"
-    made = [User.create(name, "pass", cost=2) for name in ("A", "b", "C3")]
+    made = [User.create(name, "pass", cost=2, cancels_on_disconnect=name == "b") for name in ("A", "b", "C3")]
     for user in made:
         assert write_user(path, user)
     assert read_users(path).users == tuple(made)
@@ -159,6 +159,7 @@ def test_users_survive_their_file(tmp_path: Path) -> None:
         "A:scrypt:1073741824:8:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:0:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:AAAA:AAAA",
+        User.create("A", "x", cost=2).line() + ":keep",
         "SEVENXX:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:!:" + "A" * 43 + "=",
         "Ä:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",
