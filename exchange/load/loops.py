@@ -216,6 +216,7 @@ def _send(load: Load, session: int, elapsed_ns: int) -> None:
     sent = socket_send(load_int64(session + DESCRIPTOR), load_int64(session + PACKETS) + taken, wanted)
     if sent < wanted:
         if sent < 0 and sent != WOULD_BLOCK:
+            _receive(load, session)  # what was said before the line broke says why
             _fail(load, session, sent)
             return
         _add(load.words + FULL, 1)
