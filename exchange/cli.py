@@ -31,6 +31,10 @@ _COMMANDS: Final = {
         "exchange.cli_serve:serve",
         "Run an exchange on the network (SoupBinTCP, OUCH 5.0).",
     ),
+    "load": (
+        "exchange.cli_load:load",
+        "Measure an exchange over the network, as its clients see it.",
+    ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),

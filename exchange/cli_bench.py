@@ -28,13 +28,13 @@ STAIRS: Final = ("textbook", "compiled", "locked-sharded", "lockfree", "pinned")
 
 QUICK_COMMANDS: Final = 200_000
 
-_json_option = click.option(
+json_option = click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the figures here as JSON.",
 )
-_html_option = click.option(
+html_option = click.option(
     "--html",
     "html_path",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -111,8 +111,8 @@ class FlowChoice(NamedTuple):
 
 
 @click.command()
-@_json_option
-@_html_option
+@json_option
+@html_option
 def demo(json_path: Path | None, html_path: Path | None) -> None:
     """Run every stair from the textbook to pinned cores over the same orders and write a report.
 
@@ -122,7 +122,7 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
 
     click.echo("The same order flow through five exchanges, each one technique away from the one before.\n")
     profiles = [load_profile(name) for name in STAIRS]
-    _finish(_bench_profiles(profiles, FlowChoice(), (), None, quick=True), json_path, html_path)
+    finish(_bench_profiles(profiles, FlowChoice(), (), None, quick=True), json_path, html_path)
 
 
 @click.command()
@@ -153,8 +153,8 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
 )
 @click.option("--quick", is_flag=True, help="A short flow and few rounds: under a minute.")
 @_set_option
-@_json_option
-@_html_option
+@json_option
+@html_option
 @click.pass_context
 def bench(
     context: click.Context,
@@ -198,7 +198,7 @@ def bench(
         if targets:
             raise UserError(f"--ablate {layer}: not together with {targets[0]}; it measures that layer alone")
         _check_options(f"--ablate {layer}", [one for one in typed if one != "--ablate"], ABLATION_OPTIONS)
-        with _progress() as progress:
+        with progress_bar() as progress:
             result = ablate(layer, micro, progress)
     elif not targets:
         raise UserError(
@@ -209,7 +209,7 @@ def bench(
     else:
         _check_options("bench PROFILE", typed, _PROFILE_OPTIONS)
         result = _bench_profiles(_load_profiles(targets, overrides), choice, rates, rounds, quick=quick)
-    _finish(result, json_path, html_path)
+    finish(result, json_path, html_path)
 
 
 _COMMON_OPTIONS: Final = ("--quick", "--json", "--html")
@@ -262,7 +262,7 @@ def _bench_profiles(
 
     measure = profiles[0].bench
     length = choice.commands or (QUICK_COMMANDS if quick else None)
-    with _progress() as progress:
+    with progress_bar() as progress:
         progress.detail("reading the order flow")
         model = _model(choice, length, measure.saturation_commands)
         flow = _load_flow(choice, model, length)
@@ -335,7 +335,7 @@ def _bench_micro(name: str, choice: MicroChoice, typed: list[str]) -> "BenchResu
     _check_options(f"bench {name}", typed, benchmark.options)
     if choice.kinds and not benchmark.takes_kinds:
         raise UserError(f"bench {name} {choice.kinds[0]}: {name} has no kinds to choose from")
-    with _progress() as progress:
+    with progress_bar() as progress:
         return benchmark.run(choice, progress)
 
 
@@ -372,7 +372,7 @@ def flame(profile: str, output: Path, seconds: int, native: bool, overrides: tup
     click.echo(f"flame graph: {output}  (open it in a browser; click to zoom)")
 
 
-def _finish(result: "BenchResult", json_path: Path | None, html_path: Path | None) -> None:
+def finish(result: "BenchResult", json_path: Path | None, html_path: Path | None) -> None:
     """Print the result, write the files, and end with the report's path."""
     from exchange.bench.report import write_report
     from exchange.bench.results import to_json
@@ -401,7 +401,7 @@ def command_line() -> str:
 
 
 @contextmanager
-def _progress() -> "Iterator[Progress]":
+def progress_bar() -> "Iterator[Progress]":
     """A progress bar on standard error while something long runs; gone afterwards."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

@@ -170,6 +170,29 @@ BENCH_POINT_NS_MIN: Final = 10_000_000
 BENCH_POINT_NS_MAX: Final = 600_000_000_000
 """Ten minutes at one load."""
 
+# Load over the network.
+
+LOAD_SESSIONS_MAX: Final = 128
+"""They log on one after the other, and a password takes tens of milliseconds: the first must not be silent for long."""
+
+LOAD_SECONDS_MIN: Final = 0.01
+"""10 ms, as for a point of load."""
+
+LOAD_SECONDS_MAX: Final = 600.0
+"""Ten minutes at one load."""
+
+LOAD_REQUESTS_MAX: Final = 1 << 21
+"""All requests of a run are made before it, some 120 bytes each: 250 MB."""
+
+LOAD_REQUESTS_PER_SECOND_MAX: Final = 1_000_000
+"""More than one thread can send over sockets, which is what a run without a rate must have ready."""
+
+LOAD_WINDOW_MAX: Final = 1 << 12
+"""Requests of one session without an answer: 200 KiB on the line."""
+
+LOAD_ORDERS_MAX: Final = 1 << 13
+"""Orders that a session keeps in the book: half of what a session may have by default."""
+
 # Profiles.
 
 PROFILE_BYTES_MAX: Final = 1 << 16

@@ -19,6 +19,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from exchange.bench.load_page import load_sections
+from exchange.bench.load_rows import load_verdict
 from exchange.bench.markup import (
     absent_cell,
     card,
@@ -109,7 +111,7 @@ def render_report(result: BenchResult) -> str:
     Raises:
         UserError: a histogram in the result is corrupt.
     """
-    sections = _profile_sections(result) if result.profiles else _micro_sections(result)
+    sections = _sections(result)
     sections.append(("machine", "Machine and run", _machine(result)))
     titles = [*((name, title) for name, title, _ in sections), ("words", "The words a student needs")]
     template = Template(files("exchange.bench").joinpath("report.html").read_text(encoding="utf-8"))
@@ -117,7 +119,7 @@ def render_report(result: BenchResult) -> str:
         title=escape(_title(result)),
         subtitle=escape(_subtitle(result)),
         banner=_banner(result),
-        cards=_cards(result) if result.profiles and result.comparison_void is None else "",
+        cards=_cards(result) if result.kind == "profiles" and result.comparison_void is None else "",
         navigation=" ".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in titles),
         sections="\n".join(
             f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' for name, title, body in sections
@@ -127,7 +129,15 @@ def render_report(result: BenchResult) -> str:
     )
 
 
+def _sections(result: BenchResult) -> list[tuple[str, str, str]]:
+    if result.kind == "load":
+        return load_sections(result, "" if common_load(result) is None else _load_curves(result))
+    return _profile_sections(result) if result.profiles else _micro_sections(result)
+
+
 def _title(result: BenchResult) -> str:
+    if result.kind == "load":
+        return "Answers over the network"
     if result.profiles:
         return "What each technique is worth on this machine"
     return f"{result.kind.replace('-', ' ').capitalize()} benchmark"
@@ -142,7 +152,9 @@ def _subtitle(result: BenchResult) -> str:
 
 
 def _banner(result: BenchResult) -> str:
-    sentences = "".join(f"<p>{prose(one)}</p>" for one in verdict(result))
+    sentences = "".join(
+        f"<p>{prose(one)}</p>" for one in (load_verdict if result.kind == "load" else verdict)(result)
+    )
     kind = "verdict" if result.profiles else "verdict level"
     text = f'<div class="{kind}">{sentences}</div>'
     if result.comparison_void is not None:

@@ -53,7 +53,8 @@ class SaturationRound(msgspec.Struct, frozen=True):
 
     A fast profile plays the flow several times in a round; ``commands``, ``events``, ``elapsed_ns`` and
     ``back_pressure`` are sums over these passes, ``threads``, ``trades`` and ``rejects`` those of the last
-    pass. ``back_pressure`` counts, for each queue by name, the pushes that found it full.
+    pass. ``back_pressure`` counts, for each queue by name, the pushes that found it full. ``counts`` says what became
+    of requests that a client sent over the network; an exchange that is measured from inside has none.
     """
 
     round_index: int
@@ -66,6 +67,7 @@ class SaturationRound(msgspec.Struct, frozen=True):
     digest: str
     trades: int
     rejects: int
+    counts: dict[str, int] = {}
 
 
 class LatencyPercentiles(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class LoadPoint(msgspec.Struct, frozen=True):
     ``histogram`` is an HdrHistogram in its V2 compressed base64 form (see :mod:`exchange.bench.histogram`);
     ``sample_count`` is the sum of its counts. Both ``histogram`` and ``percentiles`` are ``None`` if nothing
     was answered. ``behind`` says that the profile could not keep up: its backlog grew, so its latency
-    measures how long the run was, not how fast the profile is.
+    measures how long the run was, not how fast the profile is. ``counts`` is as in :class:`SaturationRound`.
     """
 
     round_index: int
@@ -99,6 +101,7 @@ class LoadPoint(msgspec.Struct, frozen=True):
     back_pressure: dict[str, int]
     threads: tuple[ThreadCounters, ...]
     behind: bool
+    counts: dict[str, int] = {}
 
 
 class ProfileResult(msgspec.Struct, frozen=True):

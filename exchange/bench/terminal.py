@@ -17,6 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from exchange.bench.compare import Comparison, MetricChange
+from exchange.bench.load_rows import (
+    COUNT_HEADINGS,
+    COUNTS_NOTE,
+    SPEED_HEADINGS,
+    load_rows,
+    load_verdict,
+)
 from exchange.bench.results import BenchResult, ProfileResult
 from exchange.bench.statistics import RatioInterval, Spread
 from exchange.bench.summary import (
@@ -69,11 +76,12 @@ def print_result(result: BenchResult, console: Console | None = None) -> None:
         out.print(_void_panel(result.comparison_void))
     if result.flow is not None:
         out.print(Text(f"Flow: {result.flow.name}, {quantity(result.flow.commands)} commands", style="dim"))
-    for part in _profile_tables(result) if result.profiles else _micro_tables(result):
+    for part in _tables(result):
         out.print(part)
     for warning in result.warnings:
         out.print(Text(f"Warning: {warning}", style="yellow"))
-    for index, sentence in enumerate(verdict(result)):
+    sentences = load_verdict(result) if result.kind == "load" else verdict(result)
+    for index, sentence in enumerate(sentences):
         out.print(Text(sentence, style="bold" if index == 0 else ""))
 
 
@@ -115,6 +123,25 @@ def _table(title: str) -> Table:
     return Table(
         title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
+
+
+def _tables(result: BenchResult) -> list[RenderableType]:
+    if result.kind == "load":
+        return _load_tables(result)
+    return _profile_tables(result) if result.profiles else _micro_tables(result)
+
+
+def _load_tables(result: BenchResult) -> list[RenderableType]:
+    speed = _table("Answers over the network, from the time a request was due (median of rounds)")
+    counts = _table("What became of the requests (all rounds together)")
+    for heading in SPEED_HEADINGS:
+        speed.add_column(heading, justify="right")
+    for heading in COUNT_HEADINGS:
+        counts.add_column(heading, justify="right")
+    for row in load_rows(result):
+        speed.add_row(*row.speed)
+        counts.add_row(*row.counts)
+    return [speed, counts, Text(COUNTS_NOTE, style="dim")]
 
 
 def _profile_tables(result: BenchResult) -> list[RenderableType]:

@@ -1,0 +1,136 @@
+"""``exchange load``: measure an exchange over the network, as its clients see it.
+
+The command only parses, calls :mod:`exchange.load` and prints; results and reports are those of ``exchange bench``."""
+
+from pathlib import Path
+
+import click
+
+from exchange import limits
+from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar
+from exchange.errors import UserError
+
+_CLOSED_LOOP = "max"
+
+
+@click.command()
+@click.argument("endpoint", metavar="HOST:PORT")
+@click.option(
+    "--users",
+    required=True,
+    metavar="FILE|NAMES",
+    help="Who logs on: a file with NAME:PASSWORD or NAME in a line, or names with commas between them.",
+)
+@click.option(
+    "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
+)
+@click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    default=("1000",),
+    show_default=True,
+    metavar="REQUESTS|max",
+    help="Offered requests/s of all sessions together, or max: as many as are answered. May be repeated.",
+)
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="How long each rate is measured.")
+@click.option(
+    "--warm-up", "warmup_seconds", type=float, default=1.0, show_default=True, help="Seconds before that."
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="Independent arrivals, or equal distances.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1, limits.LOAD_WINDOW_MAX),
+    default=32,
+    show_default=True,
+    help="At --rate max, unanswered requests of each session.",
+)
+@click.option(
+    "--orders",
+    type=click.IntRange(1, limits.LOAD_ORDERS_MAX),
+    default=16,
+    show_default=True,
+    help="Orders that each session keeps in the book.",
+)
+@click.option("--symbols", default="AAPL", show_default=True, help="What is traded, with commas between.")
+@click.option(
+    "--price-ticks",
+    type=click.IntRange(10_000, 1_900_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="The price around which orders lie, in 1/10,000 dollar.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs at each rate."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the requests.")
+@json_option
+@html_option
+def load(
+    endpoint: str,
+    users: str,
+    password_env: str | None,
+    sessions: int | None,
+    rates: tuple[str, ...],
+    seconds: float,
+    warmup_seconds: float,
+    arrivals: str,
+    window: int,
+    orders: int,
+    symbols: str,
+    price_ticks: int,
+    rounds: int,
+    seed: int,
+    json_path: Path | None,
+    html_path: Path | None,
+) -> None:
+    """Send orders to an exchange over TCP at fixed times, and measure how long each takes to be answered.
+
+    Any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Latency counts from
+    the time at which a request should have been sent. Orders are real: they are cancelled at the end, and may trade
+    before.
+    """
+    from exchange.load.generator import LoadPlan, check_plan, run_load_plan
+    from exchange.load.logins import parse_endpoint, read_logins
+
+    logins = read_logins(users, password_env)
+    if sessions is not None and sessions > len(logins):
+        raise UserError(f"--sessions {sessions}: there are {len(logins)} users, and a user has one session")
+    plan = LoadPlan(
+        endpoint=parse_endpoint(endpoint),
+        logins=tuple(logins[:sessions]),
+        rates=tuple(dict.fromkeys(_rate(text) for text in rates)),
+        seconds=seconds,
+        warmup_seconds=warmup_seconds,
+        arrivals="constant" if arrivals == "constant" else "poisson",
+        window=window,
+        orders=orders,
+        symbols=tuple(name.strip().upper() for name in symbols.split(",")),
+        middle_ticks=price_ticks,
+        rounds=rounds,
+        seed=seed,
+    )
+    check_plan(plan)
+    with progress_bar() as progress:
+        result = run_load_plan(plan, command_line(), progress)
+    finish(result, json_path, html_path)
+
+
+def _rate(text: str) -> float | None:
+    """Requests per second; None for the closed loop."""
+    if text == _CLOSED_LOOP:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise UserError(f"--rate {text}: must be a number above 0, or {_CLOSED_LOOP}")
+    return rate

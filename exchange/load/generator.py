@@ -1,0 +1,378 @@
+"""One run after the other against an exchange on the network, and what was measured as a result of ``exchange bench``.
+
+A run logs its sessions on, makes all requests (:mod:`exchange.load.requests`), lets the compiled loop have the sockets
+(:mod:`exchange.load.loops`) on a thread of its own that is bound to a core, cancels what still rests, and logs out. The
+main thread sleeps meanwhile, so Ctrl-C is heard at once. Each run begins with a warm-up: requests that are sent and
+answered like all others, and not measured.
+
+Rules: memory, time and counts have bounds (:mod:`exchange.limits`). Whatever happens, sessions are logged out."""
+
+import select
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange import limits
+from exchange.bench.histogram import Counts, empty_counts, encode, latency_percentiles
+from exchange.bench.host import describe_host
+from exchange.bench.micro import choose_cores, run_pinned
+from exchange.bench.results import BenchResult, FlowDescription, LoadPoint, ProfileResult, SaturationRound
+from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
+from exchange.errors import UserError
+from exchange.load import loops
+from exchange.load.logins import Endpoint, Login
+from exchange.load.loops import Load, run_load
+from exchange.load.requests import SessionRequests, session_requests
+from exchange.load.sessions import Session, log_out
+from exchange.native import (
+    EPOLL_ADD,
+    EPOLL_EVENT_BYTES,
+    READABLE,
+    Arena,
+    address_of,
+    epoll_control,
+    load_int64,
+    store_int64,
+    write_epoll_event,
+)
+from exchange.wire.soupbintcp import SERVER_PACKETS, ClientHeartbeat
+from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, PacketRuleTable
+
+Arrivals = Literal["poisson", "constant"]
+
+LEAD_NS: Final = 20_000_000
+"""Between starting the thread and the first intended time."""
+
+DRAIN_NS: Final = 2_000_000_000
+"""How long answers are waited for after the last request was due."""
+
+NOT_SEEN: Final = "not seen from a client"
+"""What stands for a digest of the books: a client knows its own orders only."""
+
+
+class LoadPlan(NamedTuple):
+    """What to do. ``rates`` are requests per second of all sessions together; None is "as many as are answered".
+
+    ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
+    """
+
+    endpoint: Endpoint
+    logins: tuple[Login, ...]
+    rates: tuple[float | None, ...]
+    seconds: float = 5.0
+    warmup_seconds: float = 1.0
+    arrivals: Arrivals = "poisson"
+    window: int = 32
+    orders: int = 16
+    symbols: tuple[str, ...] = ("AAPL",)
+    middle_ticks: int = 100_0000
+    rounds: int = 1
+    seed: int = 1
+
+
+class Measured(NamedTuple):
+    """One run. All counts but ``measured`` include the warm-up; ``elapsed_ns`` is that of what was measured."""
+
+    counts: dict[str, int]
+    measured: int
+    elapsed_ns: int
+    lateness_ns: int
+    full: int
+    latencies: Counts
+
+
+def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> BenchResult:
+    """Measure as the plan says.
+
+    Raises:
+        UserError: the plan is beyond a limit, a login was refused, nobody listens, or the exchange hung up.
+    """
+    check_plan(plan)
+    progress.total(plan.rounds * len(plan.rates))
+    progress.detail("compiling")
+    compile_loop()
+    points: list[LoadPoint] = []
+    saturation: list[SaturationRound] = []
+    for round_index in range(plan.rounds):
+        for rate in plan.rates:
+            offered = "as many as are answered" if rate is None else f"{rate:,.0f} requests/s"
+            progress.step(f"{plan.endpoint}: {offered}, round {round_index + 1} of {plan.rounds}")
+            measured = run_once(plan, rate, round_index, progress.detail)
+            if rate is None:
+                saturation.append(_saturation_round(measured, round_index))
+            else:
+                points.append(_load_point(measured, rate, round_index))
+    profile = ProfileResult(
+        name=str(plan.endpoint),
+        description=f"{len(plan.logins)} sessions over TCP, one thread",
+        settings={"load": _settings(plan)},
+        digest=None,
+        saturation_rounds=tuple(saturation),
+        load_points=tuple(points),
+    )
+    longest = max((request_count(plan, rate) for rate in plan.rates), default=0)
+    return BenchResult(
+        kind="load",
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command_line=command_line,
+        host=describe_host(),
+        flow=FlowDescription(
+            "makers and takers",
+            "Each session keeps orders in the book and works through them (Enter, Replace, Cancel); one request in "
+            "ten is an Immediate-or-Cancel order that trades.",
+            longest,
+            len(plan.symbols),
+            plan.seed,
+        ),
+        profiles=(profile,),
+        warnings=_warnings([*(one.counts for one in points), *(one.counts for one in saturation)]),
+    )
+
+
+def check_plan(plan: LoadPlan) -> None:
+    """UserError for a plan beyond a limit, before anybody is asked for anything."""
+    if not plan.rates or not plan.logins or not plan.symbols:
+        raise UserError("load: a rate, a user and a symbol are the least")
+    for what, value, least, most in (
+        ("--sessions", len(plan.logins), 1, limits.LOAD_SESSIONS_MAX),
+        ("--seconds", plan.seconds, limits.LOAD_SECONDS_MIN, limits.LOAD_SECONDS_MAX),
+        ("--warm-up", plan.warmup_seconds, 0, limits.LOAD_SECONDS_MAX),
+    ):
+        if not least <= value <= most:
+            raise UserError(f"{what} {value:g}: allowed is {least:g} to {most:g}")
+    for symbol in plan.symbols:
+        if not 1 <= len(symbol) <= 8 or not symbol.isascii() or not symbol.isprintable():
+            raise UserError(f"--symbols {symbol!r}: allowed are 1 to 8 letters, digits and signs")
+    for rate in plan.rates:
+        count = 0 if rate is None else request_count(plan, rate)
+        if count > limits.LOAD_REQUESTS_MAX:
+            raise UserError(
+                f"--rate {rate:g}: {count:,} requests in all; allowed are {limits.LOAD_REQUESTS_MAX:,}, so ask for "
+                "fewer --seconds"
+            )
+
+
+def request_count(plan: LoadPlan, rate: float | None) -> int:
+    """How many requests are made for a run; at no given rate, more than can be answered in time."""
+    seconds = plan.warmup_seconds + plan.seconds
+    if rate is None:
+        return int(min(limits.LOAD_REQUESTS_MAX, seconds * limits.LOAD_REQUESTS_PER_SECOND_MAX))
+    return max(int(rate * seconds), 1)
+
+
+def compile_loop() -> None:
+    """Compile the loop, or find it in the cache: it takes longer than an exchange waits for a client that is silent."""
+    words = np.zeros(loops.LOAD_BYTES // 8, np.int64)
+    run_load(Load(address_of(words), 0, 0, PacketRules(0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
+def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Callable[[str], None]) -> Measured:
+    """Log on, send, read, log out."""
+    sessions: list[Session] = []
+    resting: list[list[int]] = []
+    detail("logging on")
+    try:
+        for login in plan.logins:
+            sessions.append(Session(plan.endpoint, login))
+            resting.append([])
+        run = _Run(plan, rate, round_index, sessions)
+        detail("sending")
+        try:
+            return run.measure()
+        finally:
+            resting = run.resting_numbers()
+    finally:
+        log_out(sessions, resting)
+
+
+class _Run:
+    """The memory of one run, and the run."""
+
+    def __init__(
+        self, plan: LoadPlan, rate: float | None, round_index: int, sessions: Sequence[Session]
+    ) -> None:
+        self._sessions: Final = sessions
+        self._rate: Final = rate
+        self._warmup_ns: Final = int(plan.warmup_seconds * 1e9)
+        self._sending_ns: Final = self._warmup_ns + int(plan.seconds * 1e9)
+        times = _intended_ns(plan, rate, round_index)
+        self._last_intended_ns: Final = int(times[-1])
+        self._requests: Final[list[SessionRequests]] = [
+            session_requests(
+                times[index :: len(sessions)],
+                session.next_number,
+                plan.symbols,
+                plan.middle_ticks,
+                plan.orders,
+                (plan.seed + round_index, index),
+            )
+            for index, session in enumerate(sessions)
+        ]
+        self._window: Final = plan.window if rate is None else 0
+        self._latencies: Final = empty_counts()
+        self._rules: Final = PacketRuleTable(SERVER_PACKETS, loops.INPUT_BYTES // 2)
+        self._places: Final = np.zeros(loops.PLACES_MAX, PLACE_DTYPE)
+        self._events: Final = np.zeros(loops.EVENTS_MAX * EPOLL_EVENT_BYTES, np.uint8)
+        self._heartbeat: Final = np.frombuffer(ClientHeartbeat().encode(), np.uint8)
+        self._epoll: Final = select.epoll()
+        size_bytes = loops.LOAD_BYTES + loops.SESSION_BYTES * len(sessions)
+        self._arena: Final = Arena.private(size_bytes + 4096, huge_pages="never")
+        self._words: Final = self._arena.allocate(loops.LOAD_BYTES)
+        self._base: Final = self._arena.allocate(loops.SESSION_BYTES * len(sessions))
+        for index, (session, requests) in enumerate(zip(sessions, self._requests, strict=True)):
+            self._lay_out(index, session, requests)
+
+    def _lay_out(self, index: int, session: Session, requests: SessionRequests) -> None:
+        address = self._base + index * loops.SESSION_BYTES
+        for offset, value in (
+            (loops.DESCRIPTOR, session.socket.fileno()),
+            (loops.RECORDS, address_of(requests.records)),
+            (loops.COUNT, len(requests.records)),
+            (loops.PACKETS, address_of(requests.packets)),
+            (loops.CREATORS, address_of(requests.creators)),
+            (loops.NUMBERS, len(requests.creators)),
+            (loops.FIRST_NUMBER, session.next_number),
+        ):
+            store_int64(address + offset, value)
+        write_epoll_event(address_of(self._events), READABLE, index)
+        epoll_control(self._epoll.fileno(), EPOLL_ADD, session.socket.fileno(), address_of(self._events))
+
+    def _load(self) -> Load:
+        """The loop's state; its clock starts a moment from now."""
+        deadline_ns = max(self._sending_ns, self._last_intended_ns) + DRAIN_NS
+        return Load(
+            self._words, self._base, len(self._sessions), self._rules.state, address_of(self._places),
+            self._epoll.fileno(), address_of(self._events), address_of(self._heartbeat), address_of(self._latencies),
+            time.monotonic_ns() + LEAD_NS, self._warmup_ns, self._sending_ns, deadline_ns, self._window,
+        )  # fmt: skip
+
+    def measure(self) -> Measured:
+        """Let the loop run to its end."""
+        load = self._load()
+        seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
+        try:
+            run_pinned([(choose_cores().second, lambda: run_load(load))], self._words + loops.STOP, seconds)
+        finally:
+            self._epoll.close()
+        self._check_sessions()
+        word = self._word
+        sent, answered, rejected, lapsed = (
+            word(offset) for offset in (loops.SENT, loops.ANSWERED, loops.REJECTED, loops.LAPSED)
+        )
+        counts = {
+            "sent": sent,
+            "answered": answered,
+            "rejected": rejected,
+            "lapsed": lapsed,
+            "unanswered": sent - answered - rejected - lapsed,
+            "executions": word(loops.EXECUTIONS),
+            "not sent": (0 if self._window else sum(len(one.records) for one in self._requests) - sent),
+        }
+        return Measured(
+            counts=counts,
+            measured=word(loops.MEASURED),
+            elapsed_ns=max(word(loops.LAST_NS) - self._warmup_ns, 1),
+            lateness_ns=word(loops.LAST_NS) - self._last_intended_ns,
+            full=word(loops.FULL),
+            latencies=self._latencies,
+        )
+
+    def _word(self, offset: int) -> int:
+        return load_int64(self._words + offset)
+
+    def _check_sessions(self) -> None:
+        """UserError for a session that the exchange ended."""
+        reasons = {
+            loops.CLOSED: "the exchange closed the connection; its own log says why (if full: gateway.log_bytes)",
+            loops.ENDED: "the exchange ended the session",
+            loops.NOT_SOUPBINTCP: "what it sends is not SoupBinTCP",
+        }
+        for index, session in enumerate(self._sessions):
+            address = self._base + index * loops.SESSION_BYTES
+            failure = load_int64(address + loops.FAILURE)
+            if failure != 0:
+                settled = load_int64(address + loops.SETTLED)
+                raise UserError(
+                    f"session of {session.name}, after {settled:,} answers: "
+                    f"{reasons.get(failure, f'the line is broken (errno {-failure})')}"
+                )
+
+    def resting_numbers(self) -> list[list[int]]:
+        """For each session the orders that may still rest in the book."""
+        return [_resting(requests.records) for requests in self._requests]
+
+
+def _resting(records: NDArray[Any]) -> list[int]:
+    is_unanswered = records["state"] == 1
+    rests = (records["number"] != 0) & (is_unanswered | (records["open_shares"] > 0))
+    numbers: list[int] = records["number"][rests].tolist()
+    return numbers
+
+
+def _intended_ns(plan: LoadPlan, rate: float | None, round_index: int) -> NDArray[np.int64]:
+    """When each request of the run is due, shape (n,); zeros where that is for the answers to say."""
+    count = request_count(plan, rate)
+    if rate is None:
+        return np.zeros(count, np.int64)
+    if plan.arrivals == "constant":
+        return np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)
+    gaps_ns = np.random.default_rng((plan.seed, round_index)).exponential(1e9 / rate, count)
+    return np.rint(np.cumsum(gaps_ns)).astype(np.int64)
+
+
+def _load_point(measured: Measured, rate: float, round_index: int) -> LoadPoint:
+    latencies = measured.latencies
+    has_gaps = measured.counts["unanswered"] + measured.counts["not sent"] > 0
+    return LoadPoint(
+        round_index=round_index,
+        offered_per_second=rate,
+        achieved_per_second=measured.measured / measured.elapsed_ns * 1e9,
+        commands=measured.measured,
+        elapsed_ns=measured.elapsed_ns,
+        sample_count=int(latencies.sum()),
+        histogram=encode(latencies) if latencies.any() else None,
+        percentiles=latency_percentiles(latencies),
+        back_pressure={"line": measured.full},
+        threads=(),
+        behind=has_gaps or measured.lateness_ns > max(BEHIND_NS_MIN, BEHIND_FRACTION * measured.elapsed_ns),
+        counts=measured.counts,
+    )
+
+
+def _saturation_round(measured: Measured, round_index: int) -> SaturationRound:
+    return SaturationRound(
+        round_index=round_index,
+        commands=measured.measured,
+        events=measured.counts["answered"] + measured.counts["rejected"] + measured.counts["executions"],
+        elapsed_ns=measured.elapsed_ns,
+        commands_per_second=measured.measured / measured.elapsed_ns * 1e9,
+        back_pressure={"line": measured.full},
+        threads=(),
+        digest=NOT_SEEN,
+        trades=measured.counts["executions"],
+        rejects=measured.counts["rejected"],
+        counts=measured.counts,
+    )
+
+
+def _settings(plan: LoadPlan) -> dict[str, Any]:
+    left_out = ("endpoint", "logins", "rates")
+    values = {key: value for key, value in plan._asdict().items() if key not in left_out}
+    return values | {"sessions": len(plan.logins), "symbols": list(plan.symbols)}
+
+
+def _warnings(counts: Sequence[dict[str, int]]) -> tuple[str, ...]:
+    """What a reader of the figures must know."""
+    found = []
+    for key, text in (
+        ("unanswered", "requests had no answer in time"),
+        ("not sent", "requests were due and could not be sent"),
+    ):
+        total = sum(one[key] for one in counts)
+        if total:
+            found.append(f"{total:,} {text}.")
+    return tuple(found)
