@@ -27,7 +27,10 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
         for line in done.stdout.partition("Commands:")[2].splitlines()
         if line.startswith("  ") and line[2] != " "
     ]
-    assert names == ["demo", "bench", "replay", "export", "compare", "flame", "profile", "topology", "doctor"]
+    assert names == [
+        "demo", "bench", "replay", "serve", "load", "user", "export", "compare", "flame", "profile", "topology",
+        "doctor",
+    ]  # fmt: skip
     code = (
         "import sys, exchange.cli; print(sorted({'numba', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)))"
     )
