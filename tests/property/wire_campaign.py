@@ -118,7 +118,8 @@ def splitter_parser(table: MessageTable) -> Parser:
 def datagram_of(data: bytes, chance: random.Random) -> bytes:
     """A datagram with the string and some of its parts as messages, or one that was damaged, or the string itself."""
     parts = [data[: chance.randrange(len(data) + 1)] for _ in range(chance.randrange(3))]
-    datagram = encode_packet(Packet("FUZZ", chance.randrange(1, 9), (data, *parts)))
+    first = chance.choice([1, 1, 1, chance.randrange(1, 9)])
+    datagram = encode_packet(Packet("FUZZ", first, (data, *parts)))
     return chance.choice([datagram, mutated(chance, datagram), data])
 
 
