@@ -409,8 +409,11 @@ def progress_bar() -> "Iterator[Progress]":
 
     from exchange.bench.runner import Progress
 
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
-    with Bar(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+    counted = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (*counted, TextColumn("{task.description}"))
+    console = Console(stderr=True)
+    # Where no terminal is, rich would leave an empty line behind, and a mistake is told on one line.
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 
         def step(text: str) -> None:

@@ -7,6 +7,7 @@ answered like all others, and not measured.
 
 Rules: memory, time and counts have bounds (:mod:`exchange.limits`). Whatever happens, sessions are logged out."""
 
+import errno
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -286,8 +287,11 @@ class _Run:
 
     def _check_sessions(self) -> None:
         """UserError for a session that the exchange ended."""
+        closed = "the exchange closed the connection; its own log says why (if full: gateway.log_bytes)"
         reasons = {
-            loops.CLOSED: "the exchange closed the connection; its own log says why (if full: gateway.log_bytes)",
+            loops.CLOSED: closed,
+            -errno.ECONNRESET: closed,
+            -errno.EPIPE: closed,
             loops.ENDED: "the exchange ended the session",
             loops.NOT_SOUPBINTCP: "what it sends is not SoupBinTCP",
         }

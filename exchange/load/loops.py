@@ -139,8 +139,8 @@ _BEAT_NS: Final = HEARTBEAT_INTERVAL_SECONDS * 1_000_000_000
 class Load(NamedTuple):
     """All that the loop works on: addresses, and the plan of the run in nanoseconds from its start at ``start_ns``.
 
-    Requests before ``warmup_ns`` are not measured. Nothing more becomes due after ``sending_ns``; the loop ends at
-    ``deadline_ns`` at the latest. ``window`` 0 keeps to the intended times.
+    Requests before ``warmup_ns`` are not measured. ``window`` 0 keeps to the intended times; with another, nothing
+    more becomes due after ``sending_ns``. The loop ends at ``deadline_ns`` at the latest.
     """
 
     words: int
@@ -184,7 +184,7 @@ def run_load(load: Load) -> None:
             settled += load_int64(session + SETTLED)
             is_sending |= load_int64(session + DUE) < load_int64(session + COUNT)
         _read(load)
-        is_sending &= elapsed_ns < load.sending_ns
+        is_sending &= load.window == 0 or elapsed_ns < load.sending_ns
         is_settled = not is_sending and settled == load_int64(load.words + DUE_COUNT)
         if is_settled or elapsed_ns > load.deadline_ns:
             return

@@ -19,7 +19,8 @@ from exchange.load.generator import LoadPlan, compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
 from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
 
-END_SECONDS_MAX = 1.0
+END_SECONDS_MAX = 2.0
+"""Half of it is for a machine with other things to do: logging out and ending Python take some tenths of a second."""
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 
 
@@ -124,7 +125,7 @@ def test_ctrl_c_logs_out_and_ends_at_once(endpoint: Endpoint, tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
     assert time.monotonic() - began < END_SECONDS_MAX
-    assert (process.returncode, told) == (130, "exchange: stopped\n")
+    assert (process.returncode, told.strip()) == (130, "exchange: stopped")
 
 
 def unused_port() -> int:
