@@ -3,7 +3,7 @@
 ::
 
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
-                 routes by symbol               sequence, books, events
+                 routes by symbol               sequence, books, events              └─── market data
 
 One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
@@ -37,6 +37,13 @@ class Transport(Protocol):
         """What the egress sends to."""
 
 
+class Feed(Protocol):
+    """What an exchange needs of a feed of market data: see :class:`exchange.market_data.feed_server.FeedServer`."""
+
+    def sink(self, first: Any) -> Any:
+        """A sink that gives events to ``first``, the transport's, and then publishes them."""
+
+
 class Exchange:
     """An exchange in one process, built but not running; ``with exchange.threads:`` runs it.
 
@@ -47,11 +54,13 @@ class Exchange:
         shard_of_symbol: for each symbol the shard that owns it.
     """
 
-    def __init__(self, settings: Settings, symbol_count: int, transport: Transport) -> None:
+    def __init__(
+        self, settings: Settings, symbol_count: int, transport: Transport, feed: Feed | None = None
+    ) -> None:
         self.settings: Final = settings
         shards, lanes = settings.shards.count, settings.transport.ingress_lanes
-        self.shard_of_symbol: Final = [symbol_id % shards for symbol_id in range(symbol_count)]
-        self._transport = transport
+        self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
+        self._transport, self._feed = transport, feed
         self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
         self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
         self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
@@ -110,9 +119,10 @@ class Exchange:
                 self._inboxes, self._books, self._outboxes, self._shard_memory, strict=True
             )
         ]
+        sink = self._transport.sink()
         egress = Egress(
             outboxes=tuple(outbox.consumer(0) for outbox in self._outboxes),
-            sink=self._transport.sink(),
+            sink=sink if self._feed is None else self._feed.sink(sink),
             batch=self._egress_memory.batch,
             batch_events=batch,
         )
@@ -134,13 +144,18 @@ class Exchange:
         outboxes = {f"outbox.{k}": queue.back_pressure_count() for k, queue in enumerate(self._outboxes)}
         return inboxes | outboxes
 
-    def digest(self) -> str:
-        """The state digest of all books; call it when the threads have stopped."""
-        return state_digest([book.state for book in self._books], self.shard_of_symbol)
+    def digest(self, *, public: bool = False) -> str:
+        """The state digest of all books, or the public one; call it when the threads have stopped."""
+        return state_digest([book.state for book in self._books], self.shard_of_symbol, public=public)
 
     def book_of(self, symbol_id: int) -> Any:
         """The state of the book that holds a symbol."""
         return self._books[self.shard_of_symbol[symbol_id]].state
+
+
+def spread_symbols(symbol_count: int, shards: int) -> list[int]:
+    """For each symbol the shard that owns it."""
+    return [symbol_id % shards for symbol_id in range(symbol_count)]
 
 
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:

@@ -140,6 +140,9 @@ FEED_STORE_MESSAGES_DEFAULT: Final = 1 << 20
 FEED_STORE_MESSAGES_MAX: Final = 1 << 26
 """4 GiB: who lost more than that is better off with a snapshot."""
 
+FEED_STORE_MESSAGES_MIN: Final = 1 << 10
+"""Below that the opening of a day with some hundred symbols would not stay in the store until it has been sent."""
+
 FEED_WAITING_MESSAGES_MAX: Final = 1 << 16
 """How many messages a subscriber keeps that came too early: a request packet can ask for no more at once."""
 

@@ -27,6 +27,7 @@ from exchange import limits
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
+from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -147,6 +148,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     transport: TransportConfig = MemoryTransportConfig()
     gateway: GatewayConfig = GatewayConfig()
+    market_data: MarketDataConfig = NoneMarketDataConfig()
     queue: QueueConfig = PythonQueueConfig()
     book: BookConfig = NaiveBookConfig()
     shards: ShardsConfig = ShardsConfig()

@@ -36,6 +36,7 @@ SECONDS_MAX = 20.0
 
 SETTINGS = (
     "transport.port=0",
+    "market_data.request_port=0",
     "book.capacity_orders=65536",
     "gateway.log_bytes=4MiB",
     "gateway.time_zone=UTC",
@@ -58,8 +59,7 @@ def compile_once(overrides: tuple[str, ...] = ()) -> None:
     """Compile the loops of a served exchange, or find them in the cache. Other agents on a thread are another loop."""
     server = Server(load_profile("serve", [*SETTINGS, *overrides]), users(["nobody"]))
     server.exchange.compile(lambda _text: None)
-    server.listener.close()
-    server.transport.close()
+    server.close()
 
 
 def users(names: Sequence[str]) -> Users:

@@ -6,7 +6,8 @@ Each session's log begins with System Event "start of day".
 
 End, on SIGTERM or Ctrl-C, within a second: accept nobody any more; take nothing in any more; let what was taken in come
 out at the other end; have the agents let go of the sockets and stop; then write "end of day" into every log, send each
-client what it has not been sent, say End of Session and close. A client that does not read is not waited for.
+client what it has not been sent, say End of Session and close, and end the feed in the same way. A client that does not
+read is not waited for.
 
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
@@ -18,12 +19,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from exchange.assembly import Exchange, Progress
+from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import Users
 from exchange.gateway.session_log import begin_message, commit_message
-from exchange.native import view_bytes
+from exchange.market_data.config import MoldUdp64MarketDataConfig
+from exchange.market_data.feed_server import FeedServer
+from exchange.native import monotonic_ns, view_bytes
 from exchange.settings import Settings
 from exchange.transport.config import TcpTransportConfig
 from exchange.transport.tcp import TcpTransport
@@ -75,10 +78,26 @@ class Server:
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
-        self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport)
-        self.control: Final = ControlPlane(self.transport, users, f"{int(time.time()):010d}")
+        session = f"{int(time.time()):010d}"
+        self.feed: Final = self._build_feed(session)
+        self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
+        self.control: Final = ControlPlane(self.transport, users, session)
         self._stop: Final = asyncio.Event()
         self._signal: signal.Signals | None = None
+
+    def _build_feed(self, session: str) -> FeedServer | None:
+        settings, config = self.settings, self.settings.market_data
+        if not isinstance(config, MoldUdp64MarketDataConfig):
+            return None
+        symbols, shards = settings.gateway.symbols, settings.shards.count
+        return FeedServer(
+            config,
+            symbols,
+            session,
+            capacity_orders=shards * settings.book.capacity_orders,
+            shard_of_symbol=spread_symbols(len(symbols), shards),
+            midnight_ns=monotonic_ns() - self.transport.since_midnight_ns(),
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -110,13 +129,24 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         self._announce(EventCode.START_OF_DAY)
+        if self.feed is not None:
+            self.feed.open(self.transport.since_midnight_ns())
+            self.feed.answer_requests(loop)
         try:
             await self._serve(loop, listening)
         finally:
             self._announce(EventCode.END_OF_DAY)
             self.control.end_sessions()
-            self.listener.close()
-            self.transport.close()
+            if self.feed is not None:
+                await self.feed.end()
+            self.close()
+
+    def close(self) -> None:
+        """Close every descriptor; no thread of the exchange may be running. :meth:`serve` does it at its end."""
+        self.listener.close()
+        self.transport.close()
+        if self.feed is not None:
+            self.feed.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:

@@ -11,6 +11,9 @@ module                                                      what it is
 :mod:`~exchange.market_data.publisher`                      the exchange's own feed, from its events
 :mod:`~exchange.market_data.plain_publisher`                the same in plain Python
 :mod:`~exchange.market_data.datagram_store`                 the numbered messages, sent live and sent again
+:mod:`~exchange.market_data.feed_server`                    the feed of a served exchange: its day, its socket, requests
+:mod:`~exchange.market_data.feed_sender`                    from the store into the socket, compiled
+:mod:`~exchange.market_data.feed_receiver`                  a subscriber with sockets
 :mod:`~exchange.market_data.top_of_book`                    best prices from events, by which a replay is judged
 =========================================================== ==========================================================
 """

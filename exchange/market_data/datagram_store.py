@@ -125,6 +125,11 @@ class DatagramStore:
         return int(load_acquire(self.state.words + NEXT))
 
     @property
+    def unsent_messages(self) -> int:
+        """How many messages the live feed has not sent yet."""
+        return self.next_sequence - int(load_acquire(self.state.words + NEXT_TO_SEND))
+
+    @property
     def overrun_messages(self) -> int:
         """How many messages the live feed never sent."""
         return int(load_acquire(self.state.words + OVERRUN))

@@ -169,6 +169,10 @@ class Subscriber:
         self._count(requests=1)
         return [Request(self.session, self.next_sequence, wanted).encode()]
 
+    def next_request_ns(self) -> int | None:
+        """When :meth:`poll` will have something to do, on the caller's clock; None while no message is missing."""
+        return self._ask_at_ns if self._is_in_gap and not self.wants_snapshot else None
+
     def load_snapshot(self, snapshot: Snapshot, now_ns: int) -> None:
         """Begin anew with a snapshot, and go on with what was kept.
 

@@ -87,6 +87,7 @@ from exchange.native.sockets import (  # noqa: E402
     epoll_poll,
     socket_receive,
     socket_send,
+    socket_send_many,
     write_epoll_event,
 )
 from exchange.native.system_calls import (  # noqa: E402
@@ -159,6 +160,7 @@ __all__ = [
     "sleep_ns",
     "socket_receive",
     "socket_send",
+    "socket_send_many",
     "store_big_endian_int64",
     "store_big_endian_uint16",
     "store_big_endian_uint32",

@@ -5,8 +5,10 @@ happens once per message is here. Each function calls the C library by name and 
 ``errno`` belongs to a thread and would be lost by the time Python looked: a result of 0 or more is what C says, a
 negative one is ``-errno`` (:data:`WOULD_BLOCK` above all).
 
-Rules: descriptors are non-blocking, or used with the flags that say so (both calls here pass ``MSG_DONTWAIT``).
-A peer that has gone gives an error and never a signal (``MSG_NOSIGNAL``). Sources: recv(2), send(2), epoll(7)."""
+Rules: descriptors are non-blocking, or used with the flags that say so (all calls here pass ``MSG_DONTWAIT``).
+A peer that has gone gives an error and never a signal (``MSG_NOSIGNAL``).
+
+Sources: recv(2), send(2), sendmmsg(2), epoll(7)."""
 
 import ctypes
 import errno
@@ -95,6 +97,21 @@ def socket_send(descriptor: int, address: int, size_bytes: int) -> int:
     flags = _DONT_WAIT | _NO_SIGNAL
     returned = _libc.send(descriptor, ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), flags)
     return _with_errno(int(returned))
+
+
+def _emit_send_many(builder: Any, descriptor: Any, headers_address: Any, count: Any) -> Any:
+    call = _emit_call_with_errno("sendmmsg", INT32, (INT32, INT64, INT32, INT32))
+    return call(builder, descriptor, headers_address, count, INT64(_DONT_WAIT | _NO_SIGNAL))
+
+
+@lowers_to(_THREE_WORDS, _emit_send_many)
+def socket_send_many(descriptor: int, headers_address: int, count: int) -> int:
+    """Hand ``count`` datagrams to the kernel with one call: how many of them it took, or -errno if it took none.
+
+    ``headers_address``: as many ``struct mmsghdr``, one behind the other, each with its receiver; see sendmmsg(2).
+    """
+    flags = _DONT_WAIT | _NO_SIGNAL
+    return _with_errno(int(_libc.sendmmsg(descriptor, ctypes.c_void_p(headers_address), count, flags)))
 
 
 @lowers_to(_FOUR_WORDS, _emit_call_with_errno("epoll_ctl", INT32, (INT32, INT32, INT32, INT64)))

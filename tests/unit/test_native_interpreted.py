@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("system/test_gateway_orders.py", "not lanes"),
         ("unit/test_gateway_tables.py", ""),
         ("unit/test_load_loops.py", "agree and 3000"),
+        ("unit/test_feed_sender.py", ""),
         ("unit/test_wire_moldudp64.py", "test"),
         ("property/test_feed_book.py", "small_day or should_not_happen or damaged"),
         ("property/test_publisher.py", "what_an_event_becomes or hidden or match_numbers"),

@@ -3,7 +3,8 @@
 import errno
 import select
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,6 +21,7 @@ from exchange.native import (
     kernel,
     socket_receive,
     socket_send,
+    socket_send_many,
     view_bytes,
     write_epoll_event,
 )
@@ -43,6 +45,11 @@ def control_compiled(epoll: int, operation: int, descriptor: int, event: int) ->
 @kernel
 def poll_compiled(epoll: int, events: int, limit: int) -> int:
     return epoll_poll(epoll, events, limit)
+
+
+@kernel
+def send_many_compiled(descriptor: int, headers: int, count: int) -> int:
+    return socket_send_many(descriptor, headers, count)
 
 
 FORMS = {
@@ -114,3 +121,24 @@ def test_epoll_names_what_is_ready(form: str, pair: tuple[socket.socket, socket.
         assert {epoll_event_data(events + index * EPOLL_EVENT_BYTES) for index in (0, 1)} == {7, 0xFFFF}
         assert control(epoll.fileno(), EPOLL_DELETE, right.fileno(), events) == 0
         assert poll(epoll.fileno(), events, 4) == 1
+
+
+@pytest.mark.parametrize("send_many", [socket_send_many, send_many_compiled], ids=["plain", "compiled"])
+def test_many_datagrams_go_with_one_call(send_many: Callable[[int, int, int], int]) -> None:
+    texts = [b"one", b"", b"three"]
+    arena = Arena.private(4096)
+    headers = arena.allocate(64 * len(texts))
+    for index, text in enumerate(texts):
+        place, vector = arena.allocate(8), arena.allocate(16)
+        view_bytes(place, len(text))[:] = text
+        view_bytes(vector, 16)[:] = struct.pack("@PN", place, len(text))
+        view_bytes(headers + 64 * index, 64)[:] = struct.pack("@PI4xPNPNi4xI4x", 0, 0, vector, 1, 0, 0, 0, 0)
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with left, right:
+        assert send_many(left.fileno(), headers, 3) == 3
+        assert [right.recv(100) for _ in texts] == texts
+        sent = [send_many(left.fileno(), headers, 3) for _ in range(1000)]
+        assert 0 < sent.index(WOULD_BLOCK) < 1000
+        right.close()
+        assert send_many(left.fileno(), headers, 3) == -errno.ECONNREFUSED
+    assert send_many(-1, headers, 3) == -errno.EBADF

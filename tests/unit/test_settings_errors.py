@@ -13,7 +13,9 @@ from exchange.errors import UserError
 from exchange.profile_files import line_numbers, read_chain
 from exchange.settings import load_profile
 
-ALLOWED_TABLES = "[transport], [gateway], [queue], [book], [shards], [placement], [idle], [bench]"
+ALLOWED_TABLES = (
+    "[transport], [gateway], [market_data], [queue], [book], [shards], [placement], [idle], [bench]"
+)
 
 
 @pytest.fixture(autouse=True)
