@@ -147,7 +147,8 @@ def _subtitle(result: BenchResult) -> str:
     parts = [result.created_utc.replace("T", " ")[:16] + " UTC"]
     if result.flow is not None:
         flow = result.flow
-        parts.append(f"flow {flow.name}: {quantity(flow.commands)} commands, {flow.symbols} symbols")
+        symbols = "1 symbol" if flow.symbols == 1 else f"{flow.symbols} symbols"
+        parts.append(f"flow {flow.name}: {quantity(flow.commands)} commands, {symbols}")
     return " · ".join(parts)
 
 
