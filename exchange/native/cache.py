@@ -3,8 +3,9 @@
 numba can keep machine code on disk, but it decides whether a stored function is stale by looking at the one
 file that defines it. A kernel here is inlined into loops of other files, so an edit of ``queues/spsc.py``
 would leave the old ring inside the cached shard loop. Therefore the cache *directory* is named by a digest of
-every source file of the package: edit anything, and the next run compiles into a fresh directory. A user's
-own layer file is added to the digest by :func:`include_source` before it is compiled.
+every source file that compiled code can come from (:func:`compiled_sources`): edit one of them, and the next run
+compiles into a fresh directory; edit the command line or a web page, and it does not. A user's own layer file is added
+to the digest by :func:`include_source` before it is compiled.
 
 Rules: this module is imported before numba anywhere (``exchange.native`` does it); kernels are written with
 :func:`kernel` or :func:`inlined` and with nothing else, so that :func:`include_source` can find them all.
@@ -12,8 +13,9 @@ Rules: this module is imported before numba anywhere (``exchange.native`` does i
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,15 @@ from typing import Any, Final
 PACKAGE: Final = Path(__file__).resolve().parent.parent
 KEPT_DIRECTORIES: Final = 32
 """How many digests' worth of machine code stay on disk; the least recently used ones are deleted."""
+
+_COMPILES: Final = re.compile(
+    rb"^@(?:kernel|inlined|implements|lowers_to|generic|overload|intrinsic)\b", re.MULTILINE
+)
+_IMPORT: Final = re.compile(
+    rb"^[ \t]*(?:from|import)[ \t]+(exchange(?:\.\w+)*)(?:[ \t]+import[ \t]+(\([^)]*\)|[^\n]*))?",
+    re.MULTILINE,
+)
+_NAME: Final = re.compile(rb"\w+")
 
 _included: dict[Path, bytes] = {}
 _dispatchers: list[Any] = []
@@ -35,17 +46,46 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hpc-exchange"
 
 
+def compiled_sources(package: Path) -> dict[Path, bytes]:
+    """The files of a package that have a part in compiled code, with their content.
+
+    These are the files in which something is compiled, and all that they import, at whatever remove: a kernel can see a
+    constant, a type or a function of another file only if it is imported.
+    """
+    contents = {path: path.read_bytes() for path in package.rglob("*.py")}
+    found: dict[Path, bytes] = {}
+    waiting = [path for path, content in contents.items() if _COMPILES.search(content)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path in contents:
+            found[path] = contents[path]
+            waiting.extend(_imported(package, contents[path]))
+    return found
+
+
+def _imported(package: Path, content: bytes) -> Iterator[Path]:
+    """The files of the package that may be what an import statement means; not all need to exist."""
+    for module, names in _IMPORT.findall(content):
+        parts = module.decode().split(".")[1:]
+        for count in range(len(parts) + 1):
+            yield package.joinpath(*parts[:count], "__init__.py")
+        yield package.joinpath(*parts).with_suffix(".py")
+        for name in _NAME.findall(names):
+            yield package.joinpath(*parts, name.decode() + ".py")
+            yield package.joinpath(*parts, name.decode(), "__init__.py")
+
+
 @cache
 def _package_sources() -> bytes:
     hasher = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        hasher.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path, content in sorted(compiled_sources(PACKAGE).items()):
+        hasher.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + content + b"\0")
     hasher.update(str(PACKAGE).encode())
     return hasher.digest()
 
 
 def source_digest() -> str:
-    """Hexadecimal digest of every source of the package and of each included user file."""
+    """Hexadecimal digest of every source that compiled code can come from, of the package and of the user's files."""
     hasher = hashlib.sha256(_package_sources())
     for path in sorted(_included):
         hasher.update(str(path).encode() + b"\0" + _included[path])

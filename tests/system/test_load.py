@@ -179,6 +179,8 @@ def test_an_exchange_that_hangs_up_is_named(tmp_path: Path) -> None:
     users = tmp_path / "users"
     assert add_user(users, "frank").returncode == 0
     with served(users, "--quiet") as (_process, port):
-        asked = LoadPlan(Endpoint("127.0.0.1", port), (Login("FRANK", PASSWORD),), (None,), seconds=20.0, window=1000)
+        asked = LoadPlan(
+            Endpoint("127.0.0.1", port), (Login("FRANK", PASSWORD),), (None,), seconds=20.0, window=1000
+        )
         with pytest.raises(UserError, match=r"session of FRANK, after [\d,]+ answers: the exchange closed"):
             run_load_plan(asked, "exchange load", Progress())

@@ -128,3 +128,31 @@ def test_where_the_cache_is(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache.cache_root() == Path(expected)
+
+
+def test_an_edit_of_what_is_never_compiled_keeps_the_code(copy: Path) -> None:
+    assert run(copy) == {"pushed": 4, "refused": 1, "loaded": 0, "compiled": 1}
+    for name in ("cli.py", "client.py", "gateway/server.py"):
+        with (copy / "exchange" / name).open("a") as file:
+            file.write("\n# edited\n")
+    assert run(copy) == {"pushed": 4, "refused": 1, "loaded": 1, "compiled": 0}
+
+
+def test_the_sources_of_compiled_code_are_found_through_every_form_of_import(tmp_path: Path) -> None:
+    files = {
+        "__init__.py": "",
+        "loop.py": "from exchange.ring import (\n    push,\n)\n@kernel\ndef run(): ...\n",
+        "ring.py": "def lazily():\n    from exchange.layers import locked, spsc\n",
+        "layers/__init__.py": "import exchange.limits\n",
+        "layers/spsc.py": "import exchange.layers.words as words\n",
+        "layers/locked.py": "",
+        "layers/words.py": "",
+        "layers/page.py": "from exchange.loop import run\n",
+        "limits.py": "",
+        "cli.py": "from exchange.loop import run\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {str(path.relative_to(tmp_path)) for path in cache.compiled_sources(tmp_path)}
+    assert found == files.keys() - {"cli.py", "layers/page.py"}
