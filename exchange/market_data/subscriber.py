@@ -10,9 +10,9 @@ What it does with a datagram:
 * Messages that were seen before are dropped. It makes no difference from which feed the first copy came.
 * Messages that come next are applied to the book, straight from the datagram.
 * Messages that come too early are kept. The *gap* before them is given a moment, for the other feed or a late
-  datagram may fill it; then it is asked for, and asked for again after pauses that double each time.
+  datagram may fill it; then what is missing is asked for (:mod:`exchange.market_data.missing`).
 * What was asked for in vain too often is given up: the subscriber wants a snapshot, and goes on keeping what it
-  gets.
+  gets. A gap that is larger than the patience says is not asked for in the first place.
 
 A subscriber that joins late wants a snapshot from the start. After :meth:`load_snapshot` it drops what the snapshot
 has in it already, applies what it kept, and is live.
@@ -28,6 +28,7 @@ import numpy as np
 
 from exchange import limits
 from exchange.market_data.feed_book import BadBlock, Book
+from exchange.market_data.missing import MissingMessages, Patience
 from exchange.native import address_of
 from exchange.wire.fields import WireError
 from exchange.wire.glimpse import Snapshot
@@ -35,29 +36,11 @@ from exchange.wire.layout import LENGTH_BYTES, Buffer
 from exchange.wire.moldudp64 import (
     END_OF_SESSION_COUNT,
     HEADER_BYTES,
-    MESSAGES_MAX,
     PacketHeader,
-    Request,
     check_datagram,
     decode_blocks,
     encode_blocks,
 )
-
-
-class Patience(NamedTuple):
-    """How long a subscriber waits for what.
-
-    Attributes:
-        gap_ns: from finding a gap to asking for it.
-        retry_ns: from the first request to the second; twice as long to the third, and so on.
-        retry_ns_max: the longest pause between two requests.
-        requests_max: so many requests without any progress, and a snapshot is wanted.
-    """
-
-    gap_ns: int = 1_000_000
-    retry_ns: int = 10_000_000
-    retry_ns_max: int = 1_000_000_000
-    requests_max: int = 8
 
 
 class SubscriberCounts(NamedTuple):
@@ -116,14 +99,17 @@ class Subscriber:
         self._tap: Final = tap
         self._early: Final[dict[int, bytes]] = {}
         self._end = 1  # the number behind the last message that is known to exist
-        self._is_in_gap = False
-        self._ask_at_ns = 0
-        self._requests_made = 0
+        self._missing: Final = MissingMessages(self._patience)
         self._counts = SubscriberCounts()
 
     def counts(self) -> SubscriberCounts:
         """What was met so far."""
         return self._counts
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the book has all messages that are known to exist."""
+        return not self.wants_snapshot and self.next_sequence >= self._end
 
     def receive(self, datagram: Buffer, now_ns: int) -> None:
         """Take a datagram; whatever its bytes are, nothing is raised."""
@@ -143,35 +129,33 @@ class Subscriber:
         self._end = max(self._end, behind)
         if self.wants_snapshot or first > self.next_sequence:
             self._keep(first, decode_blocks(blocks, count))
+            self._missing.arrived(now_ns)
         else:
             seen = min(self.next_sequence, behind) - first
             self._count(duplicates=seen)
             if behind > self.next_sequence:
+                begin = self.next_sequence
                 new = encode_blocks(decode_blocks(blocks, count)[seen:]) if seen else blocks
-                self._deliver(new, behind - self.next_sequence)
-                self._progressed()
+                self._deliver(new, behind - begin)
+                self._progressed(begin, now_ns)
         self._look_for_gap(now_ns)
         if is_end and not self.wants_snapshot:
             self.has_ended = self.next_sequence >= first
 
     def poll(self, now_ns: int) -> list[bytes]:
-        """The request packets that are to be sent now: none or one."""
-        if not self._is_in_gap or self.wants_snapshot or now_ns < self._ask_at_ns:
+        """The request packets that are to be sent now."""
+        if self.wants_snapshot:
             return []
-        if self._requests_made == self._patience.requests_max:
-            self.wants_snapshot = True
+        requests = self._missing.requests(self.session, self.next_sequence, self._end, self._early, now_ns)
+        self._count(requests=len(requests))
+        if self._missing.is_hopeless:
+            self._give_up()
             return []
-        behind_gap = min(self._early, default=self._end)
-        wanted = min(behind_gap - self.next_sequence, MESSAGES_MAX)
-        pause_ns = min(self._patience.retry_ns << self._requests_made, self._patience.retry_ns_max)
-        self._ask_at_ns = now_ns + pause_ns
-        self._requests_made += 1
-        self._count(requests=1)
-        return [Request(self.session, self.next_sequence, wanted).encode()]
+        return requests
 
     def next_request_ns(self) -> int | None:
         """When :meth:`poll` will have something to do, on the caller's clock; None while no message is missing."""
-        return self._ask_at_ns if self._is_in_gap and not self.wants_snapshot else None
+        return None if self.wants_snapshot else self._missing.due_ns
 
     def load_snapshot(self, snapshot: Snapshot, now_ns: int) -> None:
         """Begin anew with a snapshot, and go on with what was kept.
@@ -180,15 +164,22 @@ class Subscriber:
             WireError: it holds something that is no ITCH 5.0 message; nothing has changed.
         """
         book = self._make_book()
-        for one in snapshot.messages:
-            book.apply(one)
+        blocks = encode_blocks(snapshot.messages)
+        if book.apply_blocks(blocks) != len(blocks):
+            raise WireError("GLIMPSE 5.0: a message of no bytes in a snapshot")
         self.book = book
-        self.next_sequence = snapshot.sequence_number
+        begin, self.next_sequence = self.next_sequence, snapshot.sequence_number
         self._end = max(self._end, snapshot.sequence_number)
         self.wants_snapshot = False
         self._count(snapshots=1)
-        self._progressed()
+        self._missing.close()
+        self._progressed(begin, now_ns)
         self._look_for_gap(now_ns)
+
+    def _give_up(self) -> None:
+        """Stop asking; only a snapshot helps."""
+        self._missing.close()
+        self.wants_snapshot = True
 
     def _keep(self, first: int, messages: tuple[bytes, ...]) -> None:
         """Keep messages that came before their turn."""
@@ -201,25 +192,30 @@ class Subscriber:
             else:
                 self._count(dropped=1)
 
-    def _progressed(self) -> None:
-        """The next message has come: apply what was kept behind it, and begin to be patient anew."""
-        for sequence_number in [one for one in self._early if one < self.next_sequence]:
-            del self._early[sequence_number]
+    def _progressed(self, begin: int, now_ns: int) -> None:
+        """The messages from ``begin`` on have come: apply what was kept behind them."""
+        if self.next_sequence - begin < len(self._early):
+            for sequence_number in range(begin, self.next_sequence):
+                self._early.pop(sequence_number, None)
+        else:
+            for sequence_number in [one for one in self._early if one < self.next_sequence]:
+                del self._early[sequence_number]
         ready: list[bytes] = []
         while (one := self._early.pop(self.next_sequence + len(ready), None)) is not None:
             ready.append(one)
         if ready:
             self._deliver(encode_blocks(ready), len(ready))
-        self._is_in_gap = False
-        self._requests_made = 0
+        self._missing.progressed(self.next_sequence, self._end, now_ns)
 
     def _look_for_gap(self, now_ns: int) -> None:
         """Note when a gap was found first; :meth:`poll` asks for it when it has had its moment."""
-        if self._is_in_gap or self.wants_snapshot or self.next_sequence >= self._end:
+        if self.wants_snapshot or self._missing.due_ns is not None or self.next_sequence >= self._end:
             return
-        self._is_in_gap = True
-        self._ask_at_ns = now_ns + self._patience.gap_ns
         self._count(gaps=1)
+        if min(self._early, default=self._end) - self.next_sequence > self._patience.gap_messages_max:
+            self._give_up()
+        else:
+            self._missing.open(self.next_sequence, now_ns)
 
     def _deliver(self, blocks: bytes, count: int) -> None:
         """Apply the next ``count`` messages; pass over what is no ITCH 5.0 message."""
