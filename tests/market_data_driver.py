@@ -102,3 +102,40 @@ def has_multicast() -> bool:
             return receiver.turn(0.5) == 1
     except OSError:
         return False
+
+
+class LossyRelay(asyncio.DatagramProtocol):
+    """Takes a feed and gives it on: a third of it is lost on the way to one receiver, and nothing to the others.
+
+    ``lossy``: that receiver's port; 0 while there is none.
+    """
+
+    def __init__(self, lossy: int, whole: tuple[int, ...] = ()) -> None:
+        self.chance, self.lossy, self.whole = np.random.default_rng(3), lossy, whole
+        self.is_lossy, self.dropped = True, 0
+        self.port = 0
+
+    @classmethod
+    async def open(cls, lossy: int, whole: tuple[int, ...] = ()) -> "LossyRelay":
+        """A relay to these ports, in the running event loop."""
+        _, relay = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: cls(lossy, whole), local_addr=(LOOPBACK, 0)
+        )
+        return relay
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+        self.port = transport.get_extra_info("sockname")[1]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        for port in self.whole:
+            self.transport.sendto(data, (LOOPBACK, port))
+        if self.is_lossy and self.chance.random() < 0.33:
+            self.dropped += 1
+        elif self.lossy:
+            self.transport.sendto(data, (LOOPBACK, self.lossy))
+
+    def close(self) -> None:
+        """Close its socket."""
+        self.transport.close()

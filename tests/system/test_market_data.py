@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from exchange.market_data.feed_receiver import FeedReceiver
@@ -21,6 +20,7 @@ from tests.gateway_driver import BareClient, order, run, serving
 from tests.market_data_driver import (
     GROUP,
     LOOPBACK,
+    LossyRelay,
     assert_same_book,
     book,
     follow,
@@ -62,31 +62,12 @@ def test_a_subscribers_book_is_the_engines() -> None:
 def test_lost_datagrams_are_asked_for() -> None:
     """The feed goes through a relay that drops a third of it, and the last messages before a lull."""
 
-    class Relay(asyncio.DatagramProtocol):
-        def __init__(self, receiver: int) -> None:
-            self.chance, self.receiver = np.random.default_rng(3), receiver
-            self.is_lossy, self.dropped = True, 0
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.DatagramTransport)
-            self.transport = transport
-
-        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            if self.is_lossy and self.chance.random() < 0.33:
-                self.dropped += 1
-            else:
-                self.transport.sendto(data, (LOOPBACK, self.receiver))
-
     async def scenario() -> None:
         request_port = free_port()
         with listener(requests=(LOOPBACK, request_port)) as receiver:
-            loop = asyncio.get_running_loop()
-            transport, relay = await loop.create_datagram_endpoint(
-                lambda: Relay(receiver.port), local_addr=(LOOPBACK, 0)
-            )
-            port = transport.get_extra_info("sockname")[1]
+            relay = await LossyRelay.open(receiver.port)
             more = (f"market_data.request_port={request_port}", "market_data.heartbeat_ns=10ms")
-            async with serving("alice", "bob", overrides=overrides(port, *more)) as server:
+            async with serving("alice", "bob", overrides=overrides(relay.port, *more)) as server:
                 for name, seed in (("alice", 4), ("bob", 5)):
                     await trade(server, name, seed)
                 assert server.feed is not None
@@ -96,7 +77,7 @@ def test_lost_datagrams_are_asked_for() -> None:
                 relay.is_lossy = False
                 ending = asyncio.create_task(follow(receiver, lambda: receiver.subscriber.has_ended))
             await ending
-            transport.close()
+            relay.close()
             assert_same_book(server, receiver)
             assert receiver.subscriber.counts().requests >= receiver.subscriber.counts().gaps > 0
 
