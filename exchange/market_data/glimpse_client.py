@@ -16,10 +16,14 @@ import socket
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from exchange import limits
 from exchange.errors import UserError
+from exchange.native import address_of
 from exchange.wire.fields import WireError
 from exchange.wire.glimpse import SNAPSHOT_TYPES, EndOfSnapshot, Snapshot
+from exchange.wire.layout import LENGTH_BYTES
 from exchange.wire.soupbintcp import (
     HEADER_BYTES,
     HEARTBEAT_INTERVAL_SECONDS,
@@ -30,11 +34,12 @@ from exchange.wire.soupbintcp import (
     LoginRejectReason,
     LoginRequest,
     LogoutRequest,
-    PacketSplitter,
     SequencedData,
 )
+from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRuleTable, Trouble, find_packets
 
 RECEIVE_BYTES: Final = 1 << 16
+PLACES_MAX: Final = 2_048
 SPIN_MESSAGES_MAX: Final = limits.BOOK_CAPACITY_ORDERS_MAX + limits.FEED_STORE_MESSAGES_MAX
 ATTEMPTS_MAX: Final = 6
 PAUSE_NS_FIRST: Final = 100_000_000
@@ -67,7 +72,9 @@ class _Line:
         self.socket.setblocking(False)
         self.heard_ns = self._said_ns = now_ns
         self._greeting = LoginRequest(login.username, login.password, session, 1).encode()
-        self._splitter: Final = PacketSplitter(SERVER_PACKETS)
+        self._rules: Final = PacketRuleTable(SERVER_PACKETS)
+        self._places: Final = np.zeros(PLACES_MAX, PLACE_DTYPE)
+        self._pending = b""
         self._messages: list[bytes] = []
         problem = self.socket.connect_ex((login.host, login.port))
         if problem not in (0, errno.EINPROGRESS):
@@ -116,22 +123,40 @@ class _Line:
             raise TimeoutError(errno.ETIMEDOUT, "the server says nothing")
 
     def _take(self, data: bytes) -> Snapshot | LoginRejected | None:
-        for packet in self._splitter.feed(data):
-            if packet[HEADER_BYTES - 1] != _DATA:
-                answer = SERVER_PACKETS.decode(packet)
-                if isinstance(answer, LoginRejected):
-                    return answer
-                continue
-            letter = packet[HEADER_BYTES] if len(packet) > HEADER_BYTES else 0
-            if letter == _END:
-                return Snapshot(
-                    tuple(self._messages), EndOfSnapshot.decode(packet[HEADER_BYTES:]).sequence_number
-                )
-            if letter not in _ALLOWED or len(self._messages) >= SPIN_MESSAGES_MAX:
-                raise WireError(f"GLIMPSE 5.0: message_type is {chr(letter)!r}, or the messages are too many")
-            self._messages.append(packet[HEADER_BYTES:])
-        if self._splitter.garbage is not None:
-            raise self._splitter.garbage
+        received = self._pending + data
+        block, at, trouble = np.frombuffer(received, np.uint8), 0, 0
+        while at < len(received) and not trouble:
+            count, used, trouble = find_packets(
+                address_of(block) + at,
+                len(received) - at,
+                self._rules.state,
+                address_of(self._places),
+                PLACES_MAX,
+            )
+            for offset, length in self._places[:count].tolist():
+                found = self._packet(received[at + offset : at + offset + length])
+                if found is not None:
+                    return found
+            at += used
+            if count < PLACES_MAX:
+                break
+        if trouble:
+            raise WireError(f"SoupBinTCP server: {Trouble(trouble).name.lower().replace('_', ' ')}")
+        self._pending = received[at:]
+        return None
+
+    def _packet(self, packet: bytes) -> Snapshot | LoginRejected | None:
+        """Take a packet; what the line ends with, if it is that."""
+        if packet[LENGTH_BYTES] != _DATA:
+            answer = SERVER_PACKETS.decode(packet)
+            return answer if isinstance(answer, LoginRejected) else None
+        letter = packet[HEADER_BYTES] if len(packet) > HEADER_BYTES else 0
+        if letter == _END:
+            end = EndOfSnapshot.decode(packet[HEADER_BYTES:])
+            return Snapshot(tuple(self._messages), end.sequence_number)
+        if letter not in _ALLOWED or len(self._messages) >= SPIN_MESSAGES_MAX:
+            raise WireError(f"GLIMPSE 5.0: message_type is {chr(letter)!r}, or the messages are too many")
+        self._messages.append(packet[HEADER_BYTES:])
         return None
 
 

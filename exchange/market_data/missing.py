@@ -71,7 +71,9 @@ class MissingMessages:
         self._patience: Final = patience
         self._pieces: list[_Piece] = []
         self._asked_to = 1
-        self._known_end = 1  # what is missing below it is one gap, whether it has been asked for already or not
+        self._known_end = (
+            1  # what is missing below it is one gap, whether it has been asked for already or not
+        )
         self._window = float(WINDOW_FIRST)
 
     def open(self, next_sequence: int, now_ns: int) -> None:

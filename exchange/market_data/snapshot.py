@@ -6,12 +6,11 @@ has built up to message n, it tells as a GLIMPSE spin that goes on with message 
 process or machine, and as slowly as it likes.
 
 As a server sends it to many, a spin is one piece of bytes, framed for SoupBinTCP (:func:`encode_spin`): numpy makes the
-Add Orders of a symbol at once, so that a million of them take tens of milliseconds.
+Add Orders of a symbol all at once.
 
 Rules: the book was made with ``keep_messages`` large enough for the day's messages that are not about orders.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -43,7 +42,10 @@ def take_snapshot(book: FeedBook, next_sequence: int) -> Snapshot:
         UserError: the book has not kept all messages that a snapshot needs.
     """
     messages = book.kept_messages()
-    for records in _add_orders(book):
+    for symbol_id in range(len(book.symbols)):
+        orders = book.orders(symbol_id)
+        records = np.zeros(len(orders), AddOrder.layout.dtype)
+        _fill(records, book, symbol_id, orders)
         messages.extend(record.tobytes() for record in records)
     return Snapshot(tuple(messages), next_sequence)
 
@@ -55,28 +57,25 @@ def encode_spin(book: FeedBook, next_sequence: int) -> bytes:
         UserError: as :func:`take_snapshot`.
     """
     parts = [SequencedData(message).encode() for message in book.kept_messages()]
-    for records in _add_orders(book):
-        packets = np.zeros(len(records), _PACKET_DTYPE)
+    for symbol_id in range(len(book.symbols)):
+        orders = book.orders(symbol_id)
+        packets = np.zeros(len(orders), _PACKET_DTYPE)
         packets["packet_length"] = _PACKET_DTYPE.itemsize - LENGTH_BYTES
         packets["packet_type"] = SequencedData.layout.message_type.encode("ascii")
-        packets["message"] = records
+        _fill(packets["message"], book, symbol_id, orders)
         parts.append(packets.tobytes())
     parts.append(SequencedData(EndOfSnapshot(next_sequence).encode()).encode())
     return b"".join(parts)
 
 
-def _add_orders(book: FeedBook) -> Iterator[NDArray[Any]]:
-    """For each symbol an Add Order for each of its orders, in priority order, all with the time of the snapshot."""
+def _fill(records: NDArray[Any], book: FeedBook, symbol_id: int, orders: NDArray[Any]) -> None:
+    """Write an Add Order for each of a symbol's orders, in their order, all with the time of the snapshot."""
     layout = AddOrder.layout
-    for symbol_id, (name, locate) in enumerate(zip(book.symbols, book.locates(), strict=True)):
-        orders = book.orders(symbol_id)
-        records = np.zeros(len(orders), layout.dtype)
-        records["message_type"] = layout.message_type.encode("ascii")
-        records["stock_locate"] = locate
-        records["timestamp"] = unsigned48_bytes(np.array(book.timestamp_ns, np.int64))
-        records["order_reference_number"] = orders["order_id"].view(np.uint64)
-        records["buy_sell_indicator"] = np.where(orders["side"] == SELL, b"S", b"B")
-        records["shares"] = orders["quantity_lots"]
-        records["stock"] = name.encode("ascii").ljust(layout.dtype["stock"].itemsize)
-        records["price"] = orders["price_ticks"]
-        yield records
+    records["message_type"] = layout.message_type.encode("ascii")
+    records["stock_locate"] = book.locates()[symbol_id]
+    records["timestamp"] = unsigned48_bytes(np.array(book.timestamp_ns, np.int64))
+    records["order_reference_number"] = orders["order_id"].view(np.uint64)
+    records["buy_sell_indicator"] = np.where(orders["side"] == SELL, b"S", b"B")
+    records["shares"] = orders["quantity_lots"]
+    records["stock"] = book.symbols[symbol_id].encode("ascii").ljust(layout.dtype["stock"].itemsize)
+    records["price"] = orders["price_ticks"]
