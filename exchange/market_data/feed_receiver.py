@@ -23,15 +23,16 @@ from exchange.market_data.feed_book import Book
 from exchange.market_data.feed_server import is_multicast
 from exchange.market_data.glimpse_client import GlimpseLogin, SnapshotSeeker
 from exchange.market_data.missing import Patience
-from exchange.market_data.subscriber import Subscriber
+from exchange.market_data.subscriber import DATAGRAM_BYTES_LARGEST, Subscriber
 from exchange.wire.fields import WireError
 
 ANY_NETWORK: Final = "0.0.0.0"
 LOOPBACK: Final = "127.0.0.1"
 DATAGRAMS_PER_TURN: Final = 256
-DATAGRAM_BYTES_LARGEST: Final = 65_535
-BUFFER_BYTES: Final = 1 << 22
-"""What the kernel is asked to keep for a receiver that is busy; it gives what its own limit allows."""
+BUFFER_BYTES: Final = 1 << 25
+"""What the kernel is asked to keep for a receiver that is busy: some 14,000 datagrams, however short they are."""
+_RCVBUFFORCE: Final = 33
+"""``SO_RCVBUFFORCE`` of Linux, which Python has no name for: beyond the limit for all, for who has the capability."""
 
 ONE_FEED_PATIENCE: Final = Patience(gap_ns=100_000)
 """There is no other feed that might fill a gap, so there is little to wait for."""
@@ -156,9 +157,8 @@ class FeedReceiver:
                 datagram, source = receiver.recvfrom(DATAGRAM_BYTES_LARGEST)
             except OSError:  # none is left
                 return taken
-            bad = self.subscriber.counts().bad_datagrams
             self.subscriber.receive(datagram, time.monotonic_ns())
-            if self._requests is None and self.subscriber.counts().bad_datagrams == bad:
+            if self._requests is None and self.subscriber.session:
                 self._requests = source
         return DATAGRAMS_PER_TURN
 
@@ -167,7 +167,7 @@ def _listen(address: str, port: int, interface: str) -> socket.socket:
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         receiver.setblocking(False)
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        _ask_for_room(receiver)
         if is_multicast(address):
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # many on one machine may listen
             _join(receiver, address, interface)
@@ -177,6 +177,14 @@ def _listen(address: str, port: int, interface: str) -> socket.socket:
         why = error.strerror or error if isinstance(error, OSError) else "it must be a numeric IPv4 address"
         raise UserError(f"cannot listen to a feed on {address}, port {port}: {why}") from error
     return receiver
+
+
+def _ask_for_room(receiver: socket.socket) -> None:
+    """Have the kernel keep what comes while we are busy: as much as we want if we may say so, else as it allows."""
+    try:
+        receiver.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, BUFFER_BYTES)
+    except OSError:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
 
 
 def _join(receiver: socket.socket, group: str, interface: str) -> None:

@@ -21,7 +21,8 @@ Rules: one thread. What is kept is bounded; messages beyond the bound are droppe
 comes.
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,18 +30,26 @@ import numpy as np
 from exchange import limits
 from exchange.market_data.feed_book import BadBlock, Book
 from exchange.market_data.missing import MissingMessages, Patience
-from exchange.native import address_of
+from exchange.native import address_of, view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.glimpse import Snapshot
 from exchange.wire.layout import LENGTH_BYTES, Buffer
 from exchange.wire.moldudp64 import (
+    COUNT,
     END_OF_SESSION_COUNT,
     HEADER_BYTES,
+    SESSION_BYTES,
     PacketHeader,
     check_datagram,
     decode_blocks,
     encode_blocks,
 )
+
+DATAGRAM_BYTES_LARGEST: Final = 65_535
+
+_HEADER: Final = struct.Struct(f"!{SESSION_BYTES}sQH")
+"""The fields of the header, for who has checked it and is in a hurry."""
+assert _HEADER.size == HEADER_BYTES
 
 
 class SubscriberCounts(NamedTuple):
@@ -100,11 +109,15 @@ class Subscriber:
         self._early: Final[dict[int, bytes]] = {}
         self._end = 1  # the number behind the last message that is known to exist
         self._missing: Final = MissingMessages(self._patience)
-        self._counts = SubscriberCounts()
+        self._met: Final = dict.fromkeys(SubscriberCounts._fields, 0)
+        self._datagram: Final = np.zeros(DATAGRAM_BYTES_LARGEST, np.uint8)
+        self._view: Final = memoryview(self._datagram)
+        self._address: Final = address_of(self._datagram)
+        self._session_bytes = b""
 
     def counts(self) -> SubscriberCounts:
         """What was met so far."""
-        return self._counts
+        return SubscriberCounts(**self._met)
 
     @property
     def is_whole(self) -> bool:
@@ -113,41 +126,65 @@ class Subscriber:
 
     def receive(self, datagram: Buffer, now_ns: int) -> None:
         """Take a datagram; whatever its bytes are, nothing is raised."""
-        self._count(datagrams=1)
-        header = _header_of(datagram)
+        self._met["datagrams"] += 1
+        size = len(datagram)
+        if size <= DATAGRAM_BYTES_LARGEST:
+            self._view[:size] = datagram
         if (
-            header is None
-            or header.sequence_number == 0
-            or header.session != (self.session or header.session)
+            size > DATAGRAM_BYTES_LARGEST
+            or check_datagram(self._address, size) < 0
+            or not self._is_of_session()
         ):
-            self._count(bad_datagrams=1)
+            self._met["bad_datagrams"] += 1
             return
-        self.session = header.session
-        is_end = header.message_count == END_OF_SESSION_COUNT
-        blocks, count = bytes(datagram[HEADER_BYTES:]), 0 if is_end else header.message_count
-        first, behind = header.sequence_number, header.sequence_number + count
+        _, first, count = _HEADER.unpack_from(self._view)
+        is_end = count == END_OF_SESSION_COUNT
+        behind = first + (0 if is_end else count)
         self._end = max(self._end, behind)
-        if self.wants_snapshot or first > self.next_sequence:
-            self._keep(first, decode_blocks(blocks, count))
-            self._missing.arrived(now_ns)
-        else:
-            seen = min(self.next_sequence, behind) - first
-            self._count(duplicates=seen)
-            if behind > self.next_sequence:
-                begin = self.next_sequence
-                new = encode_blocks(decode_blocks(blocks, count)[seen:]) if seen else blocks
-                self._deliver(new, behind - begin)
-                self._progressed(begin, now_ns)
-        self._look_for_gap(now_ns)
+        if first == self.next_sequence < behind and not self.wants_snapshot:
+            self._deliver(self._address + HEADER_BYTES, size - HEADER_BYTES, behind - first)
+            if self._early or self._missing.due_ns is not None:
+                self._progressed(first, now_ns)
+        elif not is_end:
+            self._take_aside(first, decode_blocks(bytes(self._view[HEADER_BYTES:size]), count), now_ns)
+        if self.next_sequence < self._end:
+            self._look_for_gap(now_ns)
         if is_end and not self.wants_snapshot:
             self.has_ended = self.next_sequence >= first
+
+    def _is_of_session(self) -> bool:
+        """Whether the datagram that is looked at belongs to the session; the first one says which that is."""
+        if self._session_bytes and self.session:
+            return self._view[:SESSION_BYTES] == self._session_bytes and any(self._view[SESSION_BYTES:COUNT])
+        try:
+            header = PacketHeader.decode(self._view[:HEADER_BYTES])
+        except WireError:
+            return False
+        if header.sequence_number == 0 or header.session != (self.session or header.session):
+            return False
+        self.session = header.session
+        self._session_bytes = bytes(self._view[:SESSION_BYTES])
+        return True
+
+    def _take_aside(self, first: int, messages: tuple[bytes, ...], now_ns: int) -> None:
+        """Take messages of which the first is not the next one: some may be new, and some too early."""
+        if self.wants_snapshot or first > self.next_sequence:
+            self._keep(first, messages)
+            self._missing.arrived(now_ns)
+            return
+        begin = self.next_sequence
+        seen = min(begin - first, len(messages))
+        self._met["duplicates"] += seen
+        if seen < len(messages):
+            self._deliver_messages(messages[seen:])
+            self._progressed(begin, now_ns)
 
     def poll(self, now_ns: int) -> list[bytes]:
         """The request packets that are to be sent now."""
         if self.wants_snapshot:
             return []
         requests = self._missing.requests(self.session, self.next_sequence, self._end, self._early, now_ns)
-        self._count(requests=len(requests))
+        self._met["requests"] += len(requests)
         if self._missing.is_hopeless:
             self._give_up()
             return []
@@ -171,7 +208,7 @@ class Subscriber:
         begin, self.next_sequence = self.next_sequence, snapshot.sequence_number
         self._end = max(self._end, snapshot.sequence_number)
         self.wants_snapshot = False
-        self._count(snapshots=1)
+        self._met["snapshots"] += 1
         self._missing.close()
         self._progressed(begin, now_ns)
         self._look_for_gap(now_ns)
@@ -185,12 +222,12 @@ class Subscriber:
         """Keep messages that came before their turn."""
         for sequence_number, one in enumerate(messages, first):
             if sequence_number in self._early:
-                self._count(duplicates=1)
+                self._met["duplicates"] += 1
             elif len(self._early) < limits.FEED_WAITING_MESSAGES_MAX:
                 self._early[sequence_number] = one
-                self._count(early=1)
+                self._met["early"] += 1
             else:
-                self._count(dropped=1)
+                self._met["dropped"] += 1
 
     def _progressed(self, begin: int, now_ns: int) -> None:
         """The messages from ``begin`` on have come: apply what was kept behind them."""
@@ -204,47 +241,36 @@ class Subscriber:
         while (one := self._early.pop(self.next_sequence + len(ready), None)) is not None:
             ready.append(one)
         if ready:
-            self._deliver(encode_blocks(ready), len(ready))
+            self._deliver_messages(ready)
         self._missing.progressed(self.next_sequence, self._end, now_ns)
 
     def _look_for_gap(self, now_ns: int) -> None:
         """Note when a gap was found first; :meth:`poll` asks for it when it has had its moment."""
         if self.wants_snapshot or self._missing.due_ns is not None or self.next_sequence >= self._end:
             return
-        self._count(gaps=1)
+        self._met["gaps"] += 1
         if min(self._early, default=self._end) - self.next_sequence > self._patience.gap_messages_max:
             self._give_up()
         else:
             self._missing.open(self.next_sequence, now_ns)
 
-    def _deliver(self, blocks: bytes, count: int) -> None:
-        """Apply the next ``count`` messages; pass over what is no ITCH 5.0 message."""
+    def _deliver_messages(self, messages: Sequence[bytes]) -> None:
+        blocks = np.frombuffer(encode_blocks(messages), np.uint8)
+        self._deliver(address_of(blocks), len(blocks), len(messages))
+
+    def _deliver(self, address: int, size_bytes: int, count: int) -> None:
+        """Apply the next ``count`` messages, whose blocks lie there; pass over what is no ITCH 5.0 message."""
         at = 0
-        while at < len(blocks):
+        while at < size_bytes:
             try:
-                at += self.book.apply_blocks(memoryview(blocks)[at:])
-                if at < len(blocks):  # a message of no bytes, which would end a file
+                at += self.book.apply_blocks_at(address + at, size_bytes - at)
+                if at < size_bytes:  # a message of no bytes, which would end a file
                     at += LENGTH_BYTES
-                    self._count(bad_messages=1)
+                    self._met["bad_messages"] += 1
             except BadBlock as error:
                 at += error.offset_bytes
-                at += LENGTH_BYTES + int.from_bytes(blocks[at : at + LENGTH_BYTES], "big")
-                self._count(bad_messages=1)
+                at += LENGTH_BYTES + int.from_bytes(view_bytes(address + at, LENGTH_BYTES), "big")
+                self._met["bad_messages"] += 1
         if self._tap is not None:
-            self._tap(self.next_sequence, blocks)
+            self._tap(self.next_sequence, bytes(view_bytes(address, size_bytes)))
         self.next_sequence += count
-
-    def _count(self, **more: int) -> None:
-        added = {name: getattr(self._counts, name) + number for name, number in more.items()}
-        self._counts = self._counts._replace(**added)
-
-
-def _header_of(datagram: Buffer) -> PacketHeader | None:
-    """The header of a datagram whose blocks fill it exactly; None for anything else."""
-    block = np.frombuffer(datagram, np.uint8)
-    if check_datagram(address_of(block), len(block)) < 0:
-        return None
-    try:
-        return PacketHeader.decode(datagram[:HEADER_BYTES])
-    except WireError:
-        return None
