@@ -13,7 +13,7 @@ from exchange.bench.terminal import print_result
 from exchange.errors import UserError
 from tests.gateway_driver import SETTINGS, compile_once
 
-TINY = GatewayBenchPlan(seconds=0.1, warmup_seconds=0.05, window=8, rounds=2)
+TINY = GatewayBenchPlan(seconds=0.5, warmup_seconds=0.05, window=8, rounds=2)
 ROUND_TRIPS = ("round trip, median", "round trip, p99")
 
 
