@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.gateway.config import GatewayConfig
+from exchange.gateway.inbound import FORWARD, GARBAGE, NOTHING, WAIT, Requests
 from exchange.gateway.order_table import ANSWERED, find_order, finish_order
-from exchange.gateway.requests import FORWARD, GARBAGE, NOTHING, WAIT, Requests, take_request
+from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import LAST_USER_REFERENCE, SessionMemory
 from exchange.gateway.symbol_table import SymbolTable
+from exchange.gateway.versions import take_request
 from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, CommandKind
 from exchange.native import Arena, kernel, load_int64, store_int64, view_bytes
 from exchange.queues.protocol import poll_batch
@@ -70,6 +72,8 @@ class Bench:
             10**9,
             self.answers.producer(0),
             self.arena.allocate(RECORD_BYTES),
+            self.arena.allocate(TRANSLATED_BYTES),
+            self.arena.allocate(8),
         )
 
     def begin_session(self) -> None:
