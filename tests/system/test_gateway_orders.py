@@ -1,6 +1,5 @@
 """OUCH's rules as a client sees them: what each request comes to, over a real socket."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,54 +17,12 @@ from exchange.wire.ouch50 import (
     OrderReplaced,
     Rejected,
     RejectReason,
-    ReplaceOrder,
 )
 from exchange.wire.ouch50_options import Option, OptionTag
 from exchange.wire.ouch_codes import OrderState, Side
-from tests.gateway_driver import BareClient, compile_once, order, run, serving
+from tests.gateway_driver import BareClient, compile_once, is_answered, order, replacement, told
 
 PRICE = 100_0000
-
-Story = Callable[[BareClient, BareClient], Awaitable[None]]
-
-
-def told(story: Story, overrides: tuple[str, ...] = ()) -> None:
-    """Run a story of two clients that have logged on and heard the start of the day."""
-
-    async def scenario() -> None:
-        async with serving("alice", "bob", overrides=overrides) as server:
-            clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
-            for client in clients:
-                await client.packet()
-            await story(clients[0], clients[1])
-            for client in clients:
-                await client.close()
-
-    run(scenario())
-
-
-def replacement(
-    original: int, number: int, quantity: int, price: int = PRICE, **changes: Any
-) -> ReplaceOrder:
-    fields: dict[str, Any] = {
-        "original_user_reference_number": original,
-        "user_reference_number": number,
-        "quantity": quantity,
-        "price": price,
-        "time_in_force": "0",
-        "display": "Y",
-        "intermarket_sweep_eligibility": "N",
-        "client_order_id": f"order {number}",
-    }
-    return ReplaceOrder(**(fields | changes))
-
-
-async def is_answered(client: BareClient, number: int) -> None:
-    """The next thing that the client hears is about another order: nothing came before."""
-    await client.request(order(number, symbol="MSFT"))
-    answer = await client.answer()
-    assert isinstance(answer, OrderAccepted), answer
-    assert answer.user_reference_number == number
 
 
 def test_accepted_tells_back_what_was_asked_for() -> None:
