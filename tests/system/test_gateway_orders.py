@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from exchange.gateway.server import Server
+from exchange.wire import itch50
 from exchange.wire.layout import Message
+from exchange.wire.moldudp64 import Request, decode_packet
 from exchange.wire.ouch50 import (
     AccountQuery,
     AccountQueryResponse,
@@ -20,7 +23,16 @@ from exchange.wire.ouch50 import (
 )
 from exchange.wire.ouch50_options import Option, OptionTag
 from exchange.wire.ouch_codes import OrderState, Side
-from tests.gateway_driver import BareClient, compile_once, is_answered, order, replacement, told
+from tests.gateway_driver import (
+    BareClient,
+    compile_once,
+    is_answered,
+    order,
+    replacement,
+    run,
+    serving,
+    told,
+)
 
 PRICE = 100_0000
 
@@ -292,10 +304,52 @@ def test_a_full_book_is_a_reject() -> None:
     told(story, ("book.capacity_orders=2",))
 
 
+TWO_SHARDS = ("shards.count=2", 'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]')
+
+
+def numbers_of_published_trades(server: Server) -> list[int]:
+    """The match numbers of the feed, from its first message to its last."""
+    assert server.feed is not None
+    store, numbers, following = server.feed.store, list[int](), 1
+    while following < store.next_sequence:
+        datagram = store.answer(Request(server.control.session_name, following, 100).encode())
+        assert datagram is not None
+        messages = decode_packet(datagram).messages
+        decoded = map(itch50.decode, messages)
+        numbers += [one.match_number for one in decoded if isinstance(one, itch50.OrderExecuted)]
+        following += len(messages)
+    return numbers
+
+
+def test_a_trade_has_one_number_for_both_sides_and_in_the_feed_whatever_its_shard() -> None:
+    heard: list[list[OrderExecuted]] = []
+
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=TWO_SHARDS) as server:
+            clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
+            symbols = [symbol for symbol in ("AAPL", "MSFT", "NVDA") for _ in range(10)]
+            for client, side in zip(clients, (Side.BUY, Side.SELL), strict=True):
+                await client.packet()
+                await client.request(
+                    *(order(number, side, number, symbol=symbol) for number, symbol in enumerate(symbols, 1))
+                )
+            for client in clients:
+                answers = [one for one in await client.answers(60) if isinstance(one, OrderExecuted)]
+                heard.append(answers)
+                await client.close()
+        published = numbers_of_published_trades(server)
+        numbers = [sorted(one.match_number for one in side) for side in heard]
+        assert numbers[0] == numbers[1] == sorted(published)
+        assert len(set(published)) == 30
+
+    compile_once(TWO_SHARDS)
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("shards.count=2", 'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]'),
+        TWO_SHARDS,
         ("transport.ingress_lanes=2", 'shards.threads=[["ingress.0","ingress.1","shard.0","egress"]]'),
     ],
 )

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import User, Users, read_users, write_user
-from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, ReadOptions, read_options
+from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, NO_GROUP, ReadOptions, read_options
 from exchange.gateway.order_table import ANSWERED, NO_ORDER, NOT_YET, find_order, finish_order, take_order
 from exchange.gateway.session_memory import WAYS, SessionMemory
 from exchange.gateway.symbol_table import UNKNOWN, SymbolTable, find_symbol, symbol_word
+from exchange.gateway.token_index import (
+    NO_SLOT,
+    TOKEN_CHARACTERS,
+    TokenIndex,
+    find_token,
+    keep_token,
+)
 from exchange.native import Arena, kernel, store_int64, view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import EnterOrder, RejectReason
@@ -132,6 +139,51 @@ def test_an_option_that_cannot_be_kept_is_a_reason_to_reject(
     assert firm == (int.from_bytes(b"LIME", "big") if option.tag == OptionTag.FIRM else 0)
 
 
+def test_what_options_say_is_handed_on() -> None:
+    said = (
+        Option(OptionTag.GROUP_ID, 7),
+        Option(OptionTag.SIDE, "T"),
+        Option(OptionTag.FIRM, "LIME"),
+        Option(OptionTag.USER_REFERENCE_INDEX, 3),
+    )
+    lime = int.from_bytes(b"LIME", "big")
+    assert options_at(KNOWN.write(said)) == ReadOptions(int(RejectReason.OTHER), lime, 7, ord("T"), 3)
+    assert options_at(KNOWN.write(said[:3])) == ReadOptions(NO_FLAW, lime, 7, ord("T"), 0)
+    assert options_at(KNOWN.write((Option(OptionTag.FIRM, ""),))) == ReadOptions(NO_FLAW, 0, NO_GROUP, 0, 0)
+
+
+TOKENS = st.text("abAB 09", max_size=TOKEN_CHARACTERS).map(lambda text: text.ljust(TOKEN_CHARACTERS).encode())
+
+
+@given(st.lists(TOKENS, max_size=120))
+@settings(deadline=None, max_examples=100)
+def test_the_token_index_against_a_dictionary(tokens: list[bytes]) -> None:
+    index, numbers = TokenIndex(log_bytes=4096), dict[bytes, int]()
+    arena = Arena.private(TOKEN_CHARACTERS)
+    address = arena.allocate(TOKEN_CHARACTERS)
+    for token in tokens:
+        view_bytes(address, TOKEN_CHARACTERS)[:] = token
+        number, slot = find_token(index.address, address)
+        assert number == numbers.get(token, 0)
+        if number == 0:
+            numbers[token] = len(numbers) + 1
+            keep_token(slot, address, numbers[token])
+        assert find_token(index.address, address) == (numbers[token], slot)
+
+
+def test_a_full_token_index_knows_what_it_has_and_takes_nothing_more() -> None:
+    index = TokenIndex(log_bytes=4096)
+    arena = Arena.private(TOKEN_CHARACTERS)
+    address = arena.allocate(TOKEN_CHARACTERS)
+    for number in range(1, 301):
+        view_bytes(address, TOKEN_CHARACTERS)[:] = str(number).zfill(TOKEN_CHARACTERS).encode()
+        known, slot = find_token(index.address, address)
+        assert known == 0
+        assert (slot == NO_SLOT) == (number > 256)
+        if slot != NO_SLOT:
+            keep_token(slot, address, number)
+
+
 def test_the_first_flaw_counts() -> None:
     assert EnterOrder.layout.has_tail
     raw = KNOWN.write((Option(OptionTag.ROUTE, "SCAN"), Option(OptionTag.PEG_OFFSET, 5)))
@@ -140,7 +192,15 @@ def test_the_first_flaw_counts() -> None:
 
 def test_users_survive_their_file(tmp_path: Path) -> None:
     path = tmp_path / "users"
-    made = [User.create(name, "pass", cost=2, cancels_on_disconnect=name == "b") for name in ("A", "b", "C3")]
+    made = [
+        User.create(name, "pass", cost=2, cancels_on_disconnect=cancels, protocol=protocol)
+        for name, cancels, protocol in (
+            ("A", False, "ouch50"),
+            ("b", True, "ouch50"),
+            ("C3", False, "ouch42"),
+            ("d", True, "ouch42"),
+        )
+    ]
     for user in made:
         assert write_user(path, user)
     assert read_users(path).users == tuple(made)
@@ -160,6 +220,9 @@ def test_users_survive_their_file(tmp_path: Path) -> None:
         "A:scrypt:2:0:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:AAAA:AAAA",
         User.create("A", "x", cost=2).line() + ":keep",
+        User.create("A", "x", cost=2).line() + ":cancel:cancel",
+        User.create("A", "x", cost=2).line() + ":ouch42:ouch50",
+        User.create("A", "x", cost=2).line() + ":",
         "SEVENXX:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:!:" + "A" * 43 + "=",
         "Ä:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",
