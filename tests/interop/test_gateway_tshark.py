@@ -1,4 +1,4 @@
-"""Wireshark's dissectors look at a session of OUCH 4.2 as it was served: nothing is malformed, and it is what our log says."""
+"""Wireshark's dissectors look at a session of OUCH 4.2 as it was served: nothing is malformed, all is as in our log."""
 
 from pathlib import Path
 
