@@ -28,7 +28,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
         if line.startswith("  ") and line[2] != " "
     ]
     assert names == [
-        "demo", "bench", "replay", "serve", "load", "user", "feed", "export", "compare", "flame", "profile",
+        "demo", "bench", "replay", "serve", "load", "send", "user", "feed", "export", "compare", "flame", "profile",
         "topology", "doctor",
     ]  # fmt: skip
     code = (
