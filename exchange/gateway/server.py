@@ -26,7 +26,7 @@ from typing import Final
 from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
-from exchange.gateway.credentials import Users
+from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
 from exchange.gateway.session_log import begin_message, commit_message
 from exchange.market_data.config import MoldUdp64MarketDataConfig
@@ -78,12 +78,16 @@ class Server:
             settings.gateway,
             settings.book,
             len(users.users),
+            spread_symbols(len(settings.gateway.symbols), settings.shards.count),
+            settings.shards.count,
             settings.transport.ingress_lanes,
             settings.shards.batch_commands,
         )
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
+            if user.protocol == OUCH42:
+                self.transport.speak_ouch42(session_id)
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
