@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from exchange.gateway.credentials import Users
-from exchange.gateway.logon import read_login, reject
+from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -45,9 +45,6 @@ WATCH_SECONDS: Final = 0.01
 
 RELEASE_SECONDS: Final = 0.5
 """The agents let a connection go within microseconds; after so long something is wrong with them."""
-
-CHECKS_AT_A_TIME: Final = 2
-"""Passwords that are checked at once: each takes a core for tens of milliseconds, and 16 MiB."""
 
 CONNECTIONS_MAX: Final = 256
 """Connections that are logging on at a time; more wait in the kernel's queue."""
@@ -78,22 +75,7 @@ class ControlPlane:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections until cancelled; ``listener`` is non-blocking."""
-        loop = asyncio.get_running_loop()
-        places = asyncio.Semaphore(CONNECTIONS_MAX)
-        while True:
-            await places.acquire()
-            try:
-                connection, peer = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptors left, or the peer is gone already
-                log.warning("accept failed: %s", error.strerror)
-                places.release()
-                await asyncio.sleep(WATCH_SECONDS)
-                continue
-            connection.setblocking(False)
-            task = loop.create_task(self._welcome(connection, str(peer[0])))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-            task.add_done_callback(lambda _task: places.release())
+        await accept_clients(listener, CONNECTIONS_MAX, self._welcome, self._connecting)
 
     def reap(self) -> None:
         """Close connections that both agents have let go; ask the second agent where only one has."""

@@ -9,6 +9,9 @@ out at the other end; have the agents let go of the sockets and stop; then write
 client what it has not been sent, say End of Session and close, and end the feed in the same way. A client that does not
 read is not waited for.
 
+A GLIMPSE server may run beside it (:mod:`exchange.market_data.glimpse_process`); it is there before the feed begins and
+until the feed has ended.
+
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
 import asyncio
