@@ -39,7 +39,7 @@ from exchange.queues.config import (
     UserQueueConfig,
 )
 from exchange.settings_schema import Table, tables_of
-from exchange.transport.config import MemoryTransportConfig, TransportConfig
+from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
 
 ThreadLayout = tuple[tuple[str, ...], ...]
 """One tuple of agent names per thread."""
@@ -318,6 +318,12 @@ def _impossible(settings: Settings) -> _Complaint | None:
     fractions = settings.bench.offered_load_fractions
     if any(low >= high for low, high in pairwise(fractions)):
         return _Complaint(("bench.offered_load_fractions",), "must ascend, each number once")
+    if isinstance(settings.transport, UdpTransportConfig) and settings.transport.ingress_lanes > 1:
+        return _Complaint(
+            ("transport.kind", "transport.ingress_lanes"),
+            f"all sessions of udp share one socket, which one ingress reads, and there are"
+            f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
+        )
     return _impossible_threads(settings) or _impossible_queues(settings)
 
 

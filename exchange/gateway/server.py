@@ -24,12 +24,15 @@ from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import Users
 from exchange.gateway.session_log import begin_message, commit_message
+from exchange.gateway.udp_control import UdpControlPlane
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.native import monotonic_ns, view_bytes
 from exchange.settings import Settings
-from exchange.transport.config import TcpTransportConfig
+from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
+from exchange.transport.network import NetworkTransport
 from exchange.transport.tcp import TcpTransport
+from exchange.transport.udp import UdpTransport
 from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
@@ -44,6 +47,9 @@ QUIET_LOOKS: Final = 3
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 
+SOCKET_BUFFER_BYTES: Final = 1 << 22
+"""What is asked for of a UDP socket that all sessions share: their windows, of some hundred sessions."""
+
 Listening = Callable[[str, int], None]
 """Told the address and the port when clients can connect."""
 
@@ -52,7 +58,7 @@ class Server:
     """An exchange and its gateway, built and not running.
 
     Args:
-        settings: a profile whose transport is ``tcp``.
+        settings: a profile whose transport is ``tcp`` or ``udp``.
         users: who may log on.
 
     Raises:
@@ -60,30 +66,37 @@ class Server:
     """
 
     def __init__(self, settings: Settings, users: Users) -> None:
-        if not isinstance(settings.transport, TcpTransportConfig):
+        if isinstance(settings.transport, MemoryTransportConfig):
             raise UserError(
-                f"profile {settings.name}: transport.kind must be tcp to be served; 'serve' is such a profile,"
-                " and --set transport.kind=tcp makes one of any other"
+                f"profile {settings.name}: transport.kind must be tcp or udp to be served; 'serve' is such a"
+                " profile, and --set transport.kind=tcp makes one of any other"
             )
         _check_compiled(settings)
         self.settings: Final = settings
         self.listener: Final = _bind(settings.transport)
-        self.transport: Final = TcpTransport(
-            settings.gateway,
-            settings.book,
-            len(users.users),
-            settings.transport.ingress_lanes,
-            settings.shards.batch_commands,
-        )
+        self.transport: Final = self._build_transport(settings.transport, len(users.users))
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
-        self.control: Final = ControlPlane(self.transport, users, session)
+        self.control: Final = self._build_control(users, session)
         self._stop: Final = asyncio.Event()
         self._signal: signal.Signals | None = None
+
+    def _build_transport(
+        self, config: TcpTransportConfig | UdpTransportConfig, users: int
+    ) -> NetworkTransport:
+        settings, batch = self.settings, self.settings.shards.batch_commands
+        if isinstance(config, UdpTransportConfig):
+            return UdpTransport(settings.gateway, settings.book, users, batch, self.listener)
+        return TcpTransport(settings.gateway, settings.book, users, config.ingress_lanes, batch)
+
+    def _build_control(self, users: Users, session: str) -> ControlPlane:
+        if isinstance(self.transport, UdpTransport):
+            return UdpControlPlane(self.transport, users, session, self.listener)
+        return ControlPlane(self.transport, users, session)
 
     def _build_feed(self, session: str) -> FeedServer | None:
         settings, config = self.settings, self.settings.market_data
@@ -136,7 +149,7 @@ class Server:
             await self._serve(loop, listening)
         finally:
             self._announce(EventCode.END_OF_DAY)
-            self.control.end_sessions()
+            await self.control.end_sessions()
             if self.feed is not None:
                 await self.feed.end()
             self.close()
@@ -150,7 +163,8 @@ class Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
-            _listen(self.listener)
+            if self.listener.type == socket.SOCK_STREAM:
+                _listen(self.listener)
             accepting = loop.create_task(self.control.accept(self.listener))
             watching = loop.create_task(self._watch())
             listening(*self.address)
@@ -160,7 +174,8 @@ class Server:
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
-                self.listener.close()
+                if self.listener.type == socket.SOCK_STREAM:
+                    self.listener.close()
                 self.transport.drain()
                 await self._come_to_rest()
                 await self.control.stop()
@@ -219,11 +234,16 @@ def _check_compiled(settings: Settings) -> None:
             )
 
 
-def _bind(config: TcpTransportConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _bind(config: TcpTransportConfig | UdpTransportConfig) -> socket.socket:
+    is_udp = isinstance(config, UdpTransportConfig)
+    family = socket.AF_INET6 if ":" in config.address and not is_udp else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_udp:  # as much as the system allows; the kernel drops what finds no room
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.address, config.port))
         listener.setblocking(False)
     except OSError as error:

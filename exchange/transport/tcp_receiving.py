@@ -10,17 +10,13 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Final, NamedTuple
 
-from exchange.gateway.requests import FORWARD, GARBAGE, WAIT, Requests, take_request, write_mass_cancel
+from exchange.gateway.requests import FORWARD, GARBAGE, WAIT, Requests, take_request
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
-    CANCEL_DUE,
-    CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
     DESCRIPTOR,
     IN_ADOPTED,
-    IN_REASON,
-    IN_RELEASED,
     INPUT,
     INPUT_BEGIN,
     INPUT_BYTES,
@@ -30,7 +26,7 @@ from exchange.gateway.session_memory import (
     CloseReason,
     session_address,
 )
-from exchange.messages import ALL_SYMBOLS, RECORD_BYTES
+from exchange.messages import RECORD_BYTES
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_DELETE,
@@ -48,12 +44,25 @@ from exchange.native import (
     load_uint8,
     monotonic_ns,
     store_int64,
-    store_release,
     store_uint8,
     unlikely,
     write_epoll_event,
 )
 from exchange.native.sockets import socket_receive
+from exchange.transport.network_agents import (
+    BEGIN,
+    CANCELS_DUE,
+    DRAIN,
+    END,
+    PACKET_LENGTH_MAX,
+    RECEIVING_WORDS,
+    cancel_orders_of_the_gone,
+    is_called,
+    is_inbound_connected,
+    note_scan,
+    release_inbound,
+    take_commands,
+)
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
     HEADER_BYTES,
@@ -64,26 +73,12 @@ from exchange.wire.soupbintcp import (
 )
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, Trouble, find_packets
 
-# a lane's words: control's, then the agent's own
-ATTENTION: Final = 0
-"""Control adds 1 when a connection has begun or must end."""
-DRAIN: Final = 8
-"""Not 0: nothing new is taken in any more."""
-SEEN: Final = 128
-BEGIN: Final = 136
-END: Final = 144
-"""The commands that have been decoded and not consumed."""
-READY: Final = 152
-READY_NEXT: Final = 160
-CONNECTED: Final = 168
-NEXT_SCAN_NS: Final = 176
-STALLED: Final = 192
+# a lane's words, behind those that all transports have
+READY: Final = RECEIVING_WORDS
+READY_NEXT: Final = RECEIVING_WORDS + 8
+CONNECTED: Final = RECEIVING_WORDS + 16
+STALLED: Final = RECEIVING_WORDS + 24
 """Not 0: sessions with whole packets in their buffers had to wait, and the kernel does not know of them."""
-CONSUMED: Final = 184
-"""Commands that the ingress took, ever."""
-CANCELS_DUE: Final = 200
-"""Sessions whose connection has ended and whose orders are still to be cancelled."""
-LANE_BYTES: Final = 256
 
 FEW: Final = 4
 """Up to so many connections are read without asking which of them is ready."""
@@ -92,8 +87,6 @@ EVENTS_MAX: Final = 256
 SCAN_NS: Final = 20_000_000
 """Every 20 ms the sessions are looked over for silence; heartbeats come once a second."""
 
-PACKET_LENGTH_MAX: Final = 1024
-"""The longest packet that a client may send: an order with every option there is takes less than a fifth of it."""
 PACKET_BYTES_MAX: Final = 2 + PACKET_LENGTH_MAX
 
 _DONE: Final = 0
@@ -154,17 +147,14 @@ def _receive(source: TcpSource, limit: int) -> tuple[int, int]:
 
 @implements(consume, TcpSource)
 def _consume(source: TcpSource, count: int) -> None:
-    words = source.words
-    store_int64(words + BEGIN, load_int64(words + BEGIN) + count)
-    store_release(words + CONSUMED, load_int64(words + CONSUMED) + count)
+    take_commands(source.words, count)
 
 
 @kernel
 def _decode_ready(source: TcpSource, limit: int) -> int:
     """Go on through the list of ready sessions until there are ``limit`` commands or the list has ended."""
     words, now_ns = source.words, monotonic_ns()
-    is_called = load_acquire(words + ATTENTION) != load_int64(words + SEEN)
-    if unlikely(is_called or now_ns >= load_int64(words + NEXT_SCAN_NS)):
+    if unlikely(is_called(words, now_ns)):
         _look_around(source, now_ns)
     if unlikely(load_acquire(words + DRAIN) != 0):
         return 0
@@ -172,7 +162,9 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
         _list_ready(source)
     count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
     if unlikely(load_int64(words + CANCELS_DUE) != 0):
-        count = _cancel_orders_of_the_gone(source, limit, now_ns)
+        count = cancel_orders_of_the_gone(
+            source.requests.sessions, words, source.lane, source.lanes, source.commands, limit, now_ns
+        )
     while following < ready and count < limit:
         session_id = load_int64(source.ready + 8 * following)
         count, state = _serve(source, session_id, count, limit, now_ns)
@@ -182,23 +174,6 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
             store_int64(words + STALLED, 1)
         following += 1
     store_int64(words + READY_NEXT, following)
-    return count
-
-
-@kernel
-def _cancel_orders_of_the_gone(source: TcpSource, limit: int, now_ns: int) -> int:
-    """A mass cancel for each session that asked for it and has lost its connection; how many commands that is.
-
-    They come before whatever the session's next connection asks for.
-    """
-    count = 0
-    for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
-        session = session_address(source.requests.sessions, session_id)
-        if load_int64(session + CANCEL_DUE) != 0 and count < limit:
-            store_int64(session + CANCEL_DUE, 0)
-            write_mass_cancel(ALL_SYMBOLS, session_id, now_ns, source.commands + count * RECORD_BYTES)
-            count += 1
-    store_int64(source.words + CANCELS_DUE, load_int64(source.words + CANCELS_DUE) - count)
     return count
 
 
@@ -223,7 +198,7 @@ def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: i
     """Decode what a session has in its buffer, receive once, decode again. The count of commands, and is there more?"""
     session = session_address(source.requests.sessions, session_id)
     count, state = _decode(source, session_id, session, count, limit, now_ns)
-    if state != _DONE or not _is_connected(session):
+    if state != _DONE or not is_inbound_connected(session):
         return count, state
     if unlikely(is_nearly_full(source.requests.sessions, session)):
         _release(source, session, _LOG_FULL)
@@ -231,11 +206,6 @@ def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: i
     if not _receive_bytes(source, session, now_ns):
         return count, _DONE
     return _decode(source, session_id, session, count, limit, now_ns)
-
-
-@inlined
-def _is_connected(session: int) -> bool:
-    return load_int64(session + IN_ADOPTED) != load_int64(session + IN_RELEASED)
 
 
 @kernel
@@ -304,27 +274,21 @@ def _receive_bytes(source: TcpSource, session: int, now_ns: int) -> bool:
 def _release(source: TcpSource, session: int, reason: int) -> None:
     """Let the connection go: its descriptor is not touched from here on."""
     epoll_control(source.epoll, EPOLL_DELETE, load_int64(session + DESCRIPTOR), source.events)
-    if load_int64(session + CANCELS_ON_DISCONNECT) != 0 and load_int64(session + CANCEL_DUE) == 0:
-        store_int64(session + CANCEL_DUE, 1)
-        store_int64(source.words + CANCELS_DUE, load_int64(source.words + CANCELS_DUE) + 1)
-    store_int64(session + IN_REASON, reason)
-    store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
-    store_int64(source.words + NEXT_SCAN_NS, 0)
+    release_inbound(source.words, session, reason)
 
 
 @kernel
 def _look_around(source: TcpSource, now_ns: int) -> None:
     """Adopt new connections, let go of those that must end or are silent, and list those that there are."""
     words = source.words
-    store_int64(words + SEEN, load_acquire(words + ATTENTION))
-    store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    note_scan(words, now_ns + SCAN_NS)
     connected = 0
     for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
         if connection != load_int64(session + IN_ADOPTED):
             _adopt(source, session_id, session, connection, now_ns)
-        if _is_connected(session):
+        if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 _release(source, session, _ASKED)
             elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
