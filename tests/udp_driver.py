@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from exchange.client import Client
-from exchange.datagram_line import DatagramConnection
 from exchange.gateway.server import Server
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES
 from exchange.wire.soupbintcp import UnsequencedData
 from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRequest
+from exchange.wire.soupbinudp_connection import DatagramConnection
 from tests.gateway_driver import PASSWORD
 
 UDP = ("transport.kind=udp",)
@@ -113,6 +113,7 @@ class BareDatagrams:
     def __init__(self, server: Server) -> None:
         self.address = server.address
         self.socket = udp_socket()
+        self.connection: DatagramConnection | None = None
 
     async def log_on(self, name: str, sequence: int = 1, number: int = 7, **changes: str) -> Message:
         """Send a Login Request until it is answered."""
@@ -124,7 +125,9 @@ class BareDatagrams:
             async with asyncio.timeout(5):
                 while (answer := await self.datagram()).layout.message_type not in "AJ":
                     pass
-            self.connection = DatagramConnection(answer, 0.0) if isinstance(answer, LoginAccepted) else None
+            if isinstance(answer, LoginAccepted):
+                number, token = answer.session_number, answer.token
+                self.connection = DatagramConnection(number, token, answer.sequence_number, 0.0)
             return answer
 
     def send(self, data: bytes) -> None:

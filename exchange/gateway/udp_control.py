@@ -5,41 +5,48 @@ request until it is answered, so one that is being worked on is ignored, and one
 the same words as long as the connection lives; ``login_number`` says which is which. Whoever sends from somebody else's
 address gets nothing from it: an answer is shorter than a request, and goes to that address.
 
-At the end everything that a client lacks and End of Session is sent for a short while, with acknowledgements looked at
-in between, by the same code that did so before, on this thread. (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
+At the end, when the agents have ended, everything that a client lacks and End of Session is sent from here, for a short
+while and with acknowledgements, by the plain twin of what was compiled: it knows the session's words and its log.
+(The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
 
 import asyncio
 import secrets
 import socket
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from exchange.gateway.control import RELEASE_SECONDS, ControlPlane, log
 from exchange.gateway.credentials import Users
-from exchange.gateway.reports import list_session
 from exchange.gateway.session_log import position_of
-from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, LOG_MESSAGES
-from exchange.native import load_acquire, load_int64
+from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
+from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES, address_and_port
-from exchange.transport.protocol import flush, receive
 from exchange.transport.udp import UdpTransport
 from exchange.wire.fields import WireError
 from exchange.wire.layout import Message
-from exchange.wire.soupbintcp import LoginRejectReason
+from exchange.wire.soupbintcp import SERVER_PACKETS, LoginRejectReason, PacketSplitter
 from exchange.wire.soupbinudp import (
+    CLIENT_DATAGRAMS,
     ConnectionClosed,
     EndOfSession,
     LoginAccepted,
     LoginRejected,
     LoginRequest,
+    RetransmissionRequest,
+    SequencedData,
+    number_of,
 )
+from exchange.wire.soupbinudp_connection import DatagramConnection
 
 LOGINS_MAX: Final = 256
 """Logins that are worked on at a time; more are not heard and come again."""
 
 END_SECONDS: Final = 0.2
 """How long clients are waited for that lack something at the end."""
+
+HEARD_MAX: Final = 1024
+"""Datagrams that are looked at in a turn of the end."""
 
 END_REPEATS: Final = 3
 """Nobody acknowledges the end, so it is said more than once."""
@@ -107,34 +114,65 @@ class UdpControlPlane(ControlPlane):
             task.add_done_callback(self._connecting.discard)
 
     def answer(self, peer: bytes, datagram: Message) -> None:
-        """Send a datagram; what the kernel has no room for is lost like any other."""
+        """Send a datagram."""
+        self.send(peer, datagram.encode())
+
+    def send(self, peer: bytes, data: bytes) -> None:
+        """Send a datagram's bytes; what the kernel has no room for is lost like any other."""
         with suppress(OSError):
-            self._listener.sendto(datagram.encode(), address_and_port(peer))
+            self._listener.sendto(data, address_and_port(peer))
 
     async def end_sessions(self) -> None:
-        """Send everybody what is lacking, and End of Session. The agents must have let go."""
+        """Send everybody what is lacking, and End of Session. The agents must have ended."""
         deadline = time.monotonic() + END_SECONDS
-        source, sink = self._udp.source(0), self._udp.sink()
-        for session_id in self._peers:
-            list_session(sink.reports, session_id, self.transport.memory.address(session_id))
-        while time.monotonic() < deadline and not all(map(self._has_all, self._peers)):
-            receive(source, 1)  # the exchange is draining: this looks at acknowledgements only
-            flush(sink)
-            await asyncio.sleep(0.0005)
+        tails = {session_id: self._tail(session_id) for session_id in self._peers}
+        while any(tail.unacknowledged for tail in tails.values()) and time.monotonic() < deadline:
+            for session_id, tail in tails.items():
+                for data in tail.due(time.monotonic()):
+                    self.send(self._peers[session_id].peer, data)
+            await asyncio.sleep(0.001)
+            self._hear(tails)
         for connection in self._peers.values():
             connection.say(EndOfSession)
         self._peers.clear()
         self._sockets.clear()
 
+    def _tail(self, session_id: int) -> DatagramConnection:
+        """The exchange's end of a connection, in plain Python, with all that the client is not known to have."""
+        sessions, session = self.transport.memory.sessions, self.transport.memory.address(session_id)
+        kept, end = load_int64(session + KEPT_END), load_int64(session + LOG_END)
+        tail = DatagramConnection(
+            session_id,
+            self._peers[session_id].accepted.token,
+            load_int64(session + IN_NEXT),
+            time.monotonic(),
+            load_int64(session + KEPT),
+        )
+        log_bytes = bytes(view_bytes(session + sessions.log_offset + kept, end - kept))
+        for packet in PacketSplitter(SERVER_PACKETS).feed(log_bytes):
+            tail.put(packet)
+        return tail
+
+    def _hear(self, tails: dict[int, DatagramConnection]) -> None:
+        """Look at acknowledgements; what clients still ask for is not taken, and not acknowledged either."""
+        for _ in range(HEARD_MAX):
+            try:
+                data, _address = self._listener.recvfrom(2048)
+                session_id, _token = number_of(data) or (-1, 0)
+                datagram: Any = CLIENT_DATAGRAMS.decode(data)
+            except BlockingIOError:
+                return
+            except (OSError, WireError):
+                continue
+            if session_id in tails and isinstance(datagram, SequencedData | RetransmissionRequest):
+                numbers = (session_id, datagram.token, datagram.sequence_number, datagram.next_wanted, 0)
+                tails[session_id].receive(SequencedData(*numbers, b"").encode(), time.monotonic())
+
     async def stop(self) -> None:
-        """Give up the logins that are worked on. The agents keep the connections: their work goes on here."""
+        """Give up the logins that are worked on. The connections stay, for what has still to be said."""
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
-
-    def _has_all(self, session_id: int) -> bool:
-        session = self.transport.memory.address(session_id)
-        return load_int64(session + KEPT) > load_int64(session + LOG_MESSAGES)
 
     def _repeat(self, key: tuple[bytes, int]) -> bool:
         """Give the answer that a request has had, if it led to a connection that lives; whether it did."""

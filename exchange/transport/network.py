@@ -100,7 +100,7 @@ class NetworkTransport:
         raise NotImplementedError
 
     def readiness(self) -> int:
-        """The descriptor of an epoll that is ready when a client has said something; for threads that sleep."""
+        """The descriptor of an epoll that is ready when a client has said something: for ``idle.kind = "block"``."""
         raise NotImplementedError
 
     def close(self) -> None:
