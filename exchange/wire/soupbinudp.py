@@ -1,10 +1,10 @@
 """SoupBinTCP's sessions without TCP: the same packets in numbered datagrams that are acknowledged and sent again.
 
-This protocol is this exchange's own. NASDAQ's UFO ("UDP for OUCH") does for OUCH what MoldUDP64 does for ITCH, and the
-words here are those of the two and of SoupBinTCP 3.00. What is carried are the very packets of a SoupBinTCP session
-(Sequenced Data one way, Unsequenced Data the other), each with its two bytes of length in front: the message blocks of
-MoldUDP64. So a stretch of a session's log that ends between two packets is the payload of a datagram as it stands, and
-whatever can move datagrams, a socket today and a network card without a kernel later, carries equal bytes.
+This protocol is this exchange's own; its words are those of SoupBinTCP 3.00 and MoldUDP64 1.00. What is carried are
+the very packets of a SoupBinTCP session (Sequenced Data one way, Unsequenced Data the other), each with its two bytes
+of length in front: the message blocks of MoldUDP64. So a stretch of a session's log that ends between two packets is
+the payload of a datagram as it stands, and whatever can move datagrams, a socket today and a network card without a
+kernel later, carries equal bytes.
 
 *Logging on.* A client sends Login Request until there is an answer, always with the same ``login_number``, by which the
 exchange knows a repetition. Login Accepted names the session and the *token*: 64 random bits that every further
