@@ -1,6 +1,6 @@
 """Feeds for tests: ITCH messages drawn by hypothesis or by a seed, and the two books that must agree on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,7 +193,10 @@ class PublishedMarket:
 
     def play(self, commands: NDArray[Any]) -> None:
         """Apply commands as one batch, publish their events, feed what was published to the subscriber."""
-        events = self.engine.apply_bytes(commands.tobytes())
+        self.publish(self.engine.apply_bytes(commands.tobytes()))
+
+    def publish(self, events: bytes) -> None:
+        """Publish some events, feed what was published to the subscriber."""
         records = np.frombuffer(events, np.uint8)
         send(self.publisher.state, address_of(records), len(events) // RECORD_BYTES)
         blocks = self._drain()
@@ -202,7 +205,15 @@ class PublishedMarket:
             for fields in EVENT_STRUCT.iter_unpack(events):
                 self.plain.publish(Event(*fields))
             told = encode_blocks(message.encode() for message in self.plain.messages[before:])
-            assert blocks == told, commands
+            assert blocks == told
+
+    def messages(self) -> Iterator[bytes]:
+        """All messages so far, one by one."""
+        at, blocks = 0, bytes(self.blocks)
+        while at < len(blocks):
+            behind = at + 2 + int.from_bytes(blocks[at : at + 2], "big")
+            yield blocks[at + 2 : behind]
+            at = behind
 
     def _drain(self) -> bytes:
         packets = [decode_packet(datagram) for datagram in self.store.take_datagrams()]

@@ -11,8 +11,10 @@ ACCEPTED        Order Accepted
 EXECUTED        two Order Executed: to the order that came (R, removed liquidity) and to the one that waited (A)
 CANCELED        Order Canceled
 REPLACED        Order Replaced; also for a CANCELED that a replace caused, with nothing open and the order dead
-REJECTED        Rejected for a new order; OUCH ignores a cancel or replace of what is no longer there
+REJECTED        Rejected for a new order, and for a replace in a symbol that is halted; OUCH ignores a cancel or
+                replace of what is no longer there
 MASS_CANCELED   none: the gateway has answered when it took the request
+TRADING_STATE   none: OUCH has no message for it, the feed has
 =============== =================================================================================
 
 Each order's open quantity is kept here, so that the table learns when an order is finished. Timestamps are the moment
@@ -91,6 +93,7 @@ _NEW: Final = int(CommandKind.NEW)
 _REPLACE: Final = int(CommandKind.REPLACE)
 _IMMEDIATE_REMAINDER: Final = int(Reason.IMMEDIATE_REMAINDER)
 _BOOK_FULL: Final = int(Reason.BOOK_FULL)
+_SYMBOL_HALTED: Final = int(Reason.SYMBOL_HALTED)
 _COMMAND_KIND: Final = 46
 _OTHER_SESSION_ID: Final = 44
 _REASON: Final = 2
@@ -103,6 +106,7 @@ _ADDED: Final = ord(LiquidityFlag.ADDED)
 _REMOVED: Final = ord(LiquidityFlag.REMOVED)
 _PROCESSING_ERROR: Final = int(RejectReason.PROCESSING_ERROR)
 _OTHER_REASON: Final = int(RejectReason.OTHER)
+_HALTED: Final = int(RejectReason.HALTED)
 
 ACCEPTED: Final = offsets_of(OrderAccepted)
 REPLACED: Final = offsets_of(OrderReplaced)
@@ -313,20 +317,23 @@ def _report_replaced(
 def _report_rejected(
     reports: Reports, session_id: int, session: int, user_reference: int, event: int, day_ns: int
 ) -> None:
-    kind = load_uint16(event + _COMMAND_KIND)
+    """A new order, or the order that a replacement would have been, never was; the one to be replaced stays."""
+    kind, why = load_uint16(event + _COMMAND_KIND), load_uint8(event + _REASON)
     if kind == _REPLACE:
-        # The order was gone when the replacement came: OUCH says nothing, and the replacement never was.
-        replacement = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
-        order = find_order(reports.sessions, session, replacement)
-        if order != NO_ORDER:
-            finish_order(order, replacement)
-        return
+        user_reference = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
     order = find_order(reports.sessions, session, user_reference)
-    if kind != _NEW or order == NO_ORDER:
+    if kind not in (_NEW, _REPLACE) or order == NO_ORDER:
         return
-    message = begin_message(reports.sessions, session, REJECTED.appendage_length)
+    is_told = (
+        kind == _NEW or why == _SYMBOL_HALTED
+    )  # of a replacement for an order that was gone OUCH says nothing
+    message = begin_message(reports.sessions, session, REJECTED.appendage_length) if is_told else 0
     if message != 0:
-        reason = _PROCESSING_ERROR if load_uint8(event + _REASON) == _BOOK_FULL else _OTHER_REASON
+        reason = _OTHER_REASON
+        if why == _BOOK_FULL:
+            reason = _PROCESSING_ERROR
+        elif why == _SYMBOL_HALTED:
+            reason = _HALTED
         _begin(message, REJECTED.type_byte, day_ns)
         store_big_endian_uint32(message + REJECTED.user_reference_number, user_reference)
         store_big_endian_uint16(message + REJECTED.reason, reason)

@@ -17,10 +17,13 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
+
 from exchange import limits
 from exchange.book.config import BookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
+from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.reports import Reports
 from exchange.gateway.requests import Requests
 from exchange.gateway.session_memory import (
@@ -34,10 +37,11 @@ from exchange.gateway.session_memory import (
     SessionMemory,
 )
 from exchange.gateway.symbol_table import SymbolTable
-from exchange.messages import RECORD_BYTES
+from exchange.messages import COMMAND_STRUCT, RECORD_BYTES, Command
 from exchange.native import (
     EPOLL_EVENT_BYTES,
     Arena,
+    address_of,
     load_acquire,
     load_int64,
     monotonic_ns,
@@ -45,12 +49,23 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
+from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
 from exchange.transport import tcp_receiving, tcp_sending
 from exchange.transport.tcp_receiving import EVENTS_MAX, LANE_BYTES, PACKET_LENGTH_MAX, TcpSource
 from exchange.transport.tcp_sending import ANSWERS_BATCH, DAY_NS, LISTED, SINK_BYTES, TcpSink
 from exchange.wire.soupbintcp import CLIENT_PACKETS, ServerHeartbeat
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRuleTable
+
+CHANGEABLE: Final = {
+    "client_timeout_ns": tcp_receiving.CLIENT_TIMEOUT_NS,
+    "heartbeat_ns": tcp_sending.HEARTBEAT_NS,
+    "slow_reader_ns": tcp_sending.SLOW_READER_NS,
+}
+"""The settings of the gateway that may change while it runs, and the word of a lane or of the sink that holds each."""
+
+CONTROL_SLOTS: Final = 4096
+"""Commands of the control plane's own that may wait, for each lane; they are taken at the next turn."""
 
 ANSWERS_SLOTS: Final = 4096
 """The ring of the gateway's own answers, for each lane: rejects come back in batches, not by the million."""
@@ -78,6 +93,8 @@ class TcpTransport:
         self.symbols: Final = SymbolTable(config.symbols)
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self._answers = SpscQueue(ANSWERS_SLOTS, producers=lanes)
+        self._control = [SpscQueue(CONTROL_SLOTS, huge_pages="never") for _ in range(lanes)]
+        self.latency: Final = LatencyMemory()
         self._epolls = [select.epoll() for _ in range(lanes)]
         list_bytes = 8 * max(session_count, EVENTS_MAX)
         lane_bytes = LANE_BYTES + batch_commands * (RECORD_BYTES + PLACE_DTYPE.itemsize) + 2 * list_bytes
@@ -87,6 +104,8 @@ class TcpTransport:
             self._build_source(lane, lanes, list_bytes, batch_commands, book) for lane in range(lanes)
         ]
         self._sink = self._build_sink(list_bytes)
+        for name in CHANGEABLE:
+            self.set_limit(name, getattr(config, name))
 
     def _build_source(
         self, lane: int, lanes: int, list_bytes: int, batch_commands: int, book: BookConfig
@@ -102,6 +121,7 @@ class TcpTransport:
         )
         return TcpSource(
             requests=requests,
+            control=self._control[lane].consumer(0),
             rules=self._rules.state,
             words=allocate(LANE_BYTES),
             commands=allocate(batch_commands * RECORD_BYTES),
@@ -113,7 +133,6 @@ class TcpTransport:
             events=allocate(EVENTS_MAX * EPOLL_EVENT_BYTES),
             lane=lane,
             lanes=lanes,
-            client_timeout_ns=self.config.client_timeout_ns,
         )
 
     def _build_sink(self, list_bytes: int) -> TcpSink:
@@ -122,13 +141,12 @@ class TcpTransport:
         view_bytes(heartbeat, len(packet))[:] = packet
         return TcpSink(
             reports=Reports(self.memory.sessions, words + LISTED, self._arena.allocate(list_bytes)),
+            latency=self.latency.state,
             answers=self._answers.consumer(0),
             words=words,
             batch=self._arena.allocate(ANSWERS_BATCH * RECORD_BYTES),
             heartbeat=heartbeat,
             midnight_ns=_midnight_ns(self.config.time_zone),
-            heartbeat_ns=self.config.heartbeat_ns,
-            slow_reader_ns=self.config.slow_reader_ns,
         )
 
     def source(self, lane: int) -> TcpSource:
@@ -177,6 +195,33 @@ class TcpTransport:
             load_acquire(session + IN_RELEASED) == connection
             and load_acquire(session + OUT_RELEASED) == connection
         )
+
+    def command(self, command: Command) -> bool:
+        """Put a command of the exchange's own among those of its session's lane; False if too many are waiting.
+
+        It is taken at the ingress's next turn, behind what has been taken from clients before, and gets its time there.
+        """
+        lane = command.session_id % len(self._sources)
+        record = np.frombuffer(COMMAND_STRUCT.pack(*command), np.uint8)
+        if not try_push(self._control[lane].producer(0), address_of(record)):
+            return False
+        words = self._sources[lane].words + tcp_receiving.ATTENTION
+        store_release(words, load_int64(words) + 1)
+        return True
+
+    def limit(self, name: str) -> int:
+        """One of the gateway's settings in :data:`CHANGEABLE`, as it holds now."""
+        return int(load_acquire(self._places_of_limit(name)[0]))
+
+    def set_limit(self, name: str, value_ns: int) -> None:
+        """Change one of the settings in :data:`CHANGEABLE`; the agents read it within 20 ms."""
+        for address in self._places_of_limit(name):
+            store_release(address, value_ns)
+
+    def _places_of_limit(self, name: str) -> list[int]:
+        if name == "client_timeout_ns":
+            return [source.words + tcp_receiving.CLIENT_TIMEOUT_NS for source in self._sources]
+        return [self._sink.words + CHANGEABLE[name]]
 
     def _call(self, session_id: int) -> None:
         """Bring the session to the attention of the agents that serve it."""

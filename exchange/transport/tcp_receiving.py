@@ -8,8 +8,9 @@ lost, and a client that sends too much slows itself down.
 
 An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from exchange.book.ladder_events import TIMESTAMP
 from exchange.gateway.requests import FORWARD, GARBAGE, WAIT, Requests, take_request, write_mass_cancel
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
@@ -54,6 +55,7 @@ from exchange.native import (
     write_epoll_event,
 )
 from exchange.native.sockets import socket_receive
+from exchange.queues.protocol import poll_batch
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
     HEADER_BYTES,
@@ -69,6 +71,8 @@ ATTENTION: Final = 0
 """Control adds 1 when a connection has begun or must end."""
 DRAIN: Final = 8
 """Not 0: nothing new is taken in any more."""
+CLIENT_TIMEOUT_NS: Final = 16
+"""A client that has sent nothing for so long is let go."""
 SEEN: Final = 128
 BEGIN: Final = 136
 END: Final = 144
@@ -83,6 +87,8 @@ CONSUMED: Final = 184
 """Commands that the ingress took, ever."""
 CANCELS_DUE: Final = 200
 """Sessions whose connection has ended and whose orders are still to be cancelled."""
+CONTROL_DUE: Final = 208
+"""Not 0: there may be commands of the control plane's own."""
 LANE_BYTES: Final = 256
 
 FEW: Final = 4
@@ -124,9 +130,11 @@ class TcpSource(NamedTuple):
 
     ``commands`` is room for ``batch_commands`` records, ``places`` for as many packets; ``ready`` and ``connected`` are
     lists of session numbers (8 bytes each), ``epoll`` a descriptor and ``events`` room for :data:`EVENTS_MAX` events.
+    ``control`` is the consumer end of a queue of commands from the control plane.
     """
 
     requests: Requests
+    control: Any
     rules: PacketRules
     words: int
     commands: int
@@ -138,7 +146,6 @@ class TcpSource(NamedTuple):
     events: int
     lane: int
     lanes: int
-    client_timeout_ns: int
 
 
 @implements(receive, TcpSource, inline=False)
@@ -173,6 +180,8 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
     count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
     if unlikely(load_int64(words + CANCELS_DUE) != 0):
         count = _cancel_orders_of_the_gone(source, limit, now_ns)
+    if unlikely(load_int64(words + CONTROL_DUE) != 0):
+        count = _take_control_commands(source, count, limit, now_ns)
     while following < ready and count < limit:
         session_id = load_int64(source.ready + 8 * following)
         count, state = _serve(source, session_id, count, limit, now_ns)
@@ -200,6 +209,17 @@ def _cancel_orders_of_the_gone(source: TcpSource, limit: int, now_ns: int) -> in
             count += 1
     store_int64(source.words + CANCELS_DUE, load_int64(source.words + CANCELS_DUE) - count)
     return count
+
+
+@kernel
+def _take_control_commands(source: TcpSource, count: int, limit: int, now_ns: int) -> int:
+    """Take what the control plane wants of the exchange, as if a client had asked now; how many commands there are."""
+    taken = poll_batch(source.control, source.commands + count * RECORD_BYTES, limit - count)
+    for index in range(count, count + taken):
+        store_int64(source.commands + index * RECORD_BYTES + TIMESTAMP, now_ns)
+    if count + taken < limit:
+        store_int64(source.words + CONTROL_DUE, 0)
+    return count + taken
 
 
 @inlined
@@ -318,7 +338,8 @@ def _look_around(source: TcpSource, now_ns: int) -> None:
     words = source.words
     store_int64(words + SEEN, load_acquire(words + ATTENTION))
     store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
-    connected = 0
+    store_int64(words + CONTROL_DUE, 1)
+    connected, timeout_ns = 0, load_acquire(words + CLIENT_TIMEOUT_NS)
     for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
@@ -327,7 +348,7 @@ def _look_around(source: TcpSource, now_ns: int) -> None:
         if _is_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 _release(source, session, _ASKED)
-            elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
+            elif now_ns - load_int64(session + RECEIVED_NS) > timeout_ns:
                 _release(source, session, _SILENT)
             else:
                 store_int64(source.connected + 8 * connected, session_id)

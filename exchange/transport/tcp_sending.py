@@ -12,6 +12,7 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Any, Final, NamedTuple
 
+from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.reports import Reports, list_session, report_answer, report_events
 from exchange.gateway.session_memory import (
     BLOCKED_NS,
@@ -52,6 +53,10 @@ from exchange.wire.soupbintcp import HEADER_BYTES
 
 # the sink's words: control's, then the agent's own
 ATTENTION: Final = 0
+HEARTBEAT_NS: Final = 8
+"""A heartbeat is due after so long without another packet."""
+SLOW_READER_NS: Final = 16
+"""A client that has taken nothing for so long is let go."""
 SEEN: Final = 128
 NEXT_SCAN_NS: Final = 136
 EVENTS: Final = 144
@@ -82,13 +87,12 @@ class TcpSink(NamedTuple):
     """
 
     reports: Reports
+    latency: Latency
     answers: Any
     words: int
     batch: int
     heartbeat: int
     midnight_ns: int
-    heartbeat_ns: int
-    slow_reader_ns: int
 
 
 @inlined
@@ -99,6 +103,7 @@ def _since_midnight_ns(sink: TcpSink, now_ns: int) -> int:
 @implements(send, TcpSink, inline=False)
 def _send(sink: TcpSink, events_address: int, count: int) -> None:
     report_events(sink.reports, events_address, count, _since_midnight_ns(sink, monotonic_ns()))
+    note_events(sink.latency, events_address, count)
     store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
 
 
@@ -121,6 +126,7 @@ def _flush(sink: TcpSink) -> int:
         else:
             store_int64(session + IS_LISTED, 0)
     store_int64(sink.reports.listed, kept)
+    count_latencies(sink.latency)
     return answers + listed - kept
 
 
@@ -192,6 +198,7 @@ def _look_around(sink: TcpSink, now_ns: int) -> None:
     words = sink.words
     store_int64(words + SEEN, load_acquire(words + ATTENTION))
     store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    slow_reader_ns = load_acquire(words + SLOW_READER_NS)
     for session_id in range(sink.reports.sessions.session_count):
         session = session_address(sink.reports.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
@@ -202,7 +209,7 @@ def _look_around(sink: TcpSink, now_ns: int) -> None:
         blocked_ns = load_int64(session + BLOCKED_NS)
         if load_acquire(session + CLOSING) == connection:
             _release(session, _ASKED)
-        elif blocked_ns != 0 and now_ns - blocked_ns > sink.slow_reader_ns:
+        elif blocked_ns != 0 and now_ns - blocked_ns > slow_reader_ns:
             _release(session, _SLOW_READER)
         elif load_int64(session + LOST_MESSAGES) > 0:
             _release(session, _LOG_FULL)
@@ -218,7 +225,7 @@ def _is_quiet(sink: TcpSink, session: int, now_ns: int) -> bool:
     return (
         load_int64(session + SENT) == load_int64(session + LOG_END)
         and load_int64(session + HEARTBEAT_LEFT) == 0
-        and now_ns - load_int64(session + SENT_NS) >= sink.heartbeat_ns
+        and now_ns - load_int64(session + SENT_NS) >= load_acquire(sink.words + HEARTBEAT_NS)
     )
 
 
