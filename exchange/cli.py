@@ -36,6 +36,7 @@ _COMMANDS: Final = {
         "Measure an exchange over the network, as its clients see it.",
     ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
+    "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),

@@ -17,9 +17,10 @@ import logging
 import socket
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from exchange.gateway.credentials import Users
+from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -45,8 +46,6 @@ from exchange.wire.soupbintcp import (
     LoginRequest,
 )
 
-log: Final = logging.getLogger("exchange.gateway")
-
 WATCH_SECONDS: Final = 0.01
 """How often connections that have ended are looked for. Nothing waits for it but their clients."""
 
@@ -63,6 +62,13 @@ LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
 """A Login Request of version 4.10, which says its heartbeat time-out."""
 
 
+class Connection(NamedTuple):
+    """A connection that has logged on: from which address, and since when, in nanoseconds since 1970."""
+
+    peer: str
+    since_ns: int
+
+
 class ControlPlane:
     """Sessions as people see them: who is connected, since when, and how it ended.
 
@@ -70,12 +76,18 @@ class ControlPlane:
         transport: whose agents serve the connections.
         users: who may log on; a user's number is the session's.
         session_name: up to ten characters that name this run of the exchange.
+
+    Attributes:
+        connections: of each session that is connected, by its number.
+        close_reasons: why the last connection ended of each session that had one.
     """
 
     def __init__(self, transport: TcpTransport, users: Users, session_name: str) -> None:
         self.transport: Final = transport
         self.users: Final = users
         self.session_name: Final = session_name
+        self.connections: Final[dict[int, Connection]] = {}
+        self.close_reasons: Final[dict[int, str]] = {}
         self._sockets: dict[int, socket.socket] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._checks = asyncio.Semaphore(CHECKS_AT_A_TIME)
@@ -95,7 +107,7 @@ class ControlPlane:
             try:
                 connection, peer = await loop.sock_accept(listener)
             except OSError as error:  # no descriptors left, or the peer is gone already
-                log.warning("accept failed: %s", error.strerror)
+                log_event("accept failed", level=logging.WARNING, reason=error.strerror)
                 places.release()
                 await asyncio.sleep(WATCH_SECONDS)
                 continue
@@ -118,6 +130,10 @@ class ControlPlane:
                     self._close(session_id)
                 else:
                     self.transport.disconnect(session_id)
+
+    def disconnect(self, session_id: int) -> None:
+        """Have the agents let a session's connection go; it is closed when they have."""
+        self.transport.disconnect(session_id)
 
     async def stop(self) -> None:
         """Give up the connections that are logging on, and have the agents let go of all others."""
@@ -151,9 +167,9 @@ class ControlPlane:
                 request = await _read_login(connection)
                 taken_over = request is not None and await self._log_on(connection, peer, request)
         except TimeoutError:
-            log.info("closed peer=%s reason=no login in time", peer)
+            log_event("closed", peer=peer, reason="no login in time")
         except OSError as error:
-            log.info("closed peer=%s reason=%s", peer, error.strerror)
+            log_event("closed", peer=peer, reason=error.strerror)
         finally:
             if not taken_over:
                 connection.close()
@@ -162,13 +178,14 @@ class ControlPlane:
         async with self._checks:
             session_id = await asyncio.to_thread(self.users.authenticate, request.username, request.password)
         if session_id is None:
-            log.warning("login rejected peer=%s user=%s reason=not authorized", peer, request.username)
+            _log_rejected(peer, request, "not authorized")
             return await _reject(connection, LoginRejectReason.NOT_AUTHORIZED)
         if request.requested_session not in ("", self.session_name):
-            log.warning("login rejected peer=%s user=%s reason=other session", peer, request.username)
+            _log_rejected(peer, request, "other session", session=session_id)
             return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
+                _log_rejected(peer, request, "session in use", session=session_id)
                 return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
             sessions = self.transport.memory.sessions
             session = self.transport.memory.address(session_id)
@@ -178,7 +195,8 @@ class ControlPlane:
             connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
             self.transport.connect(session_id, connection.fileno(), start)
             self._sockets[session_id] = connection
-        log.info("login user=%s session=%d peer=%s sequence=%d", request.username, session_id, peer, sequence)
+            self.connections[session_id] = Connection(peer, time.time_ns())
+        log_event("login", user=request.username, session=session_id, peer=peer, sequence=sequence)
         return True
 
     async def _free(self, session_id: int) -> bool:
@@ -197,13 +215,21 @@ class ControlPlane:
         reason = next(
             (one for one in reasons if one not in (CloseReason.NONE, CloseReason.ASKED)), reasons[0]
         )
-        log.info(
-            "closed user=%s session=%d sequence=%d reason=%s",
-            self.users.users[session_id].name,
-            session_id,
-            load_acquire(session + LOG_MESSAGES),
-            reason.name.lower().replace("_", " "),
+        told = reason.name.lower().replace("_", " ")
+        del self.connections[session_id]
+        self.close_reasons[session_id] = told
+        log_event(
+            "closed",
+            user=self.users.users[session_id].name,
+            session=session_id,
+            sequence=load_acquire(session + LOG_MESSAGES),
+            reason=told,
         )
+
+
+def _log_rejected(peer: str, request: LoginRequest, reason: str, **more: int) -> None:
+    fields = {"user": request.username, "peer": peer, "sequence": request.requested_sequence_number}
+    log_event("login rejected", level=logging.WARNING, **fields, **more, reason=reason)
 
 
 async def _read_login(connection: socket.socket) -> LoginRequest | None:

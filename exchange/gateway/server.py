@@ -12,17 +12,18 @@ read is not waited for.
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
 import asyncio
-import logging
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import Users
+from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import begin_message, commit_message
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
@@ -33,7 +34,8 @@ from exchange.transport.tcp import TcpTransport
 from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
-log: Final = logging.getLogger("exchange.gateway")
+if TYPE_CHECKING:
+    from exchange.admin.listening import AdminListener
 
 DRAIN_SECONDS: Final = 0.3
 """How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
@@ -67,7 +69,8 @@ class Server:
             )
         _check_compiled(settings)
         self.settings: Final = settings
-        self.listener: Final = _bind(settings.transport)
+        self.built_seconds: Final = time.monotonic()
+        self.listener: Final = _bind(settings.transport.address, settings.transport.port)
         self.transport: Final = TcpTransport(
             settings.gateway,
             settings.book,
@@ -80,6 +83,7 @@ class Server:
                 self.transport.cancel_on_disconnect(session_id)
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
+        self.admin: Final = self._build_admin()
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
         self.control: Final = ControlPlane(self.transport, users, session)
         self._stop: Final = asyncio.Event()
@@ -98,6 +102,14 @@ class Server:
             shard_of_symbol=spread_symbols(len(symbols), shards),
             midnight_ns=monotonic_ns() - self.transport.since_midnight_ns(),
         )
+
+    def _build_admin(self) -> "AdminListener | None":
+        config = self.settings.admin
+        if not isinstance(config, HttpAdminConfig):
+            return None
+        from exchange.admin.listening import AdminListener
+
+        return AdminListener(config, _bind(config.address, config.port))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -140,23 +152,32 @@ class Server:
             if self.feed is not None:
                 await self.feed.end()
             self.close()
+            log_event("ended", session_name=self.control.session_name)
 
     def close(self) -> None:
         """Close every descriptor; no thread of the exchange may be running. :meth:`serve` does it at its end."""
         self.listener.close()
         self.transport.close()
+        if self.admin is not None:
+            self.admin.close()
         if self.feed is not None:
             self.feed.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
             _listen(self.listener)
+            if self.admin is not None:
+                _listen(self.admin.listener)
+                self.admin.start(self)
+            self._log_start()
             accepting = loop.create_task(self.control.accept(self.listener))
             watching = loop.create_task(self._watch())
             listening(*self.address)
             try:
                 await self._stop.wait()
             finally:
+                if self.admin is not None:
+                    await self.admin.stop()
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
@@ -164,6 +185,14 @@ class Server:
                 self.transport.drain()
                 await self._come_to_rest()
                 await self.control.stop()
+
+    def _log_start(self) -> None:
+        address, port = self.address
+        log_event("listening", address=address, port=port, session_name=self.control.session_name)
+        if self.admin is not None:
+            address, port = self.admin.address
+            token = self.settings.admin.token_file if isinstance(self.settings.admin, HttpAdminConfig) else ""
+            log_event("admin listening", address=address, port=port, token_file=token)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signal = number
@@ -219,18 +248,16 @@ def _check_compiled(settings: Settings) -> None:
             )
 
 
-def _bind(config: TcpTransportConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.address, config.port))
+        listener.bind((address, port))
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise UserError(
-            f"cannot listen on {config.address}, port {config.port}: {error.strerror or error}"
-        ) from error
+        raise UserError(f"cannot listen on {address}, port {port}: {error.strerror or error}") from error
     return listener
 
 
