@@ -14,10 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exchange.gateway.server import Server
 from exchange.gateway.statistics import Statistics
-from exchange.market_data.datagram_store import SLOT_BYTES, DatagramStore, copy_blocks
 from exchange.market_data.feed_book import FeedBook
-from exchange.native import address_of
-from exchange.wire.itch50 import ItchMessage, decode
+from exchange.wire.itch50 import decode
 from exchange.wire.ouch50 import (
     CancelOrder,
     OrderAccepted,
@@ -28,6 +26,7 @@ from exchange.wire.ouch50 import (
     ReplaceOrder,
 )
 from exchange.wire.ouch_codes import Side
+from tests.feed_driver import kept_blocks, split_blocks
 from tests.gateway_driver import BareClient, eventually, order, run, serving
 
 TOKEN = "a-token-for-tests-0123"
@@ -60,18 +59,6 @@ async def get(client: httpx.AsyncClient, path: str) -> Any:
 
 async def statistics(client: httpx.AsyncClient) -> Statistics:
     return msgspec.json.decode((await client.get("/statistics")).content, type=Statistics)
-
-
-def decoded(store: DatagramStore) -> tuple[list[ItchMessage], bytes]:
-    """All messages of a feed of which everything is still there, and the blocks that hold them."""
-    out = np.zeros(SLOT_BYTES * store.next_sequence, np.uint8)
-    data = out[: copy_blocks(store.state, 1, address_of(out))].tobytes()
-    messages, at = [], 0
-    while at < len(data):
-        behind = at + 2 + int.from_bytes(data[at : at + 2], "big")
-        messages.append(decode(data[at + 2 : behind]))
-        at = behind
-    return messages, data
 
 
 def test_without_the_token_nothing_is_told_but_health(tmp_path: Path) -> None:
@@ -235,7 +222,8 @@ def test_a_halt_has_its_place_among_orders_that_flow(tmp_path: Path) -> None:
             assert {refused.reason for refused in one.refused} == {RejectReason.HALTED}
             assert {one.symbols[refused.user_reference_number] for refused in one.refused} == {HALTED}
         assert server.feed is not None
-        messages, blocks = decoded(server.feed.store)
+        blocks = kept_blocks(server.feed.store)
+        messages = [decode(one) for one in split_blocks(blocks)]
         number = server.settings.gateway.symbols.index(HALTED)
         about = [one for one in messages if one.stock_locate == number + 1]
         actions = [(one.trading_state, one.reason) for one in about if one.layout.message_type == "H"]

@@ -14,18 +14,17 @@ import pytest
 from exchange.assembly import Exchange, expected_answers, lanes_of
 from exchange.flow import load_flow
 from exchange.flow.config import SyntheticConfig
-from exchange.market_data.datagram_store import SLOT_BYTES, DatagramStore, copy_blocks
+from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.publisher import Publisher
 from exchange.market_data.subscriber import Patience, Subscriber
 from exchange.matching.digest import state_digest
 from exchange.messages import CommandKind, SymbolState, reason_word
-from exchange.native import address_of
 from exchange.settings import Settings, load_profile
 from exchange.transport.memory import ANSWERS, MemoryTransport
 from exchange.transport.protocol import flush, send
 from exchange.transport.tee import Tee
-from exchange.wire.itch50 import MESSAGES, ItchMessage, decode
+from exchange.wire.itch50 import MESSAGES, decode
 from exchange.wire.moldudp64 import decode_packet
 
 HALTED = 2
@@ -127,19 +126,6 @@ def test_the_feed_of_all_shards_is_the_books_of_the_exchange(overrides: tuple[st
     assert {"A", "D"} <= set(before)
     assert "A" in second
     assert set(first + last) <= {"X", "D"}, "nothing but cancels while it is halted"
-
-
-def decoded(store: DatagramStore) -> list[ItchMessage]:
-    """All messages of a day of which everything is still there."""
-    block = store.state
-    out = np.zeros(SLOT_BYTES * store.next_sequence, np.uint8)
-    size_bytes = copy_blocks(block, 1, address_of(out))
-    data, messages, at = out[:size_bytes].tobytes(), [], 0
-    while at < size_bytes:
-        behind = at + 2 + int.from_bytes(data[at : at + 2], "big")
-        messages.append(decode(data[at + 2 : behind]))
-        at = behind
-    return messages
 
 
 def test_no_two_trades_of_a_day_have_the_same_number() -> None:
