@@ -35,6 +35,10 @@ _COMMANDS: Final = {
         "exchange.cli_load:load",
         "Measure an exchange over the network, as its clients see it.",
     ),
+    "send": (
+        "exchange.cli_send:send",
+        "Send a recorded market to an exchange on the network, and check its feed.",
+    ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),

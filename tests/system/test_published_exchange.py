@@ -26,6 +26,7 @@ from exchange.transport.protocol import flush, send
 from exchange.transport.tee import Tee
 from exchange.wire.itch50 import MESSAGES, decode
 from exchange.wire.moldudp64 import decode_packet
+from tests.feed_driver import kept_blocks, split_blocks
 
 HALTED = 2
 """A symbol that is halted, trades again and is halted for good."""
@@ -117,9 +118,8 @@ def test_the_feed_of_all_shards_is_the_books_of_the_exchange(overrides: tuple[st
     books = [exchange.book_of(number) for number in range(settings.shards.count)]
     assert subscriber.book.digest(public=True) == state_digest(books, shards, public=True)
     assert subscriber.book.live_orders() > 50
-    about = [
-        one for one in decoded(store) if one.stock_locate == HALTED + 1 and one.layout.message_type != "R"
-    ]
+    messages = [decode(one) for one in split_blocks(kept_blocks(store))]
+    about = [one for one in messages if one.stock_locate == HALTED + 1 and one.layout.message_type != "R"]
     kinds = "".join(one.layout.message_type for one in about)
     opening, before, first, second, last = kinds.split("H")
     assert opening == ""
