@@ -72,7 +72,7 @@ class LimitDocument(Struct, frozen=True):
 
 
 class Readings:
-    """What can be read of a running exchange.
+    """What can be read of a running exchange. All but :meth:`statistics` may be called on any thread.
 
     Args:
         server: the exchange with its gateway.
@@ -113,24 +113,23 @@ class Readings:
 
     def limits(self) -> list[LimitDocument]:
         """How full everything is that can be full (of sessions the fullest), and how long anybody waits for anybody."""
-        statistics, sessions = self.statistics(), self.sessions()
-        config, store = self._server.settings.gateway, self._server.feed
+        config, feed, sessions = self._server.settings.gateway, self._server.feed, self.sessions()
         orders = max((one.orders_alive for one in sessions), default=0)
         log_bytes = max((one.log_used_bytes for one in sessions), default=0)
         found = [
             LimitDocument("session.orders", orders, config.capacity_orders),
             LimitDocument("session.log_bytes", log_bytes, config.log_bytes),
         ]
-        for shard in statistics.shards:
+        for shard in self._shards():
             name = f"shard.{shard.shard}"
             found += [
                 LimitDocument(f"{name}.orders", shard.live_orders, shard.capacity_orders),
                 LimitDocument(f"{name}.inbox_slots", shard.inbox.used_slots, shard.inbox.capacity_slots),
                 LimitDocument(f"{name}.outbox_slots", shard.outbox.used_slots, shard.outbox.capacity_slots),
             ]
-        if store is not None and statistics.feed is not None:
-            capacity = store.store.state.mask + 1
-            kept = min(statistics.feed.messages, capacity)
+        if feed is not None:
+            capacity = feed.store.state.mask + 1
+            kept = min(feed.store.next_sequence - 1, capacity)
             found.append(LimitDocument("feed.store_messages", kept, capacity))
         found += [
             LimitDocument(f"gateway.{name}", None, self._server.transport.limit(name), is_changeable=True)

@@ -176,8 +176,7 @@ class Server:
             try:
                 await self._stop.wait()
             finally:
-                if self.admin is not None:
-                    await self.admin.stop()
+                looking = loop.create_task(self.admin.stop()) if self.admin is not None else None
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
@@ -185,6 +184,8 @@ class Server:
                 self.transport.drain()
                 await self._come_to_rest()
                 await self.control.stop()
+                if looking is not None:
+                    await looking
 
     def _log_start(self) -> None:
         address, port = self.address
