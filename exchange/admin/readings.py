@@ -15,6 +15,7 @@ from exchange.gateway.order_table import FINISHED
 from exchange.gateway.session_memory import (
     INPUT,
     INPUT_BYTES,
+    LAST_USER_REFERENCE,
     LOG_END,
     LOG_MESSAGES,
     ORDER_BYTES,
@@ -43,8 +44,9 @@ PROTOCOL: Final = "SoupBinTCP 3.00, OUCH 5.0"
 class SessionDocument(Struct, frozen=True):
     """A session. ``since_ns`` (since 1970) and ``address`` are those of the connection it has, else None.
 
-    ``requests`` counts OUCH messages taken, ``last_sequence`` is the number of the last message written for the client,
-    ``last_close_reason`` why the connection before this one ended (empty: there was none).
+    ``requests`` counts OUCH messages taken, ``last_user_reference`` is the highest UserRefNum among them,
+    ``last_sequence`` the number of the last message written for the client, ``last_close_reason`` why the connection
+    before this one ended (empty: there was none).
     """
 
     user: str
@@ -54,6 +56,7 @@ class SessionDocument(Struct, frozen=True):
     address: str | None
     protocol: str
     requests: int
+    last_user_reference: int
     last_sequence: int
     orders_alive: int
     orders_capacity: int
@@ -88,7 +91,7 @@ class Readings:
         memory, control = self._server.transport.memory, self._server.control
         config = self._server.settings.gateway
         requests, messages = memory.column(REQUESTS).tolist(), memory.column(LOG_MESSAGES).tolist()
-        log_ends = memory.column(LOG_END).tolist()
+        log_ends, references = memory.column(LOG_END).tolist(), memory.column(LAST_USER_REFERENCE).tolist()
         documents = []
         for session_id, user in enumerate(control.users.users):
             connection = control.connections.get(session_id)
@@ -101,6 +104,7 @@ class Readings:
                     address=None if connection is None else connection.peer,
                     protocol=PROTOCOL,
                     requests=requests[session_id],
+                    last_user_reference=references[session_id],
                     last_sequence=messages[session_id],
                     orders_alive=count_alive(memory, session_id) if requests[session_id] else 0,
                     orders_capacity=config.capacity_orders,

@@ -12,7 +12,7 @@ The book knows nothing of this. A shard notices while it stamps a batch whether 
 then, or while one of its symbols is halted, it has the batch cut into runs here: those that the book is to apply, and
 those that are answered without it. With all symbols trading a command costs two instructions more than without states.
 
-The memory: for each symbol four words, of which the shard alone writes: state, reason, and how often it was told one.
+The memory: for each symbol a row that the shard alone writes: its state, the reason, and how often it was told one.
 Python reads them at any time; see ``docs/decisions/0015-a-halt-is-a-command.md``.
 """
 

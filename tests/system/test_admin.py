@@ -294,7 +294,7 @@ def test_statistics_and_metrics_add_up(tmp_path: Path) -> None:
         alice, bob = await get(admin, "/sessions")
         assert (alice["user"], alice["is_connected"], alice["address"]) == ("ALICE", True, "127.0.0.1")
         assert (alice["requests"], alice["orders_alive"], alice["last_close_reason"]) == (302, 0, "")
-        assert alice["last_sequence"] == 1 + 902
+        assert (alice["last_user_reference"], alice["last_sequence"]) == (302, 1 + 902)
         assert alice["log_used_bytes"] > 902 * 20
         assert (bob["is_connected"], bob["since_ns"], bob["requests"]) == (False, None, 0)
 
