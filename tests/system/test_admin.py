@@ -186,7 +186,7 @@ class Trader:
                 if number > 5 and self._chance.random() < 0.4:
                     asked.append(CancelOrder(number - int(self._chance.integers(1, 5)), 0))
             await self._client.request(*asked)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
 
     async def hear(self) -> None:
         while True:
@@ -201,7 +201,7 @@ def test_a_halt_has_its_place_among_orders_that_flow(tmp_path: Path) -> None:
     """Everybody sees the same: the clients, the feed, and who builds a book of the feed."""
 
     async def scenario() -> None:
-        more = ("market_data.capacity_messages=65536", "gateway.log_bytes=16MiB")
+        more = ("market_data.capacity_messages=262144", "gateway.log_bytes=64MiB")
         async with administered(tmp_path, "alice", "bob", overrides=more) as (server, admin):
             traders = [Trader(await log_on(server, name), seed) for seed, name in enumerate(("alice", "bob"))]
             tasks = [asyncio.create_task(work) for one in traders for work in (one.send(), one.hear())]
