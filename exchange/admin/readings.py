@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
+from exchange.gateway.credentials import OUCH42, OUCH50
 from exchange.gateway.order_table import FINISHED
 from exchange.gateway.session_memory import (
     INPUT,
@@ -38,7 +39,7 @@ from exchange.transport.tcp import CHANGEABLE
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
 
-PROTOCOL: Final = "SoupBinTCP 3.00, OUCH 5.0"
+_SPOKEN: Final = {OUCH50: "OUCH 5.0", OUCH42: "OUCH 4.2"}
 
 
 class SessionDocument(Struct, frozen=True):
@@ -102,7 +103,7 @@ class Readings:
                     is_connected=connection is not None,
                     since_ns=None if connection is None else connection.since_ns,
                     address=None if connection is None else connection.peer,
-                    protocol=PROTOCOL,
+                    protocol=_SPOKEN[user.protocol],
                     requests=requests[session_id],
                     last_user_reference=references[session_id],
                     last_sequence=messages[session_id],

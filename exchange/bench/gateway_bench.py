@@ -101,7 +101,12 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
             progress.step("starting sockperf")
             server = stack.enter_context(_sockperf_server(cores.first))
             runs[SOCKPERF] = lambda: _measure_sockperf(table, server, cores.second, plan)
-        feed = ("market_data.request_port=0", f"market_data.port={stack.enter_context(_feed_sink())}")
+        feed = (
+            "market_data.request_port=0",
+            f"market_data.port={stack.enter_context(_feed_sink())}",
+            "market_data.address=127.0.0.1",
+            "market_data.glimpse=none",
+        )
         for name, own in EXCHANGES.items():
             progress.step(f"starting exchange {name}")
             settings = (*SETTINGS, *(own or feed))

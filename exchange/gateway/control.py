@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from exchange.gateway.credentials import Users
+from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
 from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
@@ -36,15 +37,7 @@ from exchange.gateway.session_memory import (
 )
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.transport.tcp import TcpTransport
-from exchange.wire.fields import WireError
-from exchange.wire.layout import LENGTH_BYTES
-from exchange.wire.soupbintcp import (
-    EndOfSession,
-    LoginAccepted,
-    LoginRejected,
-    LoginRejectReason,
-    LoginRequest,
-)
+from exchange.wire.soupbintcp import EndOfSession, LoginAccepted, LoginRejectReason, LoginRequest
 
 WATCH_SECONDS: Final = 0.01
 """How often connections that have ended are looked for. Nothing waits for it but their clients."""
@@ -52,14 +45,8 @@ WATCH_SECONDS: Final = 0.01
 RELEASE_SECONDS: Final = 0.5
 """The agents let a connection go within microseconds; after so long something is wrong with them."""
 
-CHECKS_AT_A_TIME: Final = 2
-"""Passwords that are checked at once: each takes a core for tens of milliseconds, and 16 MiB."""
-
 CONNECTIONS_MAX: Final = 256
 """Connections that are logging on at a time; more wait in the kernel's queue."""
-
-LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
-"""A Login Request of version 4.10, which says its heartbeat time-out."""
 
 
 class Connection(NamedTuple):
@@ -100,22 +87,7 @@ class ControlPlane:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections until cancelled; ``listener`` is non-blocking."""
-        loop = asyncio.get_running_loop()
-        places = asyncio.Semaphore(CONNECTIONS_MAX)
-        while True:
-            await places.acquire()
-            try:
-                connection, peer = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptors left, or the peer is gone already
-                log_event("accept failed", level=logging.WARNING, reason=error.strerror)
-                places.release()
-                await asyncio.sleep(WATCH_SECONDS)
-                continue
-            connection.setblocking(False)
-            task = loop.create_task(self._welcome(connection, str(peer[0])))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-            task.add_done_callback(lambda _task: places.release())
+        await accept_clients(listener, CONNECTIONS_MAX, self._welcome, self._connecting)
 
     def reap(self) -> None:
         """Close connections that both agents have let go; ask the second agent where only one has."""
@@ -164,7 +136,7 @@ class ControlPlane:
         taken_over = False
         try:
             async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
-                request = await _read_login(connection)
+                request = await read_login(connection)
                 taken_over = request is not None and await self._log_on(connection, peer, request)
         except TimeoutError:
             log_event("closed", peer=peer, reason="no login in time")
@@ -179,14 +151,14 @@ class ControlPlane:
             session_id = await asyncio.to_thread(self.users.authenticate, request.username, request.password)
         if session_id is None:
             _log_rejected(peer, request, "not authorized")
-            return await _reject(connection, LoginRejectReason.NOT_AUTHORIZED)
+            return await reject(connection, LoginRejectReason.NOT_AUTHORIZED)
         if request.requested_session not in ("", self.session_name):
             _log_rejected(peer, request, "other session", session=session_id)
-            return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+            return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
                 _log_rejected(peer, request, "session in use", session=session_id)
-                return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+                return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
             sessions = self.transport.memory.sessions
             session = self.transport.memory.address(session_id)
             start, sequence = position_of(sessions, session, request.requested_sequence_number)
@@ -230,29 +202,3 @@ class ControlPlane:
 def _log_rejected(peer: str, request: LoginRequest, reason: str, **more: int) -> None:
     fields = {"user": request.username, "peer": peer, "sequence": request.requested_sequence_number}
     log_event("login rejected", level=logging.WARNING, **fields, **more, reason=reason)
-
-
-async def _read_login(connection: socket.socket) -> LoginRequest | None:
-    """The Login Request at the beginning of a connection, and not a byte behind it; None for anything else."""
-    loop = asyncio.get_running_loop()
-    packet = b""
-    wanted = LENGTH_BYTES
-    while len(packet) < wanted:
-        received = await loop.sock_recv(connection, wanted - len(packet))
-        if not received:
-            return None
-        packet += received
-        if len(packet) == LENGTH_BYTES:
-            wanted += int.from_bytes(packet, "big")
-            if wanted > LOGIN_BYTES_MAX:
-                return None
-    try:
-        return LoginRequest.decode(packet)
-    except WireError:
-        return None
-
-
-async def _reject(connection: socket.socket, reason: LoginRejectReason) -> bool:
-    """Say no; always False, for the caller to return."""
-    await asyncio.get_running_loop().sock_sendall(connection, LoginRejected(reason).encode())
-    return False

@@ -27,7 +27,7 @@ price that the feed's 32 bits cannot hold. They are not displayed; what happens 
 displayed order but the makers of their trades.
 
 Rules: events of one symbol come in order, those of different symbols mixed in any way. A trade's number is unique
-over all shards (:func:`public_match_number`). Nothing here allocates, blocks or raises.
+over all shards (:mod:`exchange.matching.match_numbers`). Nothing here allocates, blocks or raises.
 """
 
 from typing import Final
@@ -93,6 +93,7 @@ from exchange.market_data.publisher_memory import (
     clear_arrived,
     reference_address,
 )
+from exchange.matching.match_numbers import public_match_number
 from exchange.messages import RECORD_BYTES, EventKind, SymbolState, TimeInForce
 from exchange.native import (
     implements,
@@ -119,12 +120,6 @@ _TRADING_STATE: Final = int(EventKind.TRADING_STATE)
 _HALTED: Final = int(SymbolState.HALTED)
 _HALTED_LETTER: Final = ord(TradingState.HALTED)
 _TRADING_LETTER: Final = ord(TradingState.TRADING)
-
-
-@inlined
-def public_match_number(match_number: int, shard: int, shard_count: int) -> int:
-    """The number of a shard's trade that no trade of another shard has; with one shard it is the shard's own."""
-    return (match_number - 1) * shard_count + shard + 1
 
 
 @implements(send, PublisherState, inline=False)

@@ -6,7 +6,9 @@ the book, for clients, for the feed and for whoever applies the sequence again, 
 and wherever an order was when somebody pressed the button.
 
 While a symbol is halted, a new order or a replace in it is refused (``SYMBOL_HALTED``), whether or not it would have
-traded: when trading goes on, the book must not be crossed. Cancels and mass cancels are applied.
+traded: when trading goes on, the book must not be crossed. Cancels and mass cancels are applied, and so is a
+*modification*: a replace of an order by itself, at the price that it has, to a total that is not above the one before
+(``liability_lots``). Whoever makes such a command, as the gateway does, leaves the price alone.
 
 The book knows nothing of this. A shard notices while it stamps a batch whether there is a TRADING_STATE in it, and only
 then, or while one of its symbols is halted, it has the batch cut into runs here: those that the book is to apply, and
@@ -21,6 +23,7 @@ from typing import Final, NamedTuple
 from exchange.book.ladder_events import (
     CAUSE,
     KIND,
+    LIABILITY,
     ORDER_ID,
     OTHER_ORDER_ID,
     PRICE,
@@ -123,6 +126,13 @@ def any_halted(states: TradingStates) -> bool:
 
 
 @inlined
+def _is_modification(command: int) -> bool:
+    """Whether a replace keeps an order's id and asks for no more of it than before."""
+    is_same = load_int64(command + ORDER_ID) == load_int64(command + OTHER_ORDER_ID)
+    return is_same and load_uint32(command + QUANTITY) <= load_uint32(command + LIABILITY)
+
+
+@inlined
 def _is_of_book(states: TradingStates, command: int) -> bool:
     """Whether a command is to be applied by the book, which also refuses what is nonsense."""
     kind, symbol_id = load_uint8(command + KIND), load_uint16(command + SYMBOL_ID)
@@ -130,7 +140,8 @@ def _is_of_book(states: TradingStates, command: int) -> bool:
         return False
     if kind not in (_NEW, _REPLACE) or symbol_id >= states.symbol_count:
         return True
-    return load_int64(row_address(states, symbol_id) + STATE) != _HALTED
+    is_halted = load_int64(row_address(states, symbol_id) + STATE) == _HALTED
+    return not is_halted or (kind == _REPLACE and _is_modification(command))
 
 
 @kernel

@@ -28,7 +28,7 @@ class MemoryTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class TcpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tcp"):
-    """SoupBinTCP sessions with OUCH 5.0 orders over TCP: for `exchange serve`."""
+    """SoupBinTCP sessions with OUCH 5.0 or 4.2 orders over TCP: for `exchange serve`."""
 
     ingress_lanes: IngressLanes = 1
     address: Annotated[

@@ -66,13 +66,14 @@ def test_while_a_symbol_is_halted_orders_only_leave_it(kind: str) -> None:
     driver = shard(kind)
     told = driver.apply(
         new(1, BUY, 500, 10), HALT, new(2, SELL, 500, 10), new(3, BUY, 400, 1), replace(1, 4, 500, 5), cancel(1, 3),
+        replace(1, 1, 500, 4, liability_lots=7), replace(1, 1, 500, 4), replace(1, 1, 500, 5, liability_lots=4),
         new(5, SELL, 500, 1, symbol_id=1), mass_cancel(), new(6, BUY, 500, 1), RESUME, new(7, BUY, 500, 1),
     )  # fmt: skip
     assert outcomes(told) == [
-        ACCEPTED, STATE, REFUSED, REFUSED, REFUSED, CANCELED, ACCEPTED,
+        ACCEPTED, STATE, REFUSED, REFUSED, REFUSED, CANCELED, (EventKind.REPLACED, Reason.NONE), REFUSED, REFUSED, ACCEPTED,
         (EventKind.CANCELED, Reason.MASS_CANCEL), (EventKind.MASS_CANCELED, Reason.NONE), REFUSED, STATE, ACCEPTED,
     ]  # fmt: skip
-    assert [event.command_sequence for event in told] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11]
+    assert [event.command_sequence for event in told] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 12, 13, 14]
     halted = told[1]
     assert halted == Event(
         EventKind.TRADING_STATE,
@@ -155,7 +156,13 @@ class Model:
                     timestamp_ns=command.timestamp_ns,
                 )
             ]
-        if command.kind in (CommandKind.NEW, CommandKind.REPLACE) and command.symbol_id in self.halted:
+        is_modification = (
+            command.kind == CommandKind.REPLACE
+            and command.order_id == command.new_order_id
+            and command.quantity_lots <= command.liability_lots
+        )
+        comes_in = command.kind in (CommandKind.NEW, CommandKind.REPLACE) and not is_modification
+        if comes_in and command.symbol_id in self.halted:
             return [self.refused(command, Reason.SYMBOL_HALTED)]
         return self.book.apply(command)
 
@@ -182,6 +189,9 @@ class Model:
 def test_shards_agree_with_the_model_wherever_a_batch_is_cut(seed: int) -> None:
     regime, commands = random_flow(seed, 1200)
     random = np.random.default_rng([seed, 7])
+    modified = (commands["kind"] == CommandKind.REPLACE) & (random.random(len(commands)) < 0.2)
+    commands["new_order_id"][modified] = commands["order_id"][modified]
+    commands["liability_lots"][modified] = random.integers(0, 50, modified.sum())
     states = np.flatnonzero(random.random(len(commands)) < 0.03)
     commands["kind"][states] = CommandKind.TRADING_STATE
     commands["quantity_lots"][states] = random.choice([1, 1, 2, 2, 2, 0, 3], len(states))

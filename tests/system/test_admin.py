@@ -18,8 +18,10 @@ from exchange.market_data.feed_book import FeedBook
 from exchange.wire.itch50 import decode
 from exchange.wire.ouch50 import (
     CancelOrder,
+    ModifyOrder,
     OrderAccepted,
     OrderCanceled,
+    OrderModified,
     OrderReplaced,
     Rejected,
     RejectReason,
@@ -141,8 +143,11 @@ def test_a_halt_refuses_what_comes_in_and_lets_out_what_wants_out(tmp_path: Path
                 ReplaceOrder(1, 3, 200, 90_0000, "0", "Y", "N", "order 3"),
                 CancelOrder(1, 40),
                 CancelOrder(2, 0),
+                ModifyOrder(1, Side.BUY, 30),
             )
-            refused, part, rest = await alice.answers(3)
+            refused, part, rest, modified = await alice.answers(4)
+            assert isinstance(modified, OrderModified)
+            assert (modified.user_reference_number, modified.quantity) == (1, 30)
             assert isinstance(refused, Rejected)
             assert (refused.user_reference_number, refused.reason, refused.client_order_id) == (
                 3, RejectReason.HALTED, "order 3",

@@ -49,6 +49,7 @@ def served_at(users: Path) -> Iterator[tuple[str, str]]:
     """An exchange with a symbol for each test, and nothing above 120 dollars: where it listens, where its feed goes."""
     feed = free_port()
     settings = (
+        "market_data.address=127.0.0.1",
         f"market_data.port={feed}",
         "market_data.heartbeat_ns=20ms",
         f"gateway.symbols={json.dumps(SYMBOLS)}",

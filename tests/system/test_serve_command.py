@@ -101,10 +101,18 @@ def test_user_add_writes_hashes_that_nobody_else_reads(tmp_path: Path) -> None:
     assert found.authenticate("alice", PASSWORD) is None
     assert found.authenticate("bob", PASSWORD) == 1
     assert found.authenticate("carol", PASSWORD) is None
-    options = ("--users", str(users), "--password-env", "SECRET", "--cancel-on-disconnect")
+    options = (
+        "--users",
+        str(users),
+        "--password-env",
+        "SECRET",
+        "--cancel-on-disconnect",
+        "--protocol=ouch42",
+    )
     environment = os.environ | {"SECRET": PASSWORD}
     subprocess.run(exchange("user", "add", "bob", *options), cwd=ROOT, env=environment, check=True)
-    assert [user.cancels_on_disconnect for user in read_users(users).users] == [False, True]
+    flags = [(user.cancels_on_disconnect, user.protocol) for user in read_users(users).users]
+    assert flags == [(False, "ouch50"), (True, "ouch42")]
 
 
 @pytest.mark.parametrize(
