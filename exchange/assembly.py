@@ -10,7 +10,7 @@ built here, in the order in which commands meet them, and nowhere else does code
 was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from exchange.agent import AgentThread, ThreadGroup, build_idle
 from exchange.book import build_book
@@ -18,10 +18,12 @@ from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
+from exchange.matching.trading_states import TradingState
 from exchange.native import EPOLL_EVENT_BYTES, Arena
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
+from exchange.queues.ring_memory import RingOwner
 from exchange.settings import BlockIdle, ParkIdle, Settings, agent_names, thread_layout
 
 Progress = Callable[[str], None]
@@ -45,6 +47,14 @@ class Feed(Protocol):
         """A sink that gives events to ``first``, the transport's, and then publishes them."""
 
 
+class QueueLevel(NamedTuple):
+    """How full a queue is, and how many pushes it has refused. ``waiting`` is None for a queue that does not tell."""
+
+    waiting: int | None
+    slots: int
+    refused: int
+
+
 class Exchange:
     """An exchange in one process, built but not running; ``with exchange.threads:`` runs it.
 
@@ -66,7 +76,8 @@ class Exchange:
         self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
         self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
         self._shard_memory = [
-            ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders) for _ in range(shards)
+            ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders, symbol_count)
+            for _ in range(shards)
         ]
         self._ingress_memory = [
             IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
@@ -108,6 +119,7 @@ class Exchange:
             Shard(
                 inbox=inbox.consumer(0),
                 book=book.state,
+                trading=memory.trading.state,
                 outbox=outbox.producer(0),
                 words=memory.words,
                 batch=memory.batch,
@@ -154,6 +166,22 @@ class Exchange:
         inboxes = {f"inbox.{k}": queue.back_pressure_count() for k, queue in enumerate(self._inboxes)}
         outboxes = {f"outbox.{k}": queue.back_pressure_count() for k, queue in enumerate(self._outboxes)}
         return inboxes | outboxes
+
+    def queue_levels(self) -> dict[str, QueueLevel]:
+        """For each queue how full it is; can be asked at any time."""
+        queues = {f"inbox.{k}": queue for k, queue in enumerate(self._inboxes)}
+        queues |= {f"outbox.{k}": queue for k, queue in enumerate(self._outboxes)}
+        capacity = self.settings.queue.capacity_slots
+        return {
+            name: QueueLevel(queue.waiting_count(), queue.slot_count(), queue.back_pressure_count())
+            if isinstance(queue, RingOwner)
+            else QueueLevel(None, capacity, queue.back_pressure_count())
+            for name, queue in queues.items()
+        }
+
+    def trading_state(self, symbol_id: int) -> TradingState:
+        """Whether a symbol trades; can be asked at any time."""
+        return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

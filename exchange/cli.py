@@ -41,6 +41,7 @@ _COMMANDS: Final = {
         "Send a recorded market to an exchange on the network, and check its feed.",
     ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
+    "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),
     "glimpse": (
         "exchange.cli_glimpse:glimpse",

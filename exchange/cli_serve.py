@@ -4,11 +4,10 @@ The commands only parse, call :mod:`exchange.gateway` and print; everything is i
 input leaves as :class:`~exchange.errors.UserError`; Ctrl-C as KeyboardInterrupt, after the exchange has ended its
 sessions: the command line makes exit codes of them."""
 
-import logging
 import os
 import signal
-import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -31,8 +30,20 @@ _USERS_FILE = "exchange-users"
     help="Override a value of the profile, as in --set idle.kind=busy-spin. May be repeated.",
 )
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each logon.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How each line of the log (standard error) is written.",
+)
 def serve(
-    profile: str, port: int | None, users_file: str | None, overrides: tuple[str, ...], quiet: bool
+    profile: str,
+    port: int | None,
+    users_file: str | None,
+    overrides: tuple[str, ...],
+    quiet: bool,
+    log_format: Literal["text", "json"],
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
 
@@ -41,17 +52,14 @@ def serve(
     Session.
     """
     from exchange.gateway.credentials import read_users
+    from exchange.gateway.logs import start_logging
     from exchange.gateway.server import Server
     from exchange.settings import load_profile
 
     said = [f"transport.port={port}"] if port is not None else []
     said += [f"gateway.users_file={users_file}"] if users_file is not None else []
     settings = load_profile(profile, [*overrides, *said])
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    start_logging(log_format, quiet=quiet)
     server = Server(settings, read_users(Path(settings.gateway.users_file)))
     ended_by = server.run(
         progress=lambda text: click.echo(text, err=True),

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from exchange import limits
+from exchange.admin.config import AdminConfig, NoneAdminConfig
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
@@ -163,6 +164,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     transport: TransportConfig = MemoryTransportConfig()
     gateway: GatewayConfig = GatewayConfig()
     market_data: MarketDataConfig = NoneMarketDataConfig()
+    admin: AdminConfig = NoneAdminConfig()
     queue: QueueConfig = PythonQueueConfig()
     book: BookConfig = NaiveBookConfig()
     shards: ShardsConfig = ShardsConfig()

@@ -1,6 +1,6 @@
 """Feeds for tests: ITCH messages drawn by hypothesis or by a seed, and the two books that must agree on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exchange.flow import Flow
-from exchange.market_data.datagram_store import DatagramStore
+from exchange.market_data.datagram_store import SLOT_BYTES, DatagramStore, copy_blocks
 from exchange.market_data.feed_book import Book, FeedBook
 from exchange.market_data.plain_feed_book import PlainFeedBook
 from exchange.market_data.plain_publisher import PlainPublisher
@@ -193,7 +193,10 @@ class PublishedMarket:
 
     def play(self, commands: NDArray[Any]) -> None:
         """Apply commands as one batch, publish their events, feed what was published to the subscriber."""
-        events = self.engine.apply_bytes(commands.tobytes())
+        self.publish(self.engine.apply_bytes(commands.tobytes()))
+
+    def publish(self, events: bytes) -> None:
+        """Publish some events, feed what was published to the subscriber."""
         records = np.frombuffer(events, np.uint8)
         send(self.publisher.state, address_of(records), len(events) // RECORD_BYTES)
         blocks = self._drain()
@@ -202,7 +205,11 @@ class PublishedMarket:
             for fields in EVENT_STRUCT.iter_unpack(events):
                 self.plain.publish(Event(*fields))
             told = encode_blocks(message.encode() for message in self.plain.messages[before:])
-            assert blocks == told, commands
+            assert blocks == told
+
+    def messages(self) -> list[bytes]:
+        """All messages so far."""
+        return list(split_blocks(bytes(self.blocks)))
 
     def _drain(self) -> bytes:
         packets = [decode_packet(datagram) for datagram in self.store.take_datagrams()]
@@ -233,3 +240,18 @@ def commands_of(flow: Flow) -> NDArray[Any]:
     commands = flow.commands.copy()
     commands["sequence"] = np.arange(1, len(commands) + 1)
     return commands
+
+
+def kept_blocks(store: DatagramStore) -> bytes:
+    """The blocks of all messages of a feed of which everything is still there; nobody may append meanwhile."""
+    out = np.zeros(SLOT_BYTES * store.next_sequence, np.uint8)
+    return out[: copy_blocks(store.state, 1, address_of(out))].tobytes()
+
+
+def split_blocks(blocks: bytes) -> Iterator[bytes]:
+    """The messages of consecutive blocks."""
+    at = 0
+    while at < len(blocks):
+        behind = at + 2 + int.from_bytes(blocks[at : at + 2], "big")
+        yield blocks[at + 2 : behind]
+        at = behind

@@ -40,6 +40,7 @@ SECONDS_MAX = 20.0
 SETTINGS = (
     "transport.port=0",
     "market_data.request_port=0",
+    "admin.kind=none",
     "market_data.glimpse=none",
     "book.capacity_orders=65536",
     "gateway.log_bytes=4MiB",

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 SOCKPERF: Final = "sockperf"
 PROFILE: Final = "serve"
+ALONE: Final = ("--set", "admin.kind=none")
+"""Nobody looks in, and no second exchange wants the same port."""
 NO_FEED: Final = f"{PROFILE}-no-feed"
 SESSIONS: Final = 8
 ORDER_BYTES: Final = UnsequencedData.layout.size_bytes + EnterOrder.layout.size_bytes
@@ -178,7 +180,17 @@ def _exchange(name: str, settings: Sequence[str], core: int) -> Iterator[_Server
         for login in logins:
             write_user(users, User.create(login.name, password, _COST))
         sets = (part for one in settings for part in ("--set", one))
-        command = (sys.executable, "-m", "exchange", "serve", PROFILE, "--quiet", "--users", str(users))
+        command = (
+            sys.executable,
+            "-m",
+            "exchange",
+            "serve",
+            PROFILE,
+            "--quiet",
+            "--users",
+            str(users),
+            *ALONE,
+        )
         with _started((*command, "--port", "0", *sets), core) as process:
             server = _Server(process, Endpoint("127.0.0.1", _listening_port(process, name)), logins)
             process.send_signal(signal.SIGSTOP)

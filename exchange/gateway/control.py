@@ -17,10 +17,11 @@ import logging
 import socket
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from exchange.gateway.credentials import Users
 from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
+from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -38,8 +39,6 @@ from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.transport.network import NetworkTransport
 from exchange.wire.soupbintcp import EndOfSession, LoginAccepted, LoginRejectReason, LoginRequest
 
-log: Final = logging.getLogger("exchange.gateway")
-
 WATCH_SECONDS: Final = 0.01
 """How often connections that have ended are looked for. Nothing waits for it but their clients."""
 
@@ -50,6 +49,13 @@ CONNECTIONS_MAX: Final = 256
 """Connections that are logging on at a time; more wait in the kernel's queue."""
 
 
+class Connection(NamedTuple):
+    """A connection that has logged on: from which address, and since when, in nanoseconds since 1970."""
+
+    peer: str
+    since_ns: int
+
+
 class ControlPlane:
     """Sessions as people see them: who is connected, since when, and how it ended.
 
@@ -57,12 +63,18 @@ class ControlPlane:
         transport: whose agents serve the connections.
         users: who may log on; a user's number is the session's.
         session_name: up to ten characters that name this run of the exchange.
+
+    Attributes:
+        connections: of each session that is connected, by its number.
+        close_reasons: why the last connection ended of each session that had one.
     """
 
     def __init__(self, transport: NetworkTransport, users: Users, session_name: str) -> None:
         self.transport: Final = transport
         self.users: Final = users
         self.session_name: Final = session_name
+        self.connections: Final[dict[int, Connection]] = {}
+        self.close_reasons: Final[dict[int, str]] = {}
         self._sockets: dict[int, Any] = {}  # whatever can be closed: over UDP it is no socket
         self._locks: dict[int, asyncio.Lock] = {}
         self._checks = asyncio.Semaphore(CHECKS_AT_A_TIME)
@@ -90,6 +102,10 @@ class ControlPlane:
                     self._close(session_id)
                 else:
                     self.transport.disconnect(session_id)
+
+    def disconnect(self, session_id: int) -> None:
+        """Have the agents let a session's connection go; it is closed when they have."""
+        self.transport.disconnect(session_id)
 
     async def stop(self) -> None:
         """Give up the connections that are logging on, and have the agents let go of all others."""
@@ -123,31 +139,41 @@ class ControlPlane:
                 request = await read_login(connection)
                 taken_over = request is not None and await self._log_on(connection, peer, request)
         except TimeoutError:
-            log.info("closed peer=%s reason=no login in time", peer)
+            log_event("closed", peer=peer, reason="no login in time")
         except OSError as error:
-            log.info("closed peer=%s reason=%s", peer, error.strerror)
+            log_event("closed", peer=peer, reason=error.strerror)
         finally:
             if not taken_over:
                 connection.close()
 
-    async def _admit(self, peer: str, username: str, password: str, session: str) -> int | LoginRejectReason:
+    async def _admit(
+        self, peer: str, username: str, password: str, session: str, sequence: int
+    ) -> int | LoginRejectReason:
         """The session that a login leads to, or why it leads to none."""
         async with self._checks:
             session_id = await asyncio.to_thread(self.users.authenticate, username, password)
         if session_id is None:
-            log.warning("login rejected peer=%s user=%s reason=not authorized", peer, username)
+            _log_rejected(peer, username, sequence, "not authorized")
             return LoginRejectReason.NOT_AUTHORIZED
         if session not in ("", self.session_name):
-            log.warning("login rejected peer=%s user=%s reason=other session", peer, username)
+            _log_rejected(peer, username, sequence, "other session", session=session_id)
             return LoginRejectReason.SESSION_NOT_AVAILABLE
         return session_id
 
     async def _log_on(self, connection: socket.socket, peer: str, request: LoginRequest) -> bool:
-        session_id = await self._admit(peer, request.username, request.password, request.requested_session)
+        session_id = await self._admit(
+            peer,
+            request.username,
+            request.password,
+            request.requested_session,
+            request.requested_sequence_number,
+        )
         if isinstance(session_id, LoginRejectReason):
             return await reject(connection, session_id)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
+                wanted = request.requested_sequence_number
+                _log_rejected(peer, request.username, wanted, "session in use", session=session_id)
                 return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
             sessions = self.transport.memory.sessions
             session = self.transport.memory.address(session_id)
@@ -157,7 +183,8 @@ class ControlPlane:
             connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
             self.transport.connect(session_id, connection.fileno(), start)
             self._sockets[session_id] = connection
-        log.info("login user=%s session=%d peer=%s sequence=%d", request.username, session_id, peer, sequence)
+            self.connections[session_id] = Connection(peer, time.time_ns())
+        log_event("login", user=request.username, session=session_id, peer=peer, sequence=sequence)
         return True
 
     async def _free(self, session_id: int) -> bool:
@@ -176,10 +203,18 @@ class ControlPlane:
         reason = next(
             (one for one in reasons if one not in (CloseReason.NONE, CloseReason.ASKED)), reasons[0]
         )
-        log.info(
-            "closed user=%s session=%d sequence=%d reason=%s",
-            self.users.users[session_id].name,
-            session_id,
-            load_acquire(session + LOG_MESSAGES),
-            reason.name.lower().replace("_", " "),
+        told = reason.name.lower().replace("_", " ")
+        del self.connections[session_id]
+        self.close_reasons[session_id] = told
+        log_event(
+            "closed",
+            user=self.users.users[session_id].name,
+            session=session_id,
+            sequence=load_acquire(session + LOG_MESSAGES),
+            reason=told,
         )
+
+
+def _log_rejected(peer: str, username: str, sequence: int, reason: str, **more: int) -> None:
+    fields = {"user": username, "peer": peer, "sequence": sequence}
+    log_event("login rejected", level=logging.WARNING, **fields, **more, reason=reason)

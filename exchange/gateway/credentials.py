@@ -98,6 +98,10 @@ class Users:
         self._numbers = {user.name: number for number, user in enumerate(users)}
         self._nobody = User.create("NOBODY", "x", max((user.cost for user in users), default=_COST))
 
+    def number_of(self, name: str) -> int | None:
+        """The number of the user with this name, in any case; None if there is none."""
+        return self._numbers.get(name.upper())
+
     def authenticate(self, name: str, password: str) -> int | None:
         """The number of the user with this name and password, or None. As slow for a name that does not exist."""
         number = self._numbers.get(name.upper())

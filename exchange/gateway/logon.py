@@ -10,11 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from exchange.errors import UserError
+from exchange.gateway.logs import log_event
 from exchange.wire.fields import WireError
 from exchange.wire.layout import LENGTH_BYTES
 from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
-
-log: Final = logging.getLogger("exchange.gateway")
 
 RETRY_SECONDS: Final = 0.01
 """After an accept that failed."""
@@ -68,7 +67,7 @@ async def accept_clients(
         try:
             connection, peer = await loop.sock_accept(listener)
         except OSError as error:  # no descriptors left, or the peer is gone already
-            log.warning("accept failed: %s", error.strerror)
+            log_event("accept failed", level=logging.WARNING, reason=error.strerror)
             places.release()
             await asyncio.sleep(RETRY_SECONDS)
             continue

@@ -8,8 +8,10 @@ EXECUTED        two Order Executed: to the order that came (R, removed liquidity
 CANCELED        Order Canceled
 REPLACED        Order Replaced; also for a CANCELED that a replace caused, with nothing open and the order dead
 REPLACED        by itself: Order Modified; and Order Canceled for a CANCELED that this caused
-REJECTED        Rejected for a new order; OUCH ignores a cancel, replace or modification of what is no longer there
+REJECTED        Rejected for a new order, and for a replace in a symbol that is halted; OUCH ignores a cancel,
+                replace or modification of what is no longer there
 MASS_CANCELED   none: the gateway has answered when it took the request
+TRADING_STATE   none: OUCH has no message for it, the feed has
 =============== =================================================================================
 
 How it is said is another matter: in OUCH 5.0 (:mod:`exchange.gateway.reports50`), or in OUCH 4.2 to a session that has
@@ -67,11 +69,13 @@ _REJECTED_EVENT: Final = int(EventKind.REJECTED)
 _NEW: Final = int(CommandKind.NEW)
 _REPLACE: Final = int(CommandKind.REPLACE)
 _BOOK_FULL: Final = int(Reason.BOOK_FULL)
+_SYMBOL_HALTED: Final = int(Reason.SYMBOL_HALTED)
 
 _ADDED: Final = ord(LiquidityFlag.ADDED)
 _REMOVED: Final = ord(LiquidityFlag.REMOVED)
 _PROCESSING_ERROR: Final = int(RejectReason.PROCESSING_ERROR)
 _OTHER_REASON: Final = int(RejectReason.OTHER)
+_HALTED: Final = int(RejectReason.HALTED)
 
 
 @inlined
@@ -217,19 +221,20 @@ def _report_modified(
 def _report_rejected(
     reports: Reports, session_id: int, session: int, number: int, event: int, day_ns: int
 ) -> None:
-    kind = load_uint16(event + EVENT_COMMAND_KIND)
+    """A new order, or the order that a replacement would have been, never was; the one to be replaced stays."""
+    kind, why = load_uint16(event + EVENT_COMMAND_KIND), load_uint8(event + EVENT_REASON)
     if kind == _REPLACE:
-        # The order was gone when the replacement came: OUCH says nothing, and the replacement never was.
-        replacement = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
-        order = find_order(reports.sessions, session, replacement)
-        if order != NO_ORDER:
-            finish_order(order, replacement)
-        return
+        number = load_int64(event + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
     order = find_order(reports.sessions, session, number)
-    if kind != _NEW or order == NO_ORDER:
+    if kind not in (_NEW, _REPLACE) or order == NO_ORDER:
         return
-    reason = _PROCESSING_ERROR if load_uint8(event + EVENT_REASON) == _BOOK_FULL else _OTHER_REASON
-    _say_rejected(reports, session_id, session, number, order + CLIENT_ORDER_ID, reason, day_ns)
+    if kind == _NEW or why == _SYMBOL_HALTED:  # of a replacement for an order that was gone OUCH says nothing
+        reason = _OTHER_REASON
+        if why == _BOOK_FULL:
+            reason = _PROCESSING_ERROR
+        elif why == _SYMBOL_HALTED:
+            reason = _HALTED
+        _say_rejected(reports, session_id, session, number, order + CLIENT_ORDER_ID, reason, day_ns)
     finish_order(order, number)
 
 

@@ -15,19 +15,20 @@ until the feed has ended.
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
 import asyncio
-import logging
 import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
+from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import begin_message, commit_message
 from exchange.gateway.udp_control import UdpControlPlane
 from exchange.market_data.config import MoldUdp64MarketDataConfig
@@ -42,7 +43,8 @@ from exchange.transport.udp import UdpTransport
 from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
-log: Final = logging.getLogger("exchange.gateway")
+if TYPE_CHECKING:
+    from exchange.admin.listening import AdminListener
 
 DRAIN_SECONDS: Final = 0.3
 """How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
@@ -76,6 +78,7 @@ class Server:
             )
         _check_compiled(settings)
         self.settings: Final = settings
+        self.built_seconds: Final = time.monotonic()
         is_udp = isinstance(settings.transport, UdpTransportConfig)
         self.listener: Final = bind_listener(
             settings.transport.address, settings.transport.port, is_udp=is_udp
@@ -88,6 +91,7 @@ class Server:
                 self.transport.speak_ouch42(session_id)
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
+        self.admin: Final = self._build_admin()
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
         self.control: Final = self._build_control(users, session)
         self._stop: Final = asyncio.Event()
@@ -121,6 +125,14 @@ class Server:
             shard_of_symbol=spread_symbols(len(symbols), shards),
             midnight_ns=monotonic_ns() - self.transport.since_midnight_ns(),
         )
+
+    def _build_admin(self) -> "AdminListener | None":
+        config = self.settings.admin
+        if not isinstance(config, HttpAdminConfig):
+            return None
+        from exchange.admin.listening import AdminListener
+
+        return AdminListener(config, bind_listener(config.address, config.port))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -183,11 +195,14 @@ class Server:
             if self.feed is not None:
                 await self.feed.end()
             self.close()
+            log_event("ended", session_name=self.control.session_name)
 
     def close(self) -> None:
         """Close every descriptor; no thread of the exchange may be running. :meth:`serve` does it at its end."""
         self.listener.close()
         self.transport.close()
+        if self.admin is not None:
+            self.admin.close()
         if self.feed is not None:
             self.feed.close()
 
@@ -195,12 +210,17 @@ class Server:
         with self.exchange.threads:
             if self.listener.type == socket.SOCK_STREAM:
                 _listen(self.listener)
+            if self.admin is not None:
+                _listen(self.admin.listener)
+                self.admin.start(self)
+            self._log_start()
             accepting = loop.create_task(self.control.accept(self.listener))
             watching = loop.create_task(self._watch())
             listening(*self.address)
             try:
                 await self._stop.wait()
             finally:
+                looking = loop.create_task(self.admin.stop()) if self.admin is not None else None
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
@@ -209,6 +229,16 @@ class Server:
                 self.transport.drain()
                 await self._come_to_rest()
                 await self.control.stop()
+                if looking is not None:
+                    await looking
+
+    def _log_start(self) -> None:
+        address, port = self.address
+        log_event("listening", address=address, port=port, session_name=self.control.session_name)
+        if self.admin is not None:
+            address, port = self.admin.address
+            token = self.settings.admin.token_file if isinstance(self.settings.admin, HttpAdminConfig) else ""
+            log_event("admin listening", address=address, port=port, token_file=token)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signal = number

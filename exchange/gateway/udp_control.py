@@ -16,8 +16,9 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from exchange.gateway.control import RELEASE_SECONDS, ControlPlane, log
+from exchange.gateway.control import RELEASE_SECONDS, Connection, ControlPlane
 from exchange.gateway.credentials import Users
+from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
 from exchange.native import load_acquire, load_int64, view_bytes
@@ -194,21 +195,25 @@ class UdpControlPlane(ControlPlane):
 
     async def _log_on_peer(self, peer: bytes, request: LoginRequest) -> LoginAccepted | LoginRejected:
         number, name = request.login_number, "{}:{}".format(*address_and_port(peer))
-        session_id = await self._admit(name, request.username, request.password, request.requested_session)
+        wanted = request.requested_sequence_number
+        session_id = await self._admit(
+            name, request.username, request.password, request.requested_session, wanted
+        )
         if isinstance(session_id, LoginRejectReason):
             return LoginRejected(number, session_id)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
                 return LoginRejected(number, LoginRejectReason.SESSION_NOT_AVAILABLE)
             sessions, session = self.transport.memory.sessions, self.transport.memory.address(session_id)
-            start, sequence = position_of(sessions, session, request.requested_sequence_number)
+            start, sequence = position_of(sessions, session, wanted)
             token = secrets.randbelow((1 << 64) - 1) + 1
             accepted = LoginAccepted(number, self.session_name, sequence, session_id, token)
             connection = _Connection(self, session_id, peer, accepted)
             connected = self._udp.connect_peer(session_id, peer, token, start, sequence)
             self._sockets[session_id] = self._peers[session_id] = connection
+            self.connections[session_id] = Connection(name, time.time_ns())
             await self._adopted(session + IN_ADOPTED, connected)
-        log.info("login user=%s session=%d peer=%s sequence=%d", request.username, session_id, name, sequence)
+        log_event("login", user=request.username, session=session_id, peer=name, sequence=sequence)
         return accepted
 
     async def _adopted(self, address: int, connection: int) -> None:

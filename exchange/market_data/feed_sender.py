@@ -54,6 +54,8 @@ END: Final = 8
 HEARTBEAT_DUE_NS: Final = 16
 REFUSED: Final = 24
 """Datagrams that the kernel would not send."""
+SENT: Final = 32
+"""Datagrams that the kernel took, heartbeats included."""
 WORDS_BYTES: Final = 64
 
 
@@ -147,7 +149,9 @@ def send_due(sender: SenderState) -> int:
         done = 0
     elif unlikely(done < 0):
         store_int64(words + REFUSED, load_int64(words + REFUSED) + 1)
+        store_int64(words + SENT, load_int64(words + SENT) - 1)
         done = 1
+    store_int64(words + SENT, load_int64(words + SENT) + done)
     store_int64(words + BEGIN, begin + done)
     store_int64(words + END, end)
     store_int64(words + HEARTBEAT_DUE_NS, now_ns + sender.heartbeat_ns)

@@ -27,7 +27,7 @@ from exchange import limits
 from exchange.errors import UserError
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.datagram_store import REQUEST_BYTES, DatagramStore
-from exchange.market_data.feed_sender import BEGIN, END, REFUSED, PublishingSink, SenderMemory, send_due
+from exchange.market_data.feed_sender import BEGIN, END, REFUSED, SENT, PublishingSink, SenderMemory, send_due
 from exchange.market_data.publisher import Publisher, opening_messages
 from exchange.market_data.request_limits import RequestLimits
 from exchange.native import load_int64
@@ -95,6 +95,7 @@ class FeedServer:
         self._memory: Final = SenderMemory(
             self.store.state, self.socket.fileno(), *self._receiver, config.heartbeat_ns
         )
+        self.answered_requests = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -102,6 +103,11 @@ class FeedServer:
         """Where the feed comes from and requests are to be sent: address and port."""
         address, port = self.socket.getsockname()
         return str(address), int(port)
+
+    @property
+    def sent_datagrams(self) -> int:
+        """How many datagrams of the live feed the kernel took, heartbeats included."""
+        return int(load_int64(self._memory.state.words + SENT))
 
     @property
     def refused_datagrams(self) -> int:
@@ -140,6 +146,7 @@ class FeedServer:
                 self.answers += 1
                 with suppress(OSError):  # it is as if it were lost: the asker asks again
                     self.socket.sendto(answer, asker)
+                    self.answered_requests += 1
 
     async def end(self) -> None:
         """Tell the end of the day, send what waits, tell the end of the session; no agent may be running any more."""

@@ -17,8 +17,11 @@ from exchange.native import (
     store_big_endian_uint32,
     store_big_endian_uint48,
     store_uint8,
+    store_uint32,
 )
 from exchange.wire.itch50 import (
+    ACTION_REASON,
+    ACTION_RESERVED,
     ADD_PRICE,
     ADD_SHARES,
     ADD_SIDE,
@@ -30,6 +33,7 @@ from exchange.wire.itch50 import (
     NEW_REFERENCE,
     NEW_SHARES,
     REFERENCE,
+    STOCK,
     STOCK_BYTES,
     TAKEN_SHARES,
     TIMESTAMP,
@@ -37,10 +41,14 @@ from exchange.wire.itch50 import (
     TRADE_MATCH,
     TRADE_PRICE,
     TRADE_SHARES,
+    TRADING_STATE,
 )
 
-_A, _D, _E, _P, _U, _X = (ord(letter) for letter in "ADEPUX")
-_A_BYTES, _D_BYTES, _E_BYTES, _P_BYTES, _U_BYTES, _X_BYTES = (MESSAGE_BYTES[letter] for letter in "ADEPUX")
+_A, _D, _E, _H, _P, _U, _X = (ord(letter) for letter in "ADEHPUX")
+_A_BYTES, _D_BYTES, _E_BYTES, _H_BYTES, _P_BYTES, _U_BYTES, _X_BYTES = (
+    MESSAGE_BYTES[letter] for letter in "ADEHPUX"
+)
+_SPACE: Final = ord(" ")
 _BUYS: Final = ord("B")
 _BUYS_TO_SELLS: Final = ord("S") - _BUYS
 
@@ -141,3 +149,16 @@ def write_trade(
     store_big_endian_uint32(message + TRADE_PRICE, price_ticks)
     store_big_endian_int64(message + TRADE_MATCH, match_number)
     return _P_BYTES
+
+
+@inlined
+def write_trading_action(
+    message: int, locate: int, timestamp_ns: int, stock_address: int, state: int, reason_word: int
+) -> int:
+    """H: a symbol's trading state; ``reason_word`` is its four letters, see :func:`exchange.messages.reason_word`."""
+    _write_header(message, _H, locate, timestamp_ns)
+    copy_bytes(message + STOCK, stock_address, STOCK_BYTES)
+    store_uint8(message + TRADING_STATE, state)
+    store_uint8(message + ACTION_RESERVED, _SPACE)
+    store_uint32(message + ACTION_REASON, reason_word)
+    return _H_BYTES

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from exchange.book.naive import BookSide, RestingOrder
 from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
 from exchange.matching.match_numbers import public_match_number
-from exchange.messages import BUY, SELL, Event, EventKind, TimeInForce
+from exchange.messages import BUY, SELL, Event, EventKind, SymbolState, TimeInForce, reason_text
 from exchange.wire.itch50 import (
     AddOrder,
     ItchMessage,
@@ -18,8 +18,10 @@ from exchange.wire.itch50 import (
     OrderDelete,
     OrderExecuted,
     OrderReplace,
+    StockTradingAction,
     Trade,
 )
+from exchange.wire.itch50_codes import TradingState
 
 _WORD: Final = 1 << 64
 
@@ -76,6 +78,22 @@ class PlainPublisher:
             case EventKind.REPLACED:
                 self._arrived.pop(event.symbol_id, None)
                 self._replaced(event)
+            case EventKind.TRADING_STATE:
+                self._trading_state(event)
+
+    def _trading_state(self, event: Event) -> None:
+        halted = event.quantity_lots == SymbolState.HALTED
+        self.messages.append(
+            StockTradingAction(
+                event.symbol_id + 1,
+                0,
+                self._timestamp_ns,
+                self._symbols[event.symbol_id],
+                TradingState.HALTED if halted else TradingState.TRADING,
+                " ",
+                reason_text(event.order_id),
+            )
+        )
 
     def _arrive(self, event: Event, order_id: int) -> None:
         if not PRICE_MIN_TICKS <= event.price_ticks <= PRICE_MAX_TICKS:

@@ -9,22 +9,20 @@ caused it.
 Begin with :meth:`Publisher.open_day`, which tells the day's first stages and the stock directory; then the symbol
 numbered k in the exchange has the stock locate k + 1.
 
-Rules: messages from Python (the day, trading states) are appended while no agent publishes, that is before its
-thread starts or after it has stopped. The gateway's ids must be unique for the day, see
+Rules: messages from Python (those of the day) are appended while no agent publishes, that is before its thread starts
+or after it has stopped. The gateway's ids must be unique for the day, see
 :mod:`exchange.market_data.publisher_memory`.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from exchange import limits
 from exchange.book.ladder import Ladder
 from exchange.book.ladder_memory import FRESH_ORDER, word
 from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
-from exchange.market_data.datagram_store import SLOT_BYTES, DatagramStore
+from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import check_range, padded_symbol
 from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
 from exchange.market_data.publisher_memory import (
@@ -37,12 +35,9 @@ from exchange.market_data.publisher_memory import (
     PublisherState,
 )
 from exchange.matching.digest import state_digest
-from exchange.native import Arena, HugePages, address_of, load_int64, store_int64, store_uint8, view_bytes
-from exchange.queues.protocol import try_push
-from exchange.queues.spsc import SpscQueue
+from exchange.native import Arena, HugePages, load_int64, store_int64, store_uint8, view_bytes
 from exchange.wire.itch50 import STOCK_BYTES, ItchMessage, StockDirectory, StockTradingAction, SystemEvent
 from exchange.wire.itch50_codes import SystemEventCode, TradingState
-from exchange.wire.moldudp64 import encode_blocks
 
 OPENING: Final = (
     SystemEventCode.START_OF_MESSAGES,
@@ -59,9 +54,6 @@ CLOSING: Final = (
 """The stages of a day after the last order."""
 
 ROUND_LOT_SHARES: Final = 100
-
-ANNOUNCEMENTS_MAX: Final = 1024
-"""How many trading states may wait to be told: enough to halt many symbols at once."""
 
 
 class Publisher:
@@ -104,9 +96,8 @@ class Publisher:
         )
         references_bytes, arrived_bytes = 8 * displayed_max, len(symbols) << ARRIVED_SHIFT
         stocks_bytes = STOCK_BYTES * len(symbols)
-        size_bytes = WORDS_BYTES + references_bytes + arrived_bytes + stocks_bytes + len(symbols) + SLOT_BYTES
+        size_bytes = WORDS_BYTES + references_bytes + arrived_bytes + stocks_bytes + len(symbols)
         self._arena: Final = Arena.private(size_bytes + 4096, huge_pages)
-        self._announcements: Final = SpscQueue(ANNOUNCEMENTS_MAX, huge_pages="never")
         self.state: Final = PublisherState(
             book=self._ladder.state,
             words=self._arena.allocate(WORDS_BYTES),
@@ -117,8 +108,6 @@ class Publisher:
             shard_count=max(shards) + 1,
             symbol_count=len(symbols),
             store=store.state,
-            announcements=self._announcements.consumer(0),
-            announced=self._arena.allocate(SLOT_BYTES),
         )
         store_int64(self.state.words + MIDNIGHT_NS, midnight_ns)
         store_int64(self.state.words + FIRST_ORDER, word(self._ladder.state, FRESH_ORDER))
@@ -143,23 +132,6 @@ class Publisher:
     def close_day(self) -> None:
         """Tell the day's last stages, at the time of the last message."""
         self._append(*(SystemEvent(0, 0, self.timestamp_ns, code) for code in CLOSING))
-
-    def tell_trading_state(self, symbol_id: int, state: TradingState, reason: str = "") -> None:
-        """Let the agent tell that trading in a symbol is halted, paused or goes on; at the time of the last message.
-
-        Raises:
-            UserError: no such symbol, or the agent has left too many of them untold: is its thread running?
-            WireError: the reason has more than four characters.
-        """
-        if not 0 <= symbol_id < len(self.symbols):
-            raise UserError(f"symbol_id = {symbol_id}: must be 0 to {len(self.symbols) - 1}")
-        stock = self.symbols[symbol_id]
-        block = encode_blocks([StockTradingAction(symbol_id + 1, 0, 0, stock, state, " ", reason).encode()])
-        record = np.frombuffer(block.ljust(SLOT_BYTES), np.uint8)
-        if not try_push(self._announcements.producer(0), address_of(record)):
-            raise UserError(
-                f"trading state of {stock}: {ANNOUNCEMENTS_MAX} are waiting to be told; is the publisher running?"
-            )
 
     def live_orders(self) -> int:
         """How many orders are displayed."""

@@ -2,19 +2,20 @@
 
 What an event becomes:
 
-========== ============================================================ ==============================================
-event      meaning                                                      message
-========== ============================================================ ==============================================
-ACCEPTED   the order rests at once                                      A
-ACCEPTED   it trades first, or never rests                              nothing yet; A for what is left of it
-EXECUTED   a displayed order traded                                     E, at the order's own price, so never C
-EXECUTED   an order traded that could not be displayed                  P
-CANCELED   of a displayed order a part is left, or nothing              X, D
-REPLACED   it has lost its place and rests at once                      U, with the new id as its number
-REPLACED   it has lost its place and trades first                       D; A for what is left of it
-REPLACED   it keeps its place                                           X for the difference; its number stays
-REJECTED   nothing happened                                             nothing
-========== ============================================================ ==============================================
+=============== ============================================================ =========================================
+event           meaning                                                      message
+=============== ============================================================ =========================================
+ACCEPTED        the order rests at once                                      A
+ACCEPTED        it trades first, or never rests                              nothing yet; A for what is left of it
+EXECUTED        a displayed order traded                                     E, at the order's own price, so never C
+EXECUTED        an order traded that could not be displayed                  P
+CANCELED        of a displayed order a part is left, or nothing              X, D
+REPLACED        it has lost its place and rests at once                      U, with the new id as its number
+REPLACED        it has lost its place and trades first                       D; A for what is left of it
+REPLACED        it keeps its place                                           X for the difference; its number stays
+REJECTED        nothing happened                                             nothing
+TRADING_STATE   the symbol is halted, or trades again                        H
+=============== ============================================================ =========================================
 
 An order that comes in trades before it rests, and no event says that it has done trading. The publisher finds out by
 its own book: as long as the price of what is left reaches the other side's best price, there will be another trade;
@@ -68,7 +69,7 @@ from exchange.book.ladder_memory import (
     word,
 )
 from exchange.book.price_tree import best_key
-from exchange.market_data.datagram_store import SLOT_MESSAGE, append_written, next_message
+from exchange.market_data.datagram_store import append_written, next_message
 from exchange.market_data.itch_writer import (
     write_add,
     write_canceled,
@@ -76,6 +77,7 @@ from exchange.market_data.itch_writer import (
     write_executed,
     write_replaced,
     write_trade,
+    write_trading_action,
 )
 from exchange.market_data.publisher_memory import (
     ARRIVED_ID,
@@ -92,32 +94,32 @@ from exchange.market_data.publisher_memory import (
     reference_address,
 )
 from exchange.matching.match_numbers import public_match_number
-from exchange.messages import RECORD_BYTES, TimeInForce
+from exchange.messages import RECORD_BYTES, EventKind, SymbolState, TimeInForce
 from exchange.native import (
-    copy_bytes,
     implements,
     inlined,
     kernel,
     likely,
-    load_big_endian_uint16,
     load_int64,
     load_uint8,
     load_uint16,
     load_uint32,
-    store_big_endian_uint48,
     store_int64,
     store_uint32,
     unlikely,
 )
-from exchange.queues.protocol import poll_batch
 from exchange.transport.protocol import flush, send
 from exchange.wire.itch50 import STOCK_BYTES
-from exchange.wire.itch50 import TIMESTAMP as MESSAGE_TIMESTAMP
+from exchange.wire.itch50_codes import TradingState
 
 PRICE_MIN_TICKS: Final = 1
 PRICE_MAX_TICKS: Final = (1 << 32) - 1
 _TIME_IN_FORCE: Final = 3
 _DAY: Final = int(TimeInForce.DAY)
+_TRADING_STATE: Final = int(EventKind.TRADING_STATE)
+_HALTED: Final = int(SymbolState.HALTED)
+_HALTED_LETTER: Final = ord(TradingState.HALTED)
+_TRADING_LETTER: Final = ord(TradingState.TRADING)
 
 
 @implements(send, PublisherState, inline=False)
@@ -128,14 +130,8 @@ def _send(publisher: PublisherState, events_address: int, count: int) -> None:
 
 @implements(flush, PublisherState)
 def _flush(publisher: PublisherState) -> int:
-    """Append a message that somebody else wants to be told, if there is one, at the time of the last message."""
-    if poll_batch(publisher.announcements, publisher.announced, 1) == 0:
-        return 0
-    message, length = next_message(publisher.store), load_big_endian_uint16(publisher.announced)
-    copy_bytes(message, publisher.announced + SLOT_MESSAGE, length)
-    store_big_endian_uint48(message + MESSAGE_TIMESTAMP, _now(publisher))
-    append_written(publisher.store, length)
-    return 1
+    """Every event has given its messages already."""
+    return 0
 
 
 @kernel
@@ -155,6 +151,8 @@ def publish_event(publisher: PublisherState, event: int) -> None:
         _executed(publisher, event, symbol_id)
     elif kind == REPLACED:
         _replaced(publisher, event, symbol_id)
+    elif kind == _TRADING_STATE:
+        _trading_state(publisher, event, symbol_id)
 
 
 @inlined
@@ -413,3 +411,18 @@ def _keep_place(
         remove_id(book, slot)
         store_int64(order + ORDER_ID, new_id)
         put_id(find_id(book, symbol_id, new_id)[1], id_hash(symbol_id, new_id), link)
+
+
+@kernel
+def _trading_state(publisher: PublisherState, event: int, symbol_id: int) -> None:
+    """A symbol is halted, or trades again."""
+    state = _HALTED_LETTER if load_uint32(event + QUANTITY) == _HALTED else _TRADING_LETTER
+    length = write_trading_action(
+        next_message(publisher.store),
+        symbol_id + 1,
+        _now(publisher),
+        publisher.stocks + STOCK_BYTES * symbol_id,
+        state,
+        load_int64(event + EVENT_ORDER_ID),
+    )
+    append_written(publisher.store, length)

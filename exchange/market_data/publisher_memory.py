@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from exchange.book.ladder_memory import LINKS_PER_ORDER, LadderBook
 from exchange.market_data.datagram_store import StoreState
 from exchange.native import inlined, load_int64, store_int64
-from exchange.queues.spsc import SpscConsumer
 
 # words
 TIMESTAMP_NS: Final = 0
@@ -43,8 +42,7 @@ class PublisherState(NamedTuple):
     """A publisher, as compiled code sees it.
 
     ``references``: a word for each order of the ladder's pool; ``arrived``: 32 bytes for each symbol; ``stocks``: eight
-    bytes for each symbol, its name; ``shards``: a byte for each symbol, the shard that trades it. ``announcements``: a
-    queue of messages that come from elsewhere, each as it stands in a slot of the store; ``announced``: room for one.
+    bytes for each symbol, its name; ``shards``: a byte for each symbol, the shard that trades it.
     """
 
     book: LadderBook
@@ -56,8 +54,6 @@ class PublisherState(NamedTuple):
     shard_count: int
     symbol_count: int
     store: StoreState
-    announcements: SpscConsumer
-    announced: int
 
 
 @inlined

@@ -2,7 +2,9 @@
 
 A turn of a shard: hand on what is left of the last turn's events; take a batch of commands from the inbox;
 stamp each with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped
-commands are what is journaled and replicated: the books are a deterministic function of them.
+commands are what is journaled and replicated: the books are a deterministic function of them. Commands that the
+book has no part in, because a symbol is halted or is to be, are answered by
+:mod:`~exchange.matching.trading_states`; that is looked at for a whole batch at once.
 
 After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book
 that it touched last. Any thread can read it at any time, and never holds the shard up by reading.
@@ -21,15 +23,25 @@ from exchange.book.ladder_events import SYMBOL_ID
 from exchange.book.protocol import apply_commands, events_bound, live_order_count, top_of_book
 from exchange.latest_value.protocol import publish, read
 from exchange.latest_value.seqlock import SeqlockValue
-from exchange.messages import RECORD_BYTES
+from exchange.matching.trading_states import (
+    TradingState,
+    TradingStateMemory,
+    TradingStates,
+    answer_first,
+    any_halted,
+    count_of_book,
+)
+from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import (
     Arena,
     address_of,
     implements,
     kernel,
     load_int64,
+    load_uint8,
     load_uint16,
     store_int64,
+    unlikely,
 )
 from exchange.queues.protocol import poll_batch, try_push_batch
 
@@ -47,6 +59,8 @@ STATUS: Final = 64
 WORDS_BYTES: Final = 128
 
 READ_ATTEMPTS: Final = 1000
+
+_TRADING_STATE: Final = int(CommandKind.TRADING_STATE)
 
 
 class ShardStatus(NamedTuple):
@@ -66,10 +80,11 @@ STATUS_WORDS: Final = len(ShardStatus._fields)
 
 
 class Shard(NamedTuple):
-    """A shard's state: its ends of the queues, its book, its words and its two buffers."""
+    """A shard's state: its ends of the queues, its book, its symbols' states, its words and its two buffers."""
 
     inbox: Any
     book: Any
+    trading: TradingStates
     outbox: Any
     words: int
     batch: int
@@ -80,9 +95,9 @@ class Shard(NamedTuple):
 
 
 class ShardMemory:
-    """Owner of a shard's words and buffers."""
+    """Owner of a shard's words and buffers, and of the trading states of its symbols."""
 
-    def __init__(self, batch_commands: int, capacity_orders: int) -> None:
+    def __init__(self, batch_commands: int, capacity_orders: int, symbol_count: int) -> None:
         batch_bytes = batch_commands * RECORD_BYTES
         events_bytes = events_bound(capacity_orders, batch_commands) * RECORD_BYTES
         self.arena: Final = Arena.private(WORDS_BYTES + batch_bytes + events_bytes + 1024)
@@ -90,6 +105,7 @@ class ShardMemory:
         self.batch: Final = self.arena.allocate(batch_bytes)
         self.events: Final = self.arena.allocate(events_bytes)
         self.status: Final = SeqlockValue(STATUS_WORDS)
+        self.trading: Final = TradingStateMemory(symbol_count)
 
     def read_status(self) -> ShardStatus | None:
         """The shard's last status; None in the rare case that it was being written at every attempt."""
@@ -98,12 +114,20 @@ class ShardMemory:
             return None
         return ShardStatus(*out.tolist())
 
+    def trading_state(self, symbol_id: int) -> TradingState:
+        """Whether a symbol of this shard trades; can be asked at any time."""
+        return self.trading.read(symbol_id)
+
 
 @kernel
-def stamp_sequences(batch: int, count: int, last_sequence: int) -> None:
-    """Number ``count`` commands from ``last_sequence + 1`` on."""
+def stamp_sequences(batch: int, count: int, last_sequence: int) -> bool:
+    """Number ``count`` commands from ``last_sequence + 1`` on. False if surely none of them is a TRADING_STATE."""
+    kinds = 0
     for index in range(count):
-        store_int64(batch + index * RECORD_BYTES + COMMAND_SEQUENCE, last_sequence + index + 1)
+        command = batch + index * RECORD_BYTES
+        store_int64(command + COMMAND_SEQUENCE, last_sequence + index + 1)
+        kinds |= load_uint8(command)
+    return kinds & _TRADING_STATE != 0
 
 
 @implements(do_work, Shard, inline=False)
@@ -120,8 +144,22 @@ def _do_work(shard: Shard) -> int:
     if count == 0:
         return 0
     sequence = load_int64(words + SEQUENCE)
-    stamp_sequences(shard.batch, count, sequence)
-    events = apply_commands(shard.book, shard.batch, count, shard.events)
+    is_judged = stamp_sequences(shard.batch, count, sequence) or any_halted(shard.trading)
+    applied, events, run = 0, 0, count
+    while applied < count:
+        if unlikely(is_judged):
+            answered = answer_first(
+                shard.trading,
+                shard.batch + applied * RECORD_BYTES,
+                count - applied,
+                shard.events + events * RECORD_BYTES,
+            )
+            applied, events = applied + answered, events + answered
+            run = count_of_book(shard.trading, shard.batch + applied * RECORD_BYTES, count - applied)
+        events += apply_commands(
+            shard.book, shard.batch + applied * RECORD_BYTES, run, shard.events + events * RECORD_BYTES
+        )
+        applied += run
     pushed = try_push_batch(shard.outbox, shard.events, events)
     store_int64(words + PENDING, events - pushed)
     store_int64(words + PENDING_FROM, shard.events + pushed * RECORD_BYTES)

@@ -47,6 +47,15 @@ class CommandKind(IntEnum):
     CANCEL = 2
     REPLACE = 3
     MASS_CANCEL = 4
+    TRADING_STATE = 8
+    """From the exchange itself: trading in a symbol is halted or goes on. A bit that no other kind has."""
+
+
+class SymbolState(IntEnum):
+    """Whether a symbol trades. While it is halted, new orders and replaces are refused; cancels are not."""
+
+    TRADING = 1
+    HALTED = 2
 
 
 class TimeInForce(IntEnum):
@@ -72,6 +81,7 @@ class EventKind(IntEnum):
     REPLACED = 4
     REJECTED = 5
     MASS_CANCELED = 6
+    TRADING_STATE = 7
 
 
 class Reason(IntEnum):
@@ -90,6 +100,7 @@ class Reason(IntEnum):
     PRICE_OUT_OF_BAND = 16
     BOOK_FULL = 17
     INVALID_FIELD = 18
+    SYMBOL_HALTED = 19
 
 
 COMMAND_DTYPE: Final = np.dtype(
@@ -110,7 +121,9 @@ COMMAND_DTYPE: Final = np.dtype(
 all. ``quantity_lots`` of a REPLACE is what is open afterwards, if ``liability_lots`` is 0. Otherwise both are totals
 of the order and all that it replaced, executions included, as they are to be and as they were: their difference is by
 how much the open quantity changes, whatever has been executed meanwhile. ``price_ticks`` is ignored for a market
-order. ``tag`` belongs to the sender: the exchange carries it, the book never reads it.
+order. ``tag`` belongs to the sender: the exchange carries it, the book never reads it. In a TRADING_STATE
+``quantity_lots`` is the :class:`SymbolState` and ``order_id`` the reason (:func:`reason_word`); shards apply it, books
+refuse it.
 """
 
 EVENT_DTYPE: Final = np.dtype(
@@ -136,10 +149,25 @@ CANCELED: ``quantity_lots`` is what was taken away; after a REPLACE that left no
 ``other_order_id`` is the id that the order would have had. REPLACED: ``other_order_id`` is the order's new id, price
 and quantity are the new ones. REJECTED: the fields of the refused command (``other_order_id`` its ``new_order_id``),
 ``reason`` says why. MASS_CANCELED ends the CANCELED events of a mass cancel; its ``quantity_lots`` counts orders.
+TRADING_STATE: the symbol's new state and the reason, where the command has them.
 ``command_kind`` is the kind of the command that caused the event. Fields that an event does not need are zero.
 """
 
 assert COMMAND_DTYPE.itemsize == EVENT_DTYPE.itemsize == RECORD_BYTES
+
+REASON_CHARACTERS: Final = 4
+
+
+def reason_word(reason: str) -> int:
+    """The reason for a trading state, up to four ASCII characters, as the number that commands and events carry."""
+    text = reason.encode("ascii")
+    assert len(text) <= REASON_CHARACTERS
+    return int.from_bytes(text.ljust(REASON_CHARACTERS), "little")
+
+
+def reason_text(word: int) -> str:
+    """The reason that :func:`reason_word` has made a number of."""
+    return (word & 0xFFFFFFFF).to_bytes(REASON_CHARACTERS, "little").decode("ascii", "replace").strip()
 
 
 class Command(NamedTuple):

@@ -30,6 +30,7 @@ from exchange.queues.ring_memory import (
     TAIL,
     RingOwner,
     count_refusal,
+    records_between,
 )
 
 POSITION = 0
@@ -76,6 +77,11 @@ class DisruptorQueue(RingOwner):
         """Reader ``index``; every reader must keep polling, or the producer comes to a stop."""
         assert 0 <= index < self.consumers
         return DisruptorConsumer(self.base, self.capacity, self._reader(self.consumers), self._reader(index))
+
+    def waiting_count(self) -> int:
+        """How many records the slowest reader has not seen."""
+        lines = [self._reader(index) for index in range(self.consumers)]
+        return max(records_between(line + POSITION, self.base + TAIL, self.capacity) for line in lines)
 
     def _reader(self, index: int) -> int:
         """The readers' lines stand between the control block and the slots."""

@@ -27,7 +27,7 @@ from typing import ClassVar, Final
 from exchange import limits
 from exchange.errors import UserError
 from exchange.messages import RECORD_BYTES
-from exchange.native import MUTEX_BYTES, Arena, HugePages, inlined, load_relaxed, store_relaxed
+from exchange.native import MUTEX_BYTES, Arena, HugePages, inlined, load_acquire, load_relaxed, store_relaxed
 from exchange.native.block_header import HEADER_BYTES, take_header
 
 TAIL: Final = 128
@@ -124,3 +124,17 @@ class RingOwner:
     def back_pressure_count(self) -> int:
         """How many pushes were refused, wholly or in part, since the ring was made."""
         return load_relaxed(self.base + REFUSED)
+
+    def slot_count(self) -> int:
+        """How many records the queue has room for, over all its rings."""
+        return self.capacity
+
+    def waiting_count(self) -> int:
+        """How many records wait in the queue now: a look from outside, at any time."""
+        return records_between(self.base + HEAD, self.base + TAIL, self.capacity)
+
+
+def records_between(head_address: int, tail_address: int, capacity: int) -> int:
+    """How many records are in a ring of which other threads push and poll meanwhile: never negative, never too many."""
+    head = load_acquire(head_address)
+    return min(max(load_acquire(tail_address) - head, 0), capacity)

@@ -33,6 +33,7 @@ from exchange.queues.ring_memory import (
     TAIL_SEEN,
     RingOwner,
     count_refusal,
+    records_between,
 )
 
 PREFETCHED_SLOTS: Final = 64
@@ -77,6 +78,15 @@ class SpscQueue(RingOwner):
     def back_pressure_count(self) -> int:
         """How many pushes were refused, over all lanes."""
         return sum(load_relaxed(self._lane(index) + REFUSED) for index in range(self.producers))
+
+    def slot_count(self) -> int:
+        """How many records all lanes together have room for."""
+        return self.capacity * self.producers
+
+    def waiting_count(self) -> int:
+        """How many records wait in all lanes now."""
+        lanes = [self._lane(index) for index in range(self.producers)]
+        return sum(records_between(lane + HEAD, lane + TAIL, self.capacity) for lane in lanes)
 
     def _lane(self, index: int) -> int:
         return self.base + index * super().size_bytes(self.capacity, 1, 1)

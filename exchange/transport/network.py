@@ -16,11 +16,14 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
+
 from exchange import limits
 from exchange.book.config import BookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.inbound import Requests
+from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
@@ -36,9 +39,10 @@ from exchange.gateway.session_memory import (
 )
 from exchange.gateway.symbol_table import SymbolTable
 from exchange.gateway.token_index import TokenIndex
-from exchange.messages import RECORD_BYTES
+from exchange.messages import COMMAND_STRUCT, RECORD_BYTES, Command
 from exchange.native import (
     Arena,
+    address_of,
     load_acquire,
     load_int64,
     monotonic_ns,
@@ -46,19 +50,33 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
+from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,
     CANCELS_DUE,
+    CLIENT_TIMEOUT_NS,
     CONSUMED,
     DAY_NS,
     DRAIN,
     END,
     EVENTS,
+    HEARTBEAT_NS,
     LISTED,
+    SLOW_READER_NS,
     since_midnight_ns,
 )
+
+CHANGEABLE: Final = {
+    "client_timeout_ns": CLIENT_TIMEOUT_NS,
+    "heartbeat_ns": HEARTBEAT_NS,
+    "slow_reader_ns": SLOW_READER_NS,
+}
+"""The settings of the gateway that may change while it runs, and the word of a lane or of the sink that holds each."""
+
+CONTROL_SLOTS: Final = 4096
+"""Commands of the control plane's own that may wait, for each lane; they are taken at the next turn."""
 
 ANSWERS_SLOTS: Final = 4096
 """The ring of the gateway's own answers, for each lane: rejects come back in batches, not by the million."""
@@ -106,10 +124,14 @@ class NetworkTransport:
         self._lane_words: list[int] = []
         self._sink_words = 0
         self._answers: Final = SpscQueue(ANSWERS_SLOTS, producers=lanes)
+        self._control: Final = [SpscQueue(CONTROL_SLOTS, huge_pages="never") for _ in range(lanes)]
+        self.latency: Final = LatencyMemory()
 
     def _begin(self, lane_words: list[int], sink_words: int) -> None:
         """Where the words of the receiving halves and of the sending half are."""
         self._lane_words, self._sink_words = lane_words, sink_words
+        for name in CHANGEABLE:
+            self.set_limit(name, getattr(self.config, name))
 
     def _requests(self, lane: int, words: int, arena: Arena) -> Requests:
         """What decoding in a lane needs, in :data:`REQUESTS_BYTES` of the arena at most; ``words`` are the lane's."""
@@ -191,6 +213,32 @@ class NetworkTransport:
             load_acquire(session + IN_RELEASED) == connection
             and load_acquire(session + OUT_RELEASED) == connection
         )
+
+    def command(self, command: Command) -> bool:
+        """Put a command of the exchange's own among those of its session's lane; False if too many are waiting.
+
+        It is taken at the ingress's next turn, behind what has been taken from clients before, and gets its time there.
+        """
+        lane = command.session_id % len(self._lane_words)
+        record = np.frombuffer(COMMAND_STRUCT.pack(*command), np.uint8)
+        if not try_push(self._control[lane].producer(0), address_of(record)):
+            return False
+        attention = self._lane_words[lane] + ATTENTION
+        store_release(attention, load_int64(attention) + 1)
+        return True
+
+    def limit(self, name: str) -> int:
+        """One of the gateway's settings in :data:`CHANGEABLE`, as it holds now."""
+        return int(load_acquire(self._places_of_limit(name)[0]))
+
+    def set_limit(self, name: str, value_ns: int) -> None:
+        """Change one of the settings in :data:`CHANGEABLE`; the agents read it within 20 ms."""
+        for address in self._places_of_limit(name):
+            store_release(address, value_ns)
+
+    def _places_of_limit(self, name: str) -> list[int]:
+        words = self._lane_words if name == "client_timeout_ns" else [self._sink_words]
+        return [address + CHANGEABLE[name] for address in words]
 
     def _call(self, session_id: int) -> None:
         """Bring the session to the attention of the agents that serve it."""

@@ -11,6 +11,7 @@ Rules: as in :mod:`exchange.gateway.session_memory`; each word has one writer.""
 
 from typing import Any, Final
 
+from exchange.book.ladder_events import TIMESTAMP
 from exchange.gateway.outbound import Reports
 from exchange.gateway.reports import report_answer
 from exchange.gateway.session_memory import (
@@ -33,6 +34,16 @@ ATTENTION: Final = 0
 DRAIN: Final = 8
 """Not 0: nothing new is taken in any more."""
 
+# control's words of a receiving half
+CLIENT_TIMEOUT_NS: Final = 16
+"""A client that has sent nothing for so long is let go."""
+
+# control's words of a sending half
+HEARTBEAT_NS: Final = 24
+"""A heartbeat is due after so long without another packet."""
+SLOW_READER_NS: Final = 32
+"""A client that has taken nothing for so long is let go."""
+
 # the agent's own, of both halves
 SEEN: Final = 128
 NEXT_SCAN_NS: Final = 136
@@ -45,7 +56,9 @@ CONSUMED: Final = 160
 """Commands that the ingress took, ever."""
 CANCELS_DUE: Final = 168
 """Sessions that have orders to be cancelled, as they asked for or because their connection has ended."""
-RECEIVING_WORDS: Final = 176
+CONTROL_DUE: Final = 176
+"""Not 0: there may be commands of the control plane's own."""
+RECEIVING_WORDS: Final = 184
 """Where a transport's own words begin."""
 
 # of a sending half
@@ -85,6 +98,22 @@ def take_commands(words: int, count: int) -> None:
     """The first ``count`` of the commands that were shown last are taken."""
     store_int64(words + BEGIN, load_int64(words + BEGIN) + count)
     store_release(words + CONSUMED, load_int64(words + CONSUMED) + count)
+
+
+@kernel
+def take_control_commands(
+    control: Any, words: int, commands: int, count: int, limit: int, now_ns: int
+) -> int:
+    """Take what the control plane wants of the exchange, as if a client had asked now; how many commands there are.
+
+    They are put behind the first ``count`` at ``commands``, up to ``limit`` of all.
+    """
+    taken = poll_batch(control, commands + count * RECORD_BYTES, limit - count)
+    for index in range(count, count + taken):
+        store_int64(commands + index * RECORD_BYTES + TIMESTAMP, now_ns)
+    if count + taken < limit:
+        store_int64(words + CONTROL_DUE, 0)
+    return count + taken
 
 
 @inlined

@@ -65,6 +65,7 @@ class TcpTransport(NetworkTransport):
         words = allocate(WORDS_BYTES)
         return TcpSource(
             requests=self._requests(lane, words, self._arena),
+            control=self._control[lane].consumer(0),
             rules=self._rules.state,
             words=words,
             commands=allocate(batch_commands * RECORD_BYTES),
@@ -76,7 +77,6 @@ class TcpTransport(NetworkTransport):
             events=allocate(EVENTS_MAX * EPOLL_EVENT_BYTES),
             lane=lane,
             lanes=lanes,
-            client_timeout_ns=self.config.client_timeout_ns,
         )
 
     def _build_sink(self, list_bytes: int) -> TcpSink:
@@ -85,13 +85,12 @@ class TcpTransport(NetworkTransport):
         view_bytes(heartbeat, len(packet))[:] = packet
         return TcpSink(
             reports=self._reports(words, list_bytes, self._arena),
+            latency=self.latency.state,
             answers=self._answers.consumer(0),
             words=words,
             batch=self._arena.allocate(ANSWERS_BATCH * RECORD_BYTES),
             heartbeat=heartbeat,
             midnight_ns=self.midnight_ns,
-            heartbeat_ns=self.config.heartbeat_ns,
-            slow_reader_ns=self.config.slow_reader_ns,
         )
 
     def source(self, lane: int) -> TcpSource:

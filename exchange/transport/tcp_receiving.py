@@ -8,7 +8,7 @@ lost, and a client that sends too much slows itself down.
 
 An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.gateway.firm_requests import write_due_cancels
 from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
@@ -54,6 +54,8 @@ from exchange.native.sockets import socket_receive
 from exchange.transport.network_agents import (
     BEGIN,
     CANCELS_DUE,
+    CLIENT_TIMEOUT_NS,
+    CONTROL_DUE,
     DRAIN,
     END,
     PACKET_LENGTH_MAX,
@@ -63,6 +65,7 @@ from exchange.transport.network_agents import (
     note_scan,
     release_inbound,
     take_commands,
+    take_control_commands,
 )
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
@@ -118,9 +121,11 @@ class TcpSource(NamedTuple):
 
     ``commands`` is room for ``batch_commands`` records, ``places`` for as many packets; ``ready`` and ``connected`` are
     lists of session numbers (8 bytes each), ``epoll`` a descriptor and ``events`` room for :data:`EVENTS_MAX` events.
+    ``control`` is the consumer end of a queue of commands from the control plane.
     """
 
     requests: Requests
+    control: Any
     rules: PacketRules
     words: int
     commands: int
@@ -132,7 +137,6 @@ class TcpSource(NamedTuple):
     events: int
     lane: int
     lanes: int
-    client_timeout_ns: int
 
 
 @implements(receive, TcpSource, inline=False)
@@ -164,6 +168,8 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
     count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
     if unlikely(load_int64(words + CANCELS_DUE) != 0):
         count = write_due_cancels(source.requests, source.lane, source.lanes, source.commands, limit, now_ns)
+    if unlikely(load_int64(words + CONTROL_DUE) != 0):
+        count = take_control_commands(source.control, words, source.commands, count, limit, now_ns)
     while following < ready and count < limit:
         session_id = load_int64(source.ready + 8 * following)
         count, state = _serve(source, session_id, count, limit, now_ns)
@@ -281,7 +287,8 @@ def _look_around(source: TcpSource, now_ns: int) -> None:
     """Adopt new connections, let go of those that must end or are silent, and list those that there are."""
     words = source.words
     note_scan(words, now_ns + SCAN_NS)
-    connected = 0
+    store_int64(words + CONTROL_DUE, 1)
+    connected, timeout_ns = 0, load_acquire(words + CLIENT_TIMEOUT_NS)
     for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
@@ -290,7 +297,7 @@ def _look_around(source: TcpSource, now_ns: int) -> None:
         if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 _release(source, session, _ASKED)
-            elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
+            elif now_ns - load_int64(session + RECEIVED_NS) > timeout_ns:
                 _release(source, session, _SILENT)
             else:
                 store_int64(source.connected + 8 * connected, session_id)

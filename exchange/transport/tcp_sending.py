@@ -12,6 +12,7 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Any, Final, NamedTuple
 
+from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.outbound import Reports, list_session
 from exchange.gateway.reports import report_events
 from exchange.gateway.session_memory import (
@@ -46,6 +47,8 @@ from exchange.native import (
 )
 from exchange.transport.network_agents import (
     EVENTS,
+    HEARTBEAT_NS,
+    SLOW_READER_NS,
     is_called,
     is_outbound_connected,
     note_scan,
@@ -76,18 +79,18 @@ class TcpSink(NamedTuple):
     """
 
     reports: Reports
+    latency: Latency
     answers: Any
     words: int
     batch: int
     heartbeat: int
     midnight_ns: int
-    heartbeat_ns: int
-    slow_reader_ns: int
 
 
 @implements(send, TcpSink, inline=False)
 def _send(sink: TcpSink, events_address: int, count: int) -> None:
     report_events(sink.reports, events_address, count, since_midnight_ns(sink.midnight_ns, monotonic_ns()))
+    note_events(sink.latency, events_address, count)
     store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
 
 
@@ -109,6 +112,7 @@ def _flush(sink: TcpSink) -> int:
         else:
             store_int64(session + IS_LISTED, 0)
     store_int64(sink.reports.listed, kept)
+    count_latencies(sink.latency)
     return answers + listed - kept
 
 
@@ -177,7 +181,7 @@ def _look_around(sink: TcpSink, now_ns: int) -> None:
         blocked_ns = load_int64(session + BLOCKED_NS)
         if load_acquire(session + CLOSING) == connection:
             release_outbound(session, _ASKED)
-        elif blocked_ns != 0 and now_ns - blocked_ns > sink.slow_reader_ns:
+        elif blocked_ns != 0 and now_ns - blocked_ns > load_acquire(sink.words + SLOW_READER_NS):
             release_outbound(session, _SLOW_READER)
         elif load_int64(session + LOST_MESSAGES) > 0:
             release_outbound(session, _LOG_FULL)
@@ -193,7 +197,7 @@ def _is_quiet(sink: TcpSink, session: int, now_ns: int) -> bool:
     return (
         load_int64(session + SENT) == load_int64(session + LOG_END)
         and load_int64(session + HEARTBEAT_LEFT) == 0
-        and now_ns - load_int64(session + SENT_NS) >= sink.heartbeat_ns
+        and now_ns - load_int64(session + SENT_NS) >= load_acquire(sink.words + HEARTBEAT_NS)
     )
 
 

@@ -105,6 +105,7 @@ class UdpTransport(NetworkTransport):
         words = allocate(WORDS_BYTES)
         return UdpSource(
             requests=self._requests(0, words, self._arena),
+            control=self._control[0].consumer(0),
             rules=self._rules.state,
             words=words,
             commands=allocate(batch_commands * RECORD_BYTES),
@@ -117,7 +118,6 @@ class UdpTransport(NetworkTransport):
             answer_header=answer_header,
             answer=answer,
             logins=self._logins_in.fileno(),
-            client_timeout_ns=self.config.client_timeout_ns,
         )
 
     def _build_sink(self, session_count: int, descriptor: int) -> UdpSink:
@@ -133,6 +133,7 @@ class UdpTransport(NetworkTransport):
         words = allocate(WORDS_BYTES)
         return UdpSink(
             reports=self._reports(words, 8 * session_count, self._arena),
+            latency=self.latency.state,
             answers=self._answers.consumer(0),
             words=words,
             answers_batch=allocate(ANSWERS_BATCH * RECORD_BYTES),
@@ -141,8 +142,6 @@ class UdpTransport(NetworkTransport):
             vectors=vectors,
             messages=messages,
             midnight_ns=self.midnight_ns,
-            heartbeat_ns=self.config.heartbeat_ns,
-            slow_reader_ns=self.config.slow_reader_ns,
         )
 
     def source(self, lane: int) -> UdpSource:

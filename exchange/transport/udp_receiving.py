@@ -16,7 +16,7 @@ is dealt with. Then the socket's buffer fills, the kernel drops, and clients sen
 Rules: an agent here may let a connection go. Acknowledgements are the sending half's business; this one only notes
 what has to be acknowledged, and what has been. (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.gateway.firm_requests import write_due_cancels
 from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
@@ -74,6 +74,8 @@ from exchange.native.datagram_headers import (
 from exchange.transport.network_agents import (
     BEGIN,
     CANCELS_DUE,
+    CLIENT_TIMEOUT_NS,
+    CONTROL_DUE,
     DRAIN,
     END,
     RECEIVING_WORDS,
@@ -82,6 +84,7 @@ from exchange.transport.network_agents import (
     note_scan,
     release_inbound,
     take_commands,
+    take_control_commands,
 )
 from exchange.transport.protocol import consume, receive
 from exchange.wire import soupbintcp
@@ -142,10 +145,12 @@ class UdpSource(NamedTuple):
     ``commands`` is room for ``batch_commands`` records. Of each of the :data:`BATCH_DATAGRAMS` datagrams, ``headers``
     has the kernel's structure, ``datagrams`` the bytes, each behind the address that it came from, and ``undone`` a
     byte. ``places`` is room for the packets of one. ``answer_header`` is the kernel's structure of one datagram whose
-    :data:`~exchange.wire.soupbinudp.HEADER_BYTES` are at ``answer``. ``logins`` is a socket to the control plane.
+    :data:`~exchange.wire.soupbinudp.HEADER_BYTES` are at ``answer``. ``logins`` is a socket to the control plane,
+    ``control`` the consumer end of a queue of commands from there.
     """
 
     requests: Requests
+    control: Any
     rules: PacketRules
     words: int
     commands: int
@@ -158,7 +163,6 @@ class UdpSource(NamedTuple):
     answer_header: int
     answer: int
     logins: int
-    client_timeout_ns: int
 
 
 @implements(receive, UdpSource, inline=False)
@@ -186,6 +190,8 @@ def _decode_batch(source: UdpSource, limit: int) -> int:
     is_draining = load_acquire(words + DRAIN) != 0
     if unlikely(load_int64(words + CANCELS_DUE) != 0) and not is_draining:
         count = write_due_cancels(source.requests, 0, 1, source.commands, limit, now_ns)
+    if unlikely(load_int64(words + CONTROL_DUE) != 0) and not is_draining:
+        count = take_control_commands(source.control, words, source.commands, count, limit, now_ns)
     if load_int64(words + BATCH) == 0:
         received = socket_receive_many(source.descriptor, source.headers, BATCH_DATAGRAMS)
         if received <= 0:
@@ -356,6 +362,7 @@ def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, no
 def _look_around(source: UdpSource, now_ns: int) -> None:
     """Adopt new connections, and let go of those that must end or are silent."""
     note_scan(source.words, now_ns + SCAN_NS)
+    store_int64(source.words + CONTROL_DUE, 1)
     for session_id in range(source.requests.sessions.session_count):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
@@ -369,5 +376,5 @@ def _look_around(source: UdpSource, now_ns: int) -> None:
         if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 release_inbound(source.words, session, _ASKED)
-            elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
+            elif now_ns - load_int64(session + RECEIVED_NS) > load_acquire(source.words + CLIENT_TIMEOUT_NS):
                 release_inbound(source.words, session, _SILENT)

@@ -18,6 +18,7 @@ Sources: sendmmsg(2)."""
 
 from typing import Any, Final, NamedTuple
 
+from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.outbound import Reports, list_session
 from exchange.gateway.reports import report_events
@@ -77,7 +78,9 @@ from exchange.native.datagram_headers import (
 )
 from exchange.transport.network_agents import (
     EVENTS,
+    HEARTBEAT_NS,
     SENDING_WORDS,
+    SLOW_READER_NS,
     is_called,
     is_outbound_connected,
     note_scan,
@@ -123,6 +126,7 @@ class UdpSink(NamedTuple):
     """
 
     reports: Reports
+    latency: Latency
     answers: Any
     words: int
     answers_batch: int
@@ -131,13 +135,12 @@ class UdpSink(NamedTuple):
     vectors: int
     messages: int
     midnight_ns: int
-    heartbeat_ns: int
-    slow_reader_ns: int
 
 
 @implements(send, UdpSink, inline=False)
 def _send(sink: UdpSink, events_address: int, count: int) -> None:
     report_events(sink.reports, events_address, count, since_midnight_ns(sink.midnight_ns, monotonic_ns()))
+    note_events(sink.latency, events_address, count)
     store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
 
 
@@ -164,6 +167,7 @@ def _flush(sink: UdpSink) -> int:
             store_int64(session + IS_LISTED, 0)
     store_int64(sink.reports.listed, kept)
     _send_batch(sink)
+    count_latencies(sink.latency)
     return done
 
 
@@ -298,7 +302,7 @@ def _look_around(sink: UdpSink, now_ns: int) -> None:
         blocked_ns = load_int64(session + BLOCKED_NS)
         if load_acquire(session + CLOSING) == connection:
             release_outbound(session, _ASKED)
-        elif blocked_ns != 0 and now_ns - blocked_ns > sink.slow_reader_ns:
+        elif blocked_ns != 0 and now_ns - blocked_ns > load_acquire(sink.words + SLOW_READER_NS):
             release_outbound(session, _SLOW_READER)
         elif load_int64(session + LOST_MESSAGES) > 0:
             release_outbound(session, _LOG_FULL)
@@ -318,7 +322,7 @@ def _look_around(sink: UdpSink, now_ns: int) -> None:
 
 @inlined
 def _is_quiet(sink: UdpSink, session: int, now_ns: int) -> bool:
-    return now_ns - load_int64(session + SENT_NS) >= sink.heartbeat_ns
+    return now_ns - load_int64(session + SENT_NS) >= load_acquire(sink.words + HEARTBEAT_NS)
 
 
 @inlined

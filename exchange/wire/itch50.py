@@ -366,6 +366,8 @@ TRADE_MATCH: Final = Trade.layout.offset("match_number")
 STOCK: Final = StockDirectory.layout.offset("stock")
 """In R and H."""
 TRADING_STATE: Final = StockTradingAction.layout.offset("trading_state")
+ACTION_RESERVED: Final = StockTradingAction.layout.offset("reserved")
+ACTION_REASON: Final = StockTradingAction.layout.offset("reason")
 EVENT_CODE: Final = SystemEvent.layout.offset("event_code")
 
 STOCK_BYTES: Final = 8

@@ -8,13 +8,24 @@ from exchange.flow import load_flow
 from exchange.flow.config import ScenarioConfig, SyntheticConfig
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
-from exchange.messages import BUY, SELL, Command, OrderType, TimeInForce
+from exchange.messages import (
+    BUY,
+    EVENT_STRUCT,
+    SELL,
+    Command,
+    CommandKind,
+    Event,
+    EventKind,
+    OrderType,
+    SymbolState,
+    TimeInForce,
+    reason_word,
+)
 from exchange.native import address_of
 from exchange.transport.memory import MemoryTransport
 from exchange.transport.protocol import flush, send
 from exchange.transport.tee import Tee
 from exchange.wire.itch50 import MESSAGES, ItchMessage, decode
-from exchange.wire.itch50_codes import TradingState
 from exchange.wire.moldudp64 import decode_packet
 from tests.book_driver import BookDriver, cancel, mass_cancel, new, replace, stamped
 from tests.feed_driver import PublishedMarket, commands_of
@@ -25,11 +36,7 @@ each_engine = pytest.mark.parametrize("kind", ["naive", "ladder"])
 
 def told(market: PublishedMarket) -> list[ItchMessage]:
     """The messages behind the directory, without their times."""
-    messages, at, blocks = [], 0, bytes(market.blocks)
-    while at < len(blocks):
-        length = int.from_bytes(blocks[at : at + 2], "big")
-        messages.append(decode(blocks[at + 2 : at + 2 + length]))
-        at += 2 + length
+    messages = [decode(one) for one in market.messages()]
     return [one for one in messages if one.layout.message_type not in "SRH"]
 
 
@@ -210,27 +217,38 @@ def test_a_day_begins_and_ends_as_nasdaqs_do() -> None:
     store = DatagramStore("DAY", 64)
     publisher = Publisher(["ABC", "XYZ"], store, capacity_orders=4)
     publisher.open_day(timestamp_ns=5)
-    publisher.tell_trading_state(1, TradingState.HALTED, "T1")
-    assert [flush(publisher.state) for _ in range(2)] == [1, 0]
     publisher.close_day()
     (packet,) = [decode_packet(datagram) for datagram in store.take_datagrams()]
     messages = [decode(data).check() for data in packet.messages]
-    assert "".join(message.layout.message_type for message in messages) == "SRRHHSSHSSS"
+    assert "".join(message.layout.message_type for message in messages) == "SRRHHSSSSS"
     codes = [message.event_code for message in messages if isinstance(message, MESSAGES["S"])]
     assert codes == ["O", "S", "Q", "M", "E", "C"]
     assert {message.timestamp for message in messages} == {5}
-    assert [message.stock_locate for message in messages] == [0, 1, 2, 1, 2, 0, 0, 2, 0, 0, 0]
-    assert (messages[7].stock, messages[7].trading_state, messages[7].reason) == ("XYZ", "H", "T1")
+    assert [message.stock_locate for message in messages] == [0, 1, 2, 1, 2, 0, 0, 0, 0, 0]
 
 
-def test_trading_states_that_nobody_tells_are_refused_in_the_end() -> None:
-    publisher = Publisher(["ABC"], DatagramStore("DAY", 64), capacity_orders=4)
-    for _ in range(1024):
-        publisher.tell_trading_state(0, TradingState.PAUSED)
-    with pytest.raises(UserError, match="trading state of ABC: 1024 are waiting to be told"):
-        publisher.tell_trading_state(0, TradingState.TRADING)
-    with pytest.raises(UserError, match="symbol_id = 1: must be 0 to 0"):
-        publisher.tell_trading_state(1, TradingState.TRADING)
+def test_a_halt_is_told_where_it_stands_among_the_orders() -> None:
+    market = PublishedMarket("naive", ["ABC", "XYZ"])
+    market.play(stamped([new(1, BUY, 500, 10, symbol_id=1)]))
+    for state, reason in ((SymbolState.HALTED, "T12"), (SymbolState.TRADING, "")):
+        event = Event(
+            EventKind.TRADING_STATE,
+            symbol_id=1,
+            order_id=reason_word(reason),
+            quantity_lots=state,
+            command_kind=CommandKind.TRADING_STATE,
+            timestamp_ns=90,
+        )
+        market.publish(EVENT_STRUCT.pack(*event))
+        assert market.book.trading_state(1) == ("H" if state == SymbolState.HALTED else "T")
+        assert market.book.trading_state(0) == "T"
+    messages = [decode(one) for one in market.messages()][-2:]
+    assert [
+        (one.stock_locate, one.stock, one.trading_state, one.reason, one.timestamp) for one in messages
+    ] == [
+        (2, "XYZ", "H", "T12", 90),
+        (2, "XYZ", "T", "", 90),
+    ]
 
 
 def test_a_tee_gives_the_same_events_to_both_sinks() -> None:
@@ -245,8 +263,6 @@ def test_a_tee_gives_the_same_events_to_both_sinks() -> None:
     assert flush(tee) == 0
     assert transport.events().tobytes() == events
     assert market.publisher.public_digest() == market.assert_publisher_has_engines_book()
-    market.publisher.tell_trading_state(0, TradingState.TRADING)
-    assert flush(tee) == 1
 
 
 def test_times_count_from_midnight_and_never_go_back() -> None:

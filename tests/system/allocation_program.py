@@ -144,10 +144,11 @@ def shard() -> list[int]:
     arrays = [flow, mass_cancels(SESSIONS)]
     ladder = build_book(LadderBookConfig(capacity_orders=100_000), symbol_count=8)
     inbox, outbox = SpscQueue(1024), SpscQueue(1024)
-    memory = ShardMemory(64, 100_000)
+    memory = ShardMemory(64, 100_000, 8)
     state = Shard(
         inbox=inbox.consumer(0),
         book=ladder.state,
+        trading=memory.trading.state,
         outbox=outbox.producer(0),
         words=memory.words,
         batch=memory.batch,

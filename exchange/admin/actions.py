@@ -1,0 +1,147 @@
+"""What the admin interface can have done: halt and resume a symbol, disconnect or cancel for a user, change a limit.
+
+Halts and cancels become commands that go through the order path, behind whatever clients asked before
+(:meth:`exchange.transport.network.NetworkTransport.command`); nothing here touches an order. A halt is answered when its
+shard has applied it, which is the moment from which no order comes into the book any more.
+
+Whatever is wrong with what was asked is a :class:`Refusal` that names field, value and what is allowed. Every action
+is logged.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from exchange import limits
+from exchange.gateway.logs import log_event
+from exchange.gateway.session_memory import LOG_MESSAGES
+from exchange.gateway.statistics import SymbolStatistics
+from exchange.messages import (
+    ALL_SYMBOLS,
+    REASON_CHARACTERS,
+    Command,
+    CommandKind,
+    SymbolState,
+    reason_word,
+)
+from exchange.native import load_acquire
+from exchange.transport.network import CHANGEABLE
+
+if TYPE_CHECKING:
+    from exchange.gateway.server import Server
+
+APPLIED_SECONDS: Final = 2.0
+"""How long a halt is waited for. It takes microseconds, but for an exchange with full queues on a busy machine."""
+
+_RANGES: Final = {
+    "client_timeout_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
+    "heartbeat_ns": (limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX),
+    "slow_reader_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
+}
+assert set(_RANGES) == set(CHANGEABLE)
+
+
+class Refusal(Exception):
+    """Something that cannot be done; ``status`` is HTTP's number for why."""
+
+    def __init__(self, status: int, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field} = {value!r}: {allowed}")
+        self.status: Final = status
+        self.field: Final = field
+        self.value: Final = value
+        self.allowed: Final = allowed
+
+
+class Done(Struct, frozen=True):
+    """An action on a user's session that has been passed on to the agents."""
+
+    user: str
+    session: int
+    action: str
+
+
+class Actions:
+    """The actions on one served exchange; to be called in its event loop."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server: Final = server
+        self._one_at_a_time: Final = asyncio.Lock()
+
+    async def set_state(self, symbol: str, state: SymbolState, reason: str) -> SymbolStatistics:
+        """Halt a symbol or let it trade again, and wait until that is so.
+
+        Raises:
+            Refusal: no such symbol, a reason that the feed cannot carry, or the order path takes nothing.
+        """
+        symbols = self._server.settings.gateway.symbols
+        if symbol not in symbols:
+            raise Refusal(404, "symbol", symbol, f"must be one of {', '.join(symbols)}")
+        if len(reason) > REASON_CHARACTERS or not (reason == "" or (reason.isascii() and reason.isalnum())):
+            raise Refusal(
+                422, "reason", reason, f"must be up to {REASON_CHARACTERS} letters and digits, such as T1"
+            )
+        symbol_id = symbols.index(symbol)
+        command = Command(
+            CommandKind.TRADING_STATE,
+            symbol_id=symbol_id,
+            order_id=reason_word(reason),
+            quantity_lots=state,
+        )
+        async with self._one_at_a_time:
+            changes = self._server.exchange.trading_state(symbol_id).changes
+            self._send(command, "symbol", symbol)
+            deadline = time.monotonic() + APPLIED_SECONDS
+            while self._server.exchange.trading_state(symbol_id).changes == changes:
+                if time.monotonic() > deadline:
+                    raise Refusal(
+                        504, "symbol", symbol, "the command is on its way, but was not applied in time"
+                    )
+                await asyncio.sleep(0.001)
+        log_event("trading state", symbol=symbol, state=state.name.lower(), reason=reason)
+        return SymbolStatistics(symbol, state.name.lower(), reason)
+
+    def disconnect(self, user: str) -> Done:
+        """Have the agents let a user's connection go. Raises Refusal: no such user, or not connected."""
+        session_id = self._session_of(user)
+        if session_id not in self._server.control.connections:
+            raise Refusal(409, "user", user, "must be connected")
+        self._server.control.disconnect(session_id)
+        return self._done(session_id, "disconnect")
+
+    def cancel_all(self, user: str) -> Done:
+        """Cancel all orders of a user, in every symbol. Raises Refusal: no such user, or nothing is taken."""
+        session_id = self._session_of(user)
+        command = Command(CommandKind.MASS_CANCEL, symbol_id=ALL_SYMBOLS, session_id=session_id)
+        self._send(command, "user", user)
+        return self._done(session_id, "cancel-all")
+
+    def set_limit(self, name: object, value: object) -> None:
+        """Change a limit. Raises Refusal: it is fixed, or the value is out of range."""
+        key = str(name).removeprefix("gateway.")
+        if key not in CHANGEABLE:
+            allowed = ", ".join(f"gateway.{one}" for one in CHANGEABLE)
+            raise Refusal(422, "name", name, f"must be one of {allowed}; others are fixed by the profile")
+        least, most = _RANGES[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} nanoseconds")
+        self._server.transport.set_limit(key, value)
+        log_event("limit changed", name=f"gateway.{key}", value=value)
+
+    def _session_of(self, user: str) -> int:
+        number = self._server.control.users.number_of(user)
+        if number is None:
+            raise Refusal(404, "user", user, "must be a user of the exchange; GET /sessions names them")
+        return number
+
+    def _send(self, command: Command, field: str, value: str) -> None:
+        if not self._server.transport.command(command):
+            raise Refusal(503, field, value, "too many commands are waiting; try again")
+
+    def _done(self, session_id: int, action: str) -> Done:
+        user = self._server.control.users.users[session_id].name
+        session = self._server.transport.memory.address(session_id)
+        sequence = load_acquire(session + LOG_MESSAGES)
+        log_event("admin", action=action, user=user, session=session_id, sequence=sequence)
+        return Done(user, session_id, action)

@@ -1,0 +1,72 @@
+"""The other end of the admin interface: asks it something, and tells mistakes in one line. For ``exchange admin``.
+
+Plain HTTP by the standard library; what an address answers is told in :mod:`exchange.admin.app`.
+"""
+
+import json
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from exchange.errors import UserError
+
+TIMEOUT_SECONDS: Final = 10.0
+_ANSWER_BYTES_MAX: Final = 1 << 26
+
+
+class AdminClient:
+    """Asks the admin interface at ``url``, such as ``http://127.0.0.1:9010``, with a token.
+
+    Raises:
+        UserError: the URL is none of HTTP.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise UserError(f"--url {url}: must be like http://127.0.0.1:9010")
+        self._url: Final = url.rstrip("/")
+        self._token: Final = token
+
+    def get(self, *path: str) -> Any:
+        """The document at an address, given by its parts. Raises UserError, as all three."""
+        return self._ask("GET", path, None)
+
+    def post(self, *path: str, **body: object) -> Any:
+        """Have something done."""
+        return self._ask("POST", path, body)
+
+    def put(self, *path: str, **body: object) -> Any:
+        """Have something changed."""
+        return self._ask("PUT", path, body)
+
+    def _ask(self, method: str, path: tuple[str, ...], body: dict[str, object] | None) -> Any:
+        url = "/".join([self._url, *(quote(part, safe="") for part in path)])
+        request = urllib.request.Request(url, method=method)
+        request.add_header("Authorization", f"Bearer {self._token}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine: no proxy
+        try:
+            with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                return json.loads(response.read(_ANSWER_BYTES_MAX))
+        except urllib.error.HTTPError as error:
+            raise UserError(_told(error)) from error
+        except (urllib.error.URLError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise UserError(
+                f"no admin interface at {self._url} ({reason}); does 'exchange serve' run, with admin.kind = http?"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{url} answered with something else than JSON; is it an exchange?") from error
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    """What an answer with an error says, in a line."""
+    try:
+        told = json.loads(error.read(_ANSWER_BYTES_MAX))["error"]
+        value = "" if told["value"] is None else f" = {told['value']!r}"
+        return f"{told['field']}{value}: {told['allowed']}"
+    except (ValueError, KeyError, TypeError):
+        return f"the admin interface answered {error.code} {error.reason}"
