@@ -70,7 +70,8 @@ def test_while_a_symbol_is_halted_orders_only_leave_it(kind: str) -> None:
         new(5, SELL, 500, 1, symbol_id=1), mass_cancel(), new(6, BUY, 500, 1), RESUME, new(7, BUY, 500, 1),
     )  # fmt: skip
     assert outcomes(told) == [
-        ACCEPTED, STATE, REFUSED, REFUSED, REFUSED, CANCELED, (EventKind.REPLACED, Reason.NONE), REFUSED, REFUSED, ACCEPTED,
+        ACCEPTED, STATE, REFUSED, REFUSED, REFUSED, CANCELED,
+        (EventKind.REPLACED, Reason.NONE), REFUSED, REFUSED, ACCEPTED,
         (EventKind.CANCELED, Reason.MASS_CANCEL), (EventKind.MASS_CANCELED, Reason.NONE), REFUSED, STATE, ACCEPTED,
     ]  # fmt: skip
     assert [event.command_sequence for event in told] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 12, 13, 14]
