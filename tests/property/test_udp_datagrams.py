@@ -54,7 +54,9 @@ class Bench:
             one.bind((LOOPBACK, 0))
             one.setblocking(False)
         config = GatewayConfig(capacity_orders=1 << 14, log_bytes=1 << 16, time_zone="UTC")
-        self.transport = UdpTransport(config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, self.listener)
+        self.transport = UdpTransport(
+            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, self.listener
+        )
         self.source = self.transport.source(0)
         self.session = self.transport.memory.address(SESSION)
         self.receive = receive_compiled if is_compiled else body_for(receive, self.source)

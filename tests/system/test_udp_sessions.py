@@ -29,14 +29,13 @@ from exchange.wire.soupbinudp import (
     RetransmissionRequest,
     SequencedData,
 )
-from tests.gateway_driver import compile_once, eventually, order, serving
+from tests.gateway_driver import eventually, order, serving
 from tests.gateway_driver import run as run_any
 from tests.udp_driver import UDP, BareDatagrams, connect_udp, relayed, udp_socket
 
 
 def run(scenario) -> None:  # type: ignore[no-untyped-def]
-    compile_once(UDP)
-    run_any(scenario)
+    run_any(scenario, UDP)
 
 
 def log_of(server: Server, session_id: int) -> list[Message]:
