@@ -48,9 +48,9 @@ SETTINGS = (
 )
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine, for a bounded time in which nothing is compiled."""
-    compile_once()
+def run(scenario: Coroutine[Any, Any, None], overrides: tuple[str, ...] = ()) -> None:
+    """Run a test's coroutine, for a bounded time in which nothing is compiled of an exchange with ``overrides``."""
+    compile_once(overrides)
 
     async def bounded() -> None:
         async with asyncio.timeout(SECONDS_MAX):

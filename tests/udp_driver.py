@@ -114,6 +114,7 @@ class BareDatagrams:
         self.address = server.address
         self.socket = udp_socket()
         self.connection: DatagramConnection | None = None
+        self.outbound = OUTBOUND_MESSAGES
 
     async def log_on(self, name: str, sequence: int = 1, number: int = 7, **changes: str) -> Message:
         """Send a Login Request until it is answered."""
@@ -153,7 +154,7 @@ class BareDatagrams:
         while len(found) < count:
             data = await asyncio.get_running_loop().sock_recv(self.socket, 2048)
             packets = self.connection.receive(data, 0.0)
-            found += [OUTBOUND_MESSAGES.decode(packet[3:]) for packet in packets]
+            found += [self.outbound.decode(packet[3:]) for packet in packets]
             for one in self.connection.due(0.0):
                 self.send(one)
         return found

@@ -5,7 +5,8 @@
     +0     control's words      written by the control plane (Python): the connection, and that it must end
     +128   inbound's words      written by the inbound agent: bytes received, last UserRefNum, why it let go
     +256   outbound's words     written by the outbound agent: the log's end, bytes sent, why it let go
-    +512   input buffer         bytes that arrived and are not decoded yet
+    +512   inbound's again     of connections over udp: what has come, and what the client has
+    +640   input buffer         bytes that arrived and are not decoded yet
     ...    order table          see order_table.py
     ...    index of the log     where message 1, 2, 3 ... begins (4 bytes each)
     ...    log                  every sequenced message, framed as it is sent; see session_log.py
@@ -48,7 +49,7 @@ TOKENS: Final = 40
 """Where the session's order tokens are, if it speaks OUCH 4.2; 0 if it speaks OUCH 5.0."""
 
 # ... of a connection without a socket of its own (udp)
-TOKEN: Final = 40
+TOKEN: Final = 72
 """What every datagram of the connection says; 0 for none."""
 PEER: Final = 48
 """16 bytes: where the client is, as the kernel writes an address."""
@@ -80,20 +81,6 @@ CANCEL_SYMBOL_ID: Final = 248
 CANCEL_SIDE: Final = 250
 """And which orders it cancels."""
 
-IN_NEXT: Final = 200
-"""Of a connection over udp: the client's packet that is wanted next."""
-IN_OWED: Final = 208
-"""Counts what has come and has to be acknowledged."""
-ACKNOWLEDGED: Final = 216
-"""The message that the client wants next: it has all before it."""
-WANTED_AGAIN: Final = 224
-"""Counts the client's requests to send again from there."""
-ASKED_FOR: Final = 232
-"""The packet that the client was last asked to send again, and when."""
-ASKED_NS: Final = 240
-IS_STALLED: Final = 248
-"""Whether the connection has datagrams that have to wait for an answer that is on its way."""
-
 # outbound's words
 OUT_ADOPTED: Final = 256
 OUT_RELEASED: Final = 264
@@ -117,6 +104,7 @@ BLOCKED_NS: Final = 336
 LOST_MESSAGES: Final = 344
 """Messages that found the log full."""
 
+# ... of a connection over udp
 SENT_SEQUENCE: Final = 384
 """Of a connection over udp: the number of the message at ``SENT``."""
 KEPT: Final = 392
@@ -129,7 +117,22 @@ AGAIN_SEEN: Final = 416
 PATIENCE_NS: Final = 424
 """How long an acknowledgement is waited for before everything is sent again; doubles with each time."""
 
-INPUT: Final = 512
+# inbound's words of a connection over udp
+IN_NEXT: Final = 512
+"""Of a connection over udp: the client's packet that is wanted next."""
+IN_OWED: Final = 520
+"""Counts what has come and has to be acknowledged."""
+ACKNOWLEDGED: Final = 528
+"""The message that the client wants next: it has all before it."""
+WANTED_AGAIN: Final = 536
+"""Counts the client's requests to send again from there."""
+ASKED_FOR: Final = 544
+"""The packet that the client was last asked to send again, and when."""
+ASKED_NS: Final = 552
+IS_STALLED: Final = 560
+"""Whether the connection has datagrams that have to wait for an answer that is on its way."""
+
+INPUT: Final = 640
 INPUT_BYTES: Final = 1 << 14
 WAYS: Final = 8
 SET_BYTES: Final = 8 * WAYS

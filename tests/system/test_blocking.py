@@ -8,7 +8,7 @@ import pytest
 from exchange.gateway.server import Server
 from exchange.wire.ouch50 import OrderAccepted
 from exchange.wire.ouch_codes import Side
-from tests.gateway_driver import compile_once, connect, run, serving
+from tests.gateway_driver import connect, run, serving
 from tests.udp_driver import UDP, connect_udp
 
 IDLE_SECONDS = 0.4
@@ -25,8 +25,6 @@ async def cpu_fraction(server: Server) -> float:
 
 @pytest.mark.parametrize("overrides", [BLOCK, (*UDP, *BLOCK)], ids=["tcp", "udp"])
 def test_an_idle_exchange_sleeps_and_a_client_wakes_it(overrides: tuple[str, ...]) -> None:
-    compile_once(overrides)
-
     async def scenario() -> None:
         async with serving("alice", overrides=overrides) as server:
             client = await (connect_udp if UDP[0] in overrides else connect)(server, "alice")
@@ -38,4 +36,4 @@ def test_an_idle_exchange_sleeps_and_a_client_wakes_it(overrides: tuple[str, ...
                     pass
             await client.close()
 
-    run(scenario())
+    run(scenario(), overrides)

@@ -11,10 +11,13 @@ from exchange.gateway.server import Server
 from exchange.gateway.session_memory import IN_NEXT, LOG_END, LOG_MESSAGES
 from exchange.native import load_int64, view_bytes
 from exchange.transport import udp_receiving
+from exchange.wire import ouch42
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
     OUTBOUND_MESSAGES,
     AccountQueryResponse,
+    MassCancel,
+    MassCancelResponse,
     OrderAccepted,
     OrderExecuted,
     SystemEvent,
@@ -29,14 +32,13 @@ from exchange.wire.soupbinudp import (
     RetransmissionRequest,
     SequencedData,
 )
-from tests.gateway_driver import compile_once, eventually, order, serving
+from tests.gateway_driver import eventually, order, order42, serving
 from tests.gateway_driver import run as run_any
 from tests.udp_driver import UDP, BareDatagrams, connect_udp, relayed, udp_socket
 
 
 def run(scenario) -> None:  # type: ignore[no-untyped-def]
-    compile_once(UDP)
-    run_any(scenario)
+    run_any(scenario, UDP)
 
 
 def log_of(server: Server, session_id: int) -> list[Message]:
@@ -295,6 +297,30 @@ def test_who_says_nothing_is_let_go_and_who_logs_out_as_well() -> None:
                 pass
             await eventually(lambda: server.control.connected == 0)
             alice.close()
+
+    run(scenario())
+
+
+def test_the_older_version_and_a_mass_cancel_go_over_it_as_well() -> None:
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=UDP, speak_ouch42=["alice"]) as server:
+            alice, bob = BareDatagrams(server), BareDatagrams(server)
+            alice.outbound = ouch42.OUTBOUND_MESSAGES
+            for client, name in ((alice, "alice"), (bob, "bob")):
+                await client.log_on(name)
+            alice.request(order42("first"), order42("second"))
+            told = await alice.answers(3)
+            assert [one.order_token for one in told if isinstance(one, ouch42.Accepted)] == [
+                "first",
+                "second",
+            ]
+            bob.request(order(1), order(2), MassCancel(3, "", "AAPL"), order(4))
+            heard: list[Message] = []
+            while not _is_accepted(heard, 4):
+                heard += await bob.answers(1)
+            assert sum(isinstance(one, MassCancelResponse) for one in heard) == 1
+            alice.close()
+            bob.close()
 
     run(scenario())
 

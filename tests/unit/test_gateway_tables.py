@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import UserError
+from exchange.gateway import session_memory
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import User, Users, read_users, write_user
 from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, NO_GROUP, ReadOptions, read_options
 from exchange.gateway.order_table import ANSWERED, NO_ORDER, NOT_YET, find_order, finish_order, take_order
-from exchange.gateway.session_memory import WAYS, SessionMemory
+from exchange.gateway.session_memory import DISABLED_FIRMS_MAX, INPUT, WAYS, SessionMemory
 from exchange.gateway.symbol_table import UNKNOWN, SymbolTable, find_symbol, symbol_word
 from exchange.gateway.token_index import (
     NO_SLOT,
@@ -44,6 +45,30 @@ def test_every_symbol_is_found_and_no_other(names: list[str], others: list[str])
 def test_symbols_that_cannot_be_are_refused(names: list[str]) -> None:
     with pytest.raises(UserError, match=r"gateway\.symbols: "):
         SymbolTable(names)
+
+
+WORD_BYTES = {
+    "PEER": 16,
+    "DISABLED_FIRMS": 4 * DISABLED_FIRMS_MAX,
+    "CANCEL_PLACE": 4,
+    "CANCEL_FIRM": 4,
+    "CANCEL_SYMBOL_ID": 2,
+    "CANCEL_SIDE": 1,
+}
+"""Of a session's words those that are not of eight bytes."""
+
+
+def test_no_two_of_a_sessions_words_share_a_byte() -> None:
+    """Each is declared by itself, and several people add some."""
+    taken: dict[int, str] = {}
+    for name, offset in vars(session_memory).items():
+        if name == "INPUT":
+            break
+        if name.isupper() and isinstance(offset, int) and not name.endswith("_MAX"):
+            for byte in range(offset, offset + WORD_BYTES.get(name, 8)):
+                assert byte < INPUT
+                assert taken.setdefault(byte, name) == name
+    assert len(set(taken.values())) > 30
 
 
 @kernel
