@@ -1,8 +1,8 @@
 """What the admin interface can have done: halt and resume a symbol, disconnect or cancel for a user, change a limit.
 
 Halts and cancels become commands that go through the order path, behind whatever clients asked before
-(:meth:`exchange.transport.network.NetworkTransport.command`); nothing here touches an order. A halt is answered when its
-shard has applied it, which is the moment from which no order comes into the book any more.
+(:meth:`exchange.transport.network.NetworkTransport.command`); nothing here touches an order. A halt is answered when
+its shard has applied it, which is the moment from which no order comes into the book any more.
 
 Whatever is wrong with what was asked is a :class:`Refusal` that names field, value and what is allowed. Every action
 is logged.
