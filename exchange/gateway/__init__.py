@@ -42,7 +42,8 @@ module                                     what it is about
 :mod:`~exchange.gateway.outbound`          what these share
 :mod:`~exchange.gateway.session_log`       sequenced messages, for sending and for sending again
 :mod:`~exchange.gateway.control`           accept, log on, close
+:mod:`~exchange.gateway.udp_control`       the same over UDP
 :mod:`~exchange.gateway.server`            an exchange with a gateway, from its start to its end
 ========================================== ==================================================================
 
-Which sockets carry it is the transport's business: :mod:`exchange.transport.tcp`."""
+Which sockets carry it is the transport's business: :mod:`exchange.transport.tcp`, :mod:`exchange.transport.udp`."""

@@ -26,12 +26,20 @@ LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
 """A Login Request of version 4.10, which says its heartbeat time-out."""
 
 
-def bind_listener(address: str, port: int) -> socket.socket:
+SOCKET_BUFFER_BYTES: Final = 1 << 22
+"""What is asked for of a UDP socket that all sessions share: their windows, of some hundred sessions."""
+
+
+def bind_listener(address: str, port: int, *, is_udp: bool = False) -> socket.socket:
     """A non-blocking socket that has the address and does not listen yet. Raises UserError if it cannot have it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address and not is_udp else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_udp:  # as much as the system allows; the kernel drops what finds no room
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.setblocking(False)
     except OSError as error:
