@@ -52,7 +52,12 @@ KEEP_MESSAGES: Final = 1 << 20
     show_default=True,
     help="Room for so many orders in all books together.",
 )
-@click.option("--listener", type=int, hidden=True)
+@click.option(
+    "--listener",
+    type=int,
+    metavar="DESCRIPTOR",
+    help="A bound socket that a parent hands down, instead of an address; ends when standard input does.",
+)
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each client.")
 def glimpse(
     port: int,

@@ -36,8 +36,8 @@ from exchange.market_data.feed_server import is_multicast
 
 log: Final = logging.getLogger("exchange.market_data")
 
-READY_SECONDS: Final = 60.0
-"""How long the child may take until it listens; a second or two unless it has to compile."""
+READY_SECONDS: Final = 300.0
+"""How long the child may take until it listens: a second or two, unless it fills a cold cache of compiled code."""
 
 END_SECONDS: Final = 0.5
 """How long it may take to end."""

@@ -15,6 +15,7 @@ import pytest
 
 from exchange.client import Client, Side
 from exchange.gateway.credentials import User, write_user
+from exchange.market_data.glimpse_server import warm_up
 from tests.gateway_driver import PASSWORD, SETTINGS, compile_once, eventually
 from tests.glimpse_driver import seek
 from tests.market_data_driver import GROUP, LOOPBACK, free_port, has_multicast
@@ -23,6 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 60.0
 
 pytestmark = pytest.mark.skipif(not has_multicast(), reason="no multicast over this machine's loopback")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """What the processes here would compile is in the cache before anybody looks at a clock."""
+    compile_once()
+    warm_up()
 
 
 def exchange(*arguments: str, **pipes: int) -> subprocess.Popen[str]:
@@ -45,7 +53,6 @@ class Serving(NamedTuple):
 @contextmanager
 def served(folder: Path, *more: str) -> Iterator[Serving]:
     """An exchange, its GLIMPSE server and one user, alice."""
-    compile_once()
     users, log = folder / "users", folder / "log"
     write_user(users, User.create("alice", PASSWORD, cost=2))
     feed_port = free_port()
