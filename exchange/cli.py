@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),
+    "page": ("exchange.cli_page:page", "Show an exchange in the browser, and let people trade on it."),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),

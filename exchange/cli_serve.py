@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -31,8 +32,21 @@ _USERS_FILE = "exchange-users"
     help="Override a value of the profile, as in --set idle.kind=busy-spin. May be repeated.",
 )
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each logon.")
+@click.option(
+    "--page",
+    "page_listen",
+    is_flag=False,
+    flag_value="127.0.0.1:8080",
+    metavar="[HOST:PORT]",
+    help="Show the exchange in the browser there as well; 127.0.0.1:8080 if no address follows.",
+)
 def serve(
-    profile: str, port: int | None, users_file: str | None, overrides: tuple[str, ...], quiet: bool
+    profile: str,
+    port: int | None,
+    users_file: str | None,
+    overrides: tuple[str, ...],
+    quiet: bool,
+    page_listen: str | None,
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0.
 
@@ -41,6 +55,7 @@ def serve(
     """
     from exchange.gateway.credentials import read_users
     from exchange.gateway.server import Server
+    from exchange.page.page_process import PageProcess, page_arguments
     from exchange.settings import load_profile
 
     said = [f"transport.port={port}"] if port is not None else []
@@ -52,10 +67,11 @@ def serve(
         stream=sys.stderr,
     )
     server = Server(settings, read_users(Path(settings.gateway.users_file)))
-    ended_by = server.run(
-        progress=lambda text: click.echo(text, err=True),
-        listening=lambda address, at: click.echo(f"listening on {address} port {at}"),
-    )
+    with nullcontext() if page_listen is None else PageProcess(page_arguments(server, page_listen)):
+        ended_by = server.run(
+            progress=lambda text: click.echo(text, err=True),
+            listening=lambda address, at: click.echo(f"listening on {address} port {at}"),
+        )
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
 
