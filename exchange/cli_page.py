@@ -89,7 +89,6 @@ def page(
 
     if with_parent:
         end_with_parent()
-    os.nice(niceness)
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
@@ -109,6 +108,7 @@ def page(
         return FeedReceiver(*feed, _make_book, interface=interface, requests=asked)
 
     _compile()
+    os.nice(niceness)
     shown = Page(options, make_receiver)
     if not shown.is_local:
         click.echo(

@@ -153,6 +153,7 @@ class Page:
         self.request_stop()
 
     def _config(self) -> uvicorn.Config:
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # that browsers are cut off at the end is our intention
         return uvicorn.Config(
             build_app(self.room, self._options.names),
             loop="none",

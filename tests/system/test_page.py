@@ -226,7 +226,8 @@ def test_two_people_trade_with_each_other() -> None:
             await alice.ask(action="cancel", number=alice.account["orders"][0]["number"])
             await alice.until(lambda one: one.account["orders"] == [] and one.book("AAPL")["bids"] == [])
             await bob.ask(action="place", symbol="NOSUCH", side="S", quantity=1, price="1")
-            await bob.until(lambda one: "invalid symbol" in one.account["notices"][0]["text"])
+            notices = await bob.until(lambda one: one.account["notices"])
+            assert "invalid symbol" in notices[0]["text"]
 
     run_page_test(scenario())
 

@@ -57,6 +57,9 @@ export class Charts {
       this.points.map((one) => this.queue(one, shard, (found) => percent(found.outbox_used, found.outbox_capacity))),
     ]);
     this.plots.queues.setData([seconds, ...series]);
+    for (const plot of Object.values(this.plots)) {
+      if (!(plot.cursor.left >= 0)) plot.setLegend({ idx: seconds.length - 1 }, false); // nobody points: how it is now
+    }
     this.tell();
   }
 
@@ -100,16 +103,17 @@ export class Charts {
     // A scale of whole powers of ten around what there is.
     const logarithmic = { distr: 3, range: (_, low, high) => (high === null || high === undefined ? [1e3, 1e6]
       : [10 ** Math.floor(Math.log10(low)), 10 ** Math.max(Math.floor(Math.log10(low)) + 1, Math.ceil(Math.log10(high)))]) };
-    const powers = (_, values) => values.map((value) => (Number.isInteger(Math.log10(value)) ? axis(value) : ""));
+    const powers = (_, values) => values.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
+    const scaled = isLogarithmic ? { filter: powers, grid: { ...grid, filter: powers } } : {};
     const options = {
       width: Math.max(200, place.clientWidth), height: HEIGHT,
       series: [{ label: "time" }, ...series.map((one) => ({ width: 1.5, points: { show: false }, ...one }))],
       scales: { x: { time: true }, y: isLogarithmic ? logarithmic : linear },
       axes: [
         { ...look, size: 26, space: 70, values: "{HH}:{mm}:{ss}" },
-        { ...look, size: 62, values: isLogarithmic ? powers : (_, values) => values.map(axis) },
+        { ...look, size: 62, ...scaled, values: (_, values) => values.map((value) => (value === null ? "" : axis(value))) },
       ],
-      legend: { live: true }, cursor: { points: { size: 5 }, drag: { setScale: false } },
+      legend: { live: true, markers: { width: 0, fill: (_, index) => series[index - 1]?.stroke } }, cursor: { points: { size: 5 }, drag: { setScale: false } },
     };
     return new uPlot(options, [[], ...series.map(() => [])], place);
   }

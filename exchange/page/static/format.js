@@ -37,12 +37,16 @@ export function time(nanoseconds) {
   return `${clock}.${String(milliseconds % 1000).padStart(3, "0")}`;
 }
 
+function digits(number) {
+  return String(Number(number.toPrecision(3)));
+}
+
 /** "12.3 µs" for nanoseconds. */
 export function duration(nanoseconds) {
   if (nanoseconds < 1e3) return `${Math.round(nanoseconds)} ns`;
-  if (nanoseconds < 1e6) return `${(nanoseconds / 1e3).toPrecision(3)} µs`;
-  if (nanoseconds < 1e9) return `${(nanoseconds / 1e6).toPrecision(3)} ms`;
-  return `${(nanoseconds / 1e9).toPrecision(3)} s`;
+  if (nanoseconds < 1e6) return `${digits(nanoseconds / 1e3)} µs`;
+  if (nanoseconds < 1e9) return `${digits(nanoseconds / 1e6)} ms`;
+  return `${digits(nanoseconds / 1e9)} s`;
 }
 
 /** Write a price so that its last two digits stand back if they are zeros. */

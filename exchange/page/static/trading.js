@@ -44,7 +44,8 @@ export class Trading {
     byId("order-price").value = price(ticks);
     this.tell("");
     this.label();
-    if (this.account.user !== "") byId("order-quantity").focus({ preventScroll: true });
+    const hasKeyboard = matchMedia("(pointer: fine)").matches; // on a phone one would come up over the ladder
+    if (this.account.user !== "" && hasKeyboard) byId("order-quantity").focus({ preventScroll: true });
   }
 
   setSide(side) {
@@ -161,7 +162,7 @@ export class Trading {
       if (row.dataset.number !== String(order.number)) {
         row.dataset.number = order.number;
         cells[4].replaceChildren(
-          this.button("Change", order.number, (found) => this.beginReplace(found)),
+          this.button("Edit", order.number, (found) => this.beginReplace(found)),
           this.button("Cancel", order.number, (found) => this.request({ action: "cancel", number: found.number })),
         );
       }
