@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from exchange import __version__
+from exchange.ending import BROKEN_PIPE_STATUS, end_process
 from exchange.errors import UserError
 
 _COMMANDS: Final = {
@@ -35,8 +36,16 @@ _COMMANDS: Final = {
         "exchange.cli_load:load",
         "Measure an exchange over the network, as its clients see it.",
     ),
+    "send": (
+        "exchange.cli_send:send",
+        "Send a recorded market to an exchange on the network, and check its feed.",
+    ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),
+    "glimpse": (
+        "exchange.cli_glimpse:glimpse",
+        "Serve snapshots of a feed's books to those who join late (GLIMPSE 5.0).",
+    ),
     "page": ("exchange.cli_page:page", "Show an exchange in the browser, and let people trade on it."),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
@@ -75,19 +84,26 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """The ``exchange`` command. Exits with 0, 2 for a mistake in the input, or 130 after Ctrl-C."""
+def run_command() -> int:
+    """Do what the command line says. The exit status: 0, 2 for a mistake in the input, or 130 after Ctrl-C."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        return int(cli.main(standalone_mode=False) or 0)
     except UserError as error:
         click.echo(f"exchange: {error}", err=True)
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:  # whoever read our output has seen enough, as in 'exchange profile list | head'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return BROKEN_PIPE_STATUS
     except (KeyboardInterrupt, click.Abort):
         click.echo("exchange: stopped", err=True)
-        sys.exit(130)
+        return 130
+    except SystemExit as ended:  # a command that has a status of its own
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+def main() -> None:
+    """The ``exchange`` command, and the end of its process."""
+    end_process(run_command())

@@ -179,6 +179,7 @@ def bench(
 
     CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
     of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process).
+    And gateway: an exchange on the network beside sockperf, a C program that only sends the bytes back.
     """
     choice = FlowChoice(**flow)
     typed = _typed_options(context)

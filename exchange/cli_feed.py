@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange import limits
+from exchange.cli_feed_options import feed_options, open_receiver
+from exchange.ending import ended_by_sigterm
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,62 +25,42 @@ _WAIT_SECONDS = 0.2
 
 
 @click.command()
-@click.argument("source", metavar="ADDRESS:PORT")
-@click.option(
-    "--interface",
-    default="",
-    metavar="ADDRESS",
-    help="For a multicast group: the address of this machine on whose network it is joined.",
-)
-@click.option(
-    "--requests",
-    metavar="ADDRESS:PORT",
-    help="Where to ask for lost messages. [default: where the feed comes from]",
-)
+@feed_options
 @click.option("--plain", is_flag=True, help="A line for each change, also on a terminal.")
-def feed(source: str, interface: str, requests: str | None, plain: bool) -> None:
+def feed(plain: bool, **feed: str) -> None:
     """Watch the best bid and offer of each symbol, as an exchange publishes them.
 
     ADDRESS:PORT is where the feed goes, market_data.address and market_data.port of the exchange's profile: a multicast
-    group or an address of this machine. Lost messages, and those from before the start, are asked for. Prices are in
-    dollars. Ends with the session, or by Ctrl-C.
+    group or an address of this machine. Lost messages, and those from before the start, are asked for; with --glimpse,
+    what would take long or is not kept any more is taken from a snapshot. Prices are in dollars. Ends with the session,
+    or by Ctrl-C or SIGTERM.
     """
     from exchange.market_data.feed_book import FeedBook
-    from exchange.market_data.feed_receiver import FeedReceiver
 
-    address, port = _endpoint("ADDRESS:PORT", source)
-    server = None if requests is None else _endpoint("--requests", requests)
-    with FeedReceiver(address, port, FeedBook, interface=interface, requests=server) as receiver:
-        click.echo(f"listening to the feed on {address} port {port}", err=True)
+    with ended_by_sigterm(), open_receiver(FeedBook, **feed) as receiver:
+        click.echo(f"listening to the feed on {feed['source'].replace(':', ' port ')}", err=True)
         if plain or not sys.stdout.isatty():
             _print_lines(receiver)
         else:
             _show_table(receiver)
         counts = receiver.subscriber.counts()
-    click.echo(
-        f"end of session {receiver.subscriber.session}: {receiver.subscriber.next_sequence - 1} messages,"
-        f" {counts.gaps} gaps, {counts.requests} requests",
-        err=True,
-    )
-
-
-def _endpoint(name: str, text: str) -> tuple[str, int]:
-    address, _, port = text.rpartition(":")
-    if not address or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= limits.PORT_MAX:
-        raise UserError(f"{name} {text!r}: must be a numeric address and a port, as in 127.0.0.1:9006")
-    return address, int(port)
+        click.echo(
+            f"end of session {receiver.subscriber.session}: {receiver.subscriber.next_sequence - 1} messages,"
+            f" {counts.gaps} gaps, {counts.requests} requests, {counts.snapshots} snapshots",
+            err=True,
+        )
 
 
 def _changes(receiver: "FeedReceiver", tops: "dict[str, TopOfBook]") -> Iterable[str]:
     """Wait a moment for datagrams; the symbols whose best prices have changed, with ``tops`` brought up to date."""
     receiver.turn(_WAIT_SECONDS)
     subscriber = receiver.subscriber
-    if subscriber.wants_snapshot:
+    if receiver.is_lost:
         raise UserError(
             f"session {subscriber.session}: messages from {subscriber.next_sequence} on are lost: no answer from the"
-            " re-request server (market_data.capacity_messages says how many it keeps)"
+            " re-request server (market_data.capacity_messages says how many it keeps); --glimpse takes a snapshot"
         )
-    if subscriber.next_request_ns() is not None:
+    if not subscriber.is_whole:
         return
     for symbol_id, symbol in enumerate(subscriber.book.symbols):
         top = subscriber.book.top(symbol_id)

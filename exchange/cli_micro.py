@@ -1,8 +1,9 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``book``, ``flow``, ``feed``) compares variants, of
-which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``, ``endurance``) has
-none to choose from. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
+which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``, ``endurance``) or of
+the ``gateway`` has none to choose from. Each imports what it runs only when it runs, so that ``exchange bench --help``
+stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -96,6 +97,13 @@ def _bench_feed(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_feed_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_gateway(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.gateway_bench import GatewayBenchPlan, run_gateway_bench
+
+    plan = GatewayBenchPlan(seconds=0.3, warmup_seconds=0.1) if choice.quick else GatewayBenchPlan()
+    return run_gateway_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.core_bench import CoreBenchPlan, run_core_bench
     from exchange.flow.scenario import orders_for
@@ -181,6 +189,7 @@ MICRO_BENCHMARKS: Final = {
     "book": MicroBenchmark(_bench_book, ("--rounds", "--scenario", "--commands", "--seed"), takes_kinds=True),
     "flow": MicroBenchmark(_bench_flow, takes_kinds=True),
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
+    "gateway": MicroBenchmark(_bench_gateway),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

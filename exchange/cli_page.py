@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange import limits
+from exchange.cli_feed_options import feed_options, open_receiver
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,18 +25,7 @@ LISTEN = "127.0.0.1:8080"
 
 
 @click.command()
-@click.argument("source", metavar="ADDRESS:PORT")
-@click.option(
-    "--interface",
-    default="",
-    metavar="ADDRESS",
-    help="For a multicast group: the address of this machine on whose network it is joined.",
-)
-@click.option(
-    "--requests",
-    metavar="ADDRESS:PORT",
-    help="Where to ask for lost messages. [default: where the feed comes from]",
-)
+@feed_options
 @click.option(
     "--exchange",
     "gateway",
@@ -69,9 +59,6 @@ LISTEN = "127.0.0.1:8080"
 )
 @click.option("--with-parent", is_flag=True, hidden=True)
 def page(
-    source: str,
-    interface: str,
-    requests: str | None,
     gateway: str | None,
     admin_url: str,
     token_file: str,
@@ -79,6 +66,7 @@ def page(
     names: tuple[str, ...],
     niceness: int,
     with_parent: bool,
+    **feed: str,
 ) -> None:
     """Show an exchange in the browser: books, trades, latency, queues; and let people trade.
 
@@ -99,17 +87,13 @@ def page(
         token_file=token_file,
         names=names,
     )
-    feed = _endpoint("ADDRESS:PORT", source)
-    asked = None if requests is None else _endpoint("--requests", requests)
 
     def make_receiver() -> "FeedReceiver":
-        from exchange.market_data.feed_receiver import FeedReceiver
+        return open_receiver(_make_book, **feed)
 
-        return FeedReceiver(*feed, _make_book, interface=interface, requests=asked)
-
+    shown = Page(options, make_receiver)
     _compile()
     os.nice(niceness)
-    shown = Page(options, make_receiver)
     if not shown.is_local:
         click.echo(
             f"warning: {shown.url} can be reached from other machines, and passwords cross the network in the clear",

@@ -15,7 +15,9 @@ import click
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.replay import ReplayReport, Watcher
+    from msgspec import Struct
+
+    from exchange.replay import Watcher
 
 
 @click.command()
@@ -93,7 +95,7 @@ def replay(
 
     settings = load_profile(profile_name, overrides)
     flow = build_flow(RecordedConfig(file, "feed" if reading == "feed" else "flow", symbol, allow_truncated))
-    with _watching(len(flow.commands)) as watcher:
+    with watching(len(flow.commands)) as watcher:
         report = run_replay(
             flow,
             settings,
@@ -104,11 +106,11 @@ def replay(
         )
     print_report(report)
     if json_path is not None:
-        _write_json(report, json_path)
+        write_json(report, json_path)
 
 
 @contextmanager
-def _watching(commands: int) -> "Iterator[Watcher]":
+def watching(commands: int) -> "Iterator[Watcher]":
     """A progress bar on the error stream, if a person watches it; it is gone when the block ends."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -131,7 +133,8 @@ def _watching(commands: int) -> "Iterator[Watcher]":
         )
 
 
-def _write_json(report: "ReplayReport", path: Path) -> None:
+def write_json(report: "Struct", path: Path) -> None:
+    """Write a report; UserError if that cannot be."""
     import msgspec
 
     try:

@@ -48,7 +48,7 @@ def serve(
     quiet: bool,
     page_listen: str | None,
 ) -> None:
-    """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0.
+    """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
 
     PROFILE [default: serve] is a profile's name, or the path of a file; its transport must be tcp. Users are made with
     'exchange user add'. SIGTERM and Ctrl-C end it in order: every client is sent what is due to it and End of Session.
@@ -96,7 +96,16 @@ def user() -> None:
     is_flag=True,
     help="Cancel all of the user's orders whenever its connection ends, for whatever reason.",
 )
-def add(name: str, users_file: str, password_env: str | None, cancel_on_disconnect: bool) -> None:
+@click.option(
+    "--protocol",
+    type=click.Choice(("ouch50", "ouch42")),
+    default="ouch50",
+    show_default=True,
+    help="The version of OUCH that the user speaks: 5.0 or 4.2.",
+)
+def add(
+    name: str, users_file: str, password_env: str | None, cancel_on_disconnect: bool, protocol: str
+) -> None:
     """Add a user, or give one another password.
 
     NAME has up to six letters and digits, the password up to ten, as SoupBinTCP has room for; case makes no difference.
@@ -109,6 +118,6 @@ def add(name: str, users_file: str, password_env: str | None, cancel_on_disconne
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     elif (password := os.environ.get(password_env, "")) == "":
         raise UserError(f"--password-env {password_env}: there is no such environment variable")
-    made = User.create(name, password, cancels_on_disconnect=cancel_on_disconnect)
+    made = User.create(name, password, cancels_on_disconnect=cancel_on_disconnect, protocol=protocol)
     is_new = write_user(Path(users_file), made)
     click.echo(f"{'added' if is_new else 'changed'} {name.upper()} in {users_file}")

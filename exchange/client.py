@@ -177,6 +177,13 @@ class Client:
         """Cut an order down so that no more than ``quantity`` are executed in total; 0 cancels all that is left."""
         await self._request(("cancel", number), CancelOrder(number, quantity))
 
+    async def synchronize(self) -> None:
+        """Wait until the exchange has taken in all that was sent so far; what it answers may still be on its way.
+
+        It is an Account Query, which a gateway answers in its turn. Raises TimeoutError if no answer comes.
+        """
+        await self._query_account()
+
     async def close(self) -> None:
         """Log out. The session and its orders stay; connect again to go on."""
         if self._task is None:

@@ -143,6 +143,16 @@ FEED_STORE_MESSAGES_MAX: Final = 1 << 26
 FEED_STORE_MESSAGES_MIN: Final = 1 << 10
 """Below that the opening of a day with some hundred symbols would not stay in the store until it has been sent."""
 
+REQUEST_BYTES_PER_SECOND_MIN: Final = 1 << 14
+"""Ten full datagrams: a requester that gets less than that falls behind the quietest market."""
+
+REQUEST_BYTES_PER_SECOND_MAX: Final = 1 << 32
+"""More than a line of 10 Gbit/s carries: no limit."""
+
+REQUEST_BYTES_PER_SECOND_DEFAULT: Final = 1 << 23
+"""8 MiB/s, some 200,000 messages: answering them takes the control plane about a tenth of a core, and the whole of a
+store of the default size takes longer than a snapshot does."""
+
 FEED_WAITING_MESSAGES_MAX: Final = 1 << 16
 """How many messages a subscriber keeps that came too early: a request packet can ask for no more at once."""
 

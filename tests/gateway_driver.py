@@ -3,7 +3,7 @@
 Every server has the same types of agents, so its loops are compiled once for all tests and then come from the cache."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any
@@ -12,15 +12,18 @@ from exchange.client import Client
 from exchange.gateway.credentials import User, Users
 from exchange.gateway.server import Server
 from exchange.settings import load_profile
+from exchange.wire import ouch42
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
     OUTBOUND_MESSAGES,
     CrossType,
     Display,
     EnterOrder,
+    OrderAccepted,
+    ReplaceOrder,
     TimeInForce,
 )
-from exchange.wire.ouch_codes import Capacity, Side, YesOrNo
+from exchange.wire.ouch_codes import Capacity, CustomerType, Side, YesOrNo
 from exchange.wire.soupbintcp import (
     SERVER_PACKETS,
     LoginRequest,
@@ -37,6 +40,7 @@ SECONDS_MAX = 20.0
 SETTINGS = (
     "transport.port=0",
     "market_data.request_port=0",
+    "market_data.glimpse=none",
     "book.capacity_orders=65536",
     "gateway.log_bytes=4MiB",
     "gateway.time_zone=UTC",
@@ -62,17 +66,22 @@ def compile_once(overrides: tuple[str, ...] = ()) -> None:
     server.close()
 
 
-def users(names: Sequence[str]) -> Users:
-    """Users with the same password, hashed cheaply."""
-    return Users([User.create(name, PASSWORD, cost=2) for name in names])
+def users(names: Sequence[str], speak_ouch42: Collection[str] = ()) -> Users:
+    """Users with the same password, hashed cheaply; those named last speak OUCH 4.2."""
+    return Users(
+        [
+            User.create(name, PASSWORD, cost=2, protocol="ouch42" if name in speak_ouch42 else "ouch50")
+            for name in names
+        ]
+    )
 
 
 @asynccontextmanager
 async def serving(
-    *names: str, overrides: Sequence[str] = (), profile: str = "serve"
+    *names: str, overrides: Sequence[str] = (), profile: str = "serve", speak_ouch42: Collection[str] = ()
 ) -> AsyncIterator[Server]:
     """An exchange that serves users of these names; it has ended its sessions when the block is left."""
-    server = Server(load_profile(profile, [*SETTINGS, *overrides]), users(names))
+    server = Server(load_profile(profile, [*SETTINGS, *overrides]), users(names, speak_ouch42))
     server.exchange.compile(lambda _text: None)
     listening = asyncio.Event()
     task = asyncio.create_task(server.serve(lambda _address, _port: listening.set()))
@@ -95,6 +104,7 @@ class BareClient:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.outbound = OUTBOUND_MESSAGES
         self._splitter = PacketSplitter(SERVER_PACKETS)
         self._packets: list[bytes] = []
 
@@ -107,6 +117,8 @@ class BareClient:
     async def log_on(cls, server: Server, name: str, sequence: int = 1, **changes: str) -> "BareClient":
         """A connection that has sent a Login Request."""
         client = await cls.dial(server)
+        if any((user.name, user.protocol) == (name.upper(), "ouch42") for user in server.control.users.users):
+            client.outbound = ouch42.OUTBOUND_MESSAGES
         await client.send(
             LoginRequest(
                 name, changes.get("password", PASSWORD), changes.get("session", ""), sequence
@@ -141,7 +153,7 @@ class BareClient:
         while isinstance(packet := await self.packet(), ServerHeartbeat):
             pass
         assert isinstance(packet, SequencedData), packet
-        return OUTBOUND_MESSAGES.decode(packet.message)
+        return self.outbound.decode(packet.message)
 
     async def answers(self, count: int) -> list[Message]:
         """So many of them."""
@@ -180,6 +192,88 @@ def order(
         "client_order_id": f"order {number}",
     }
     return EnterOrder(**(fields | changes))
+
+
+def replacement(
+    original: int, number: int, quantity: int, price: int = 100_0000, **changes: Any
+) -> ReplaceOrder:
+    """A replace that is right unless it is changed."""
+    fields: dict[str, Any] = {
+        "original_user_reference_number": original,
+        "user_reference_number": number,
+        "quantity": quantity,
+        "price": price,
+        "time_in_force": TimeInForce.DAY,
+        "display": Display.VISIBLE,
+        "intermarket_sweep_eligibility": YesOrNo.NO,
+        "client_order_id": f"order {number}",
+    }
+    return ReplaceOrder(**(fields | changes))
+
+
+def order42(
+    token: str, side: str = Side.BUY, shares: int = 100, price: int = 100_0000, **changes: Any
+) -> ouch42.EnterOrder:
+    """An order of OUCH 4.2 that is right unless it is changed."""
+    fields: dict[str, Any] = {
+        "order_token": token,
+        "buy_sell_indicator": side,
+        "shares": shares,
+        "stock": "AAPL",
+        "price": price,
+        "time_in_force": ouch42.TimeInForce.MARKET_HOURS,
+        "firm": "",
+        "display": ouch42.Display.ANONYMOUS,
+        "capacity": Capacity.AGENCY,
+        "intermarket_sweep_eligibility": ouch42.IntermarketSweep.NO,
+        "minimum_quantity": 0,
+        "cross_type": ouch42.CrossType.NONE,
+        "customer_type": CustomerType.NOT_RETAIL,
+    }
+    return ouch42.EnterOrder(**(fields | changes))
+
+
+def replacement42(
+    existing: str, token: str, shares: int, price: int = 100_0000, **changes: Any
+) -> ouch42.ReplaceOrder:
+    """A replace of OUCH 4.2 that is right unless it is changed."""
+    fields: dict[str, Any] = {
+        "existing_order_token": existing,
+        "replacement_order_token": token,
+        "shares": shares,
+        "price": price,
+        "time_in_force": ouch42.TimeInForce.MARKET_HOURS,
+        "display": ouch42.Display.ANONYMOUS,
+        "intermarket_sweep_eligibility": ouch42.IntermarketSweep.NO,
+        "minimum_quantity": 0,
+    }
+    return ouch42.ReplaceOrder(**(fields | changes))
+
+
+Story = Callable[[BareClient, BareClient], Awaitable[None]]
+
+
+def told(story: Story, overrides: Sequence[str] = (), speak_ouch42: Collection[str] = ()) -> None:
+    """Run a story of two clients, alice and bob, that have logged on and heard the start of the day."""
+
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=overrides, speak_ouch42=speak_ouch42) as server:
+            clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
+            for client in clients:
+                await client.packet()
+            await story(clients[0], clients[1])
+            for client in clients:
+                await client.close()
+
+    run(scenario())
+
+
+async def is_answered(client: BareClient, number: int) -> None:
+    """The next thing that the client hears is about another order: nothing came before."""
+    await client.request(order(number, symbol="MSFT"))
+    answer = await client.answer()
+    assert isinstance(answer, OrderAccepted), answer
+    assert answer.user_reference_number == number
 
 
 async def eventually(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:

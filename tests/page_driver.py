@@ -116,7 +116,9 @@ async def page_of_exchange(*names: str) -> AsyncIterator[tuple[Page, Server]]:
     """An exchange that serves these users, and its page."""
     receiver = FeedReceiver(LOOPBACK, 0, make_book)
     async with (
-        serving(*names, overrides=(f"market_data.port={receiver.port}",)) as server,
+        serving(
+            *names, overrides=("market_data.address=127.0.0.1", f"market_data.port={receiver.port}")
+        ) as server,
         serving_page(Page(options(exchange=server.address), lambda: receiver)) as page,
     ):
         yield page, server

@@ -4,10 +4,10 @@ import asyncio
 import os
 import sys
 
-from exchange.client import Client, Side
+from exchange.client import Client, LoginRefused, Side
 from exchange.wire.ouch50 import OrderCanceled
 
-PASSWORD = os.environ["PASSWORD"]
+PASSWORD = os.environ.get("PASSWORD", "")
 
 
 # shown in the documentation
@@ -21,4 +21,7 @@ async def main(port: int) -> None:
                 break
 
 
-asyncio.run(main(int(sys.argv[1])))
+try:
+    asyncio.run(main(int(sys.argv[1])))
+except (LoginRefused, OSError) as error:
+    sys.exit(f"{sys.argv[0]}: {error}")

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from exchange.gateway.credentials import Users
+from exchange.gateway.logon import read_login, reject
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -35,15 +36,7 @@ from exchange.gateway.session_memory import (
 )
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.transport.tcp import TcpTransport
-from exchange.wire.fields import WireError
-from exchange.wire.layout import LENGTH_BYTES
-from exchange.wire.soupbintcp import (
-    EndOfSession,
-    LoginAccepted,
-    LoginRejected,
-    LoginRejectReason,
-    LoginRequest,
-)
+from exchange.wire.soupbintcp import EndOfSession, LoginAccepted, LoginRejectReason, LoginRequest
 
 log: Final = logging.getLogger("exchange.gateway")
 
@@ -58,9 +51,6 @@ CHECKS_AT_A_TIME: Final = 2
 
 CONNECTIONS_MAX: Final = 256
 """Connections that are logging on at a time; more wait in the kernel's queue."""
-
-LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
-"""A Login Request of version 4.10, which says its heartbeat time-out."""
 
 
 class ControlPlane:
@@ -148,7 +138,7 @@ class ControlPlane:
         taken_over = False
         try:
             async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
-                request = await _read_login(connection)
+                request = await read_login(connection)
                 taken_over = request is not None and await self._log_on(connection, peer, request)
         except TimeoutError:
             log.info("closed peer=%s reason=no login in time", peer)
@@ -163,13 +153,13 @@ class ControlPlane:
             session_id = await asyncio.to_thread(self.users.authenticate, request.username, request.password)
         if session_id is None:
             log.warning("login rejected peer=%s user=%s reason=not authorized", peer, request.username)
-            return await _reject(connection, LoginRejectReason.NOT_AUTHORIZED)
+            return await reject(connection, LoginRejectReason.NOT_AUTHORIZED)
         if request.requested_session not in ("", self.session_name):
             log.warning("login rejected peer=%s user=%s reason=other session", peer, request.username)
-            return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+            return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
-                return await _reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+                return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
             sessions = self.transport.memory.sessions
             session = self.transport.memory.address(session_id)
             start, sequence = position_of(sessions, session, request.requested_sequence_number)
@@ -204,29 +194,3 @@ class ControlPlane:
             load_acquire(session + LOG_MESSAGES),
             reason.name.lower().replace("_", " "),
         )
-
-
-async def _read_login(connection: socket.socket) -> LoginRequest | None:
-    """The Login Request at the beginning of a connection, and not a byte behind it; None for anything else."""
-    loop = asyncio.get_running_loop()
-    packet = b""
-    wanted = LENGTH_BYTES
-    while len(packet) < wanted:
-        received = await loop.sock_recv(connection, wanted - len(packet))
-        if not received:
-            return None
-        packet += received
-        if len(packet) == LENGTH_BYTES:
-            wanted += int.from_bytes(packet, "big")
-            if wanted > LOGIN_BYTES_MAX:
-                return None
-    try:
-        return LoginRequest.decode(packet)
-    except WireError:
-        return None
-
-
-async def _reject(connection: socket.socket, reason: LoginRejectReason) -> bool:
-    """Say no; always False, for the caller to return."""
-    await asyncio.get_running_loop().sock_sendall(connection, LoginRejected(reason).encode())
-    return False

@@ -4,9 +4,10 @@
 
     alice:scrypt:16384:8:1:kO3b…:x9Yt…
 
-are the name, the method, its cost (N, r, p), a random salt and the hash, both in base64; ``cancel`` behind that
-says that the user's orders are to be cancelled whenever its connection ends. Empty lines and lines that
-begin with ``#`` are skipped. The place of a user among the lines is the number of its session.
+are the name, the method, its cost (N, r, p), a random salt and the hash, both in base64. Behind that may stand
+``cancel`` (the user's orders are to be cancelled whenever its connection ends) and ``ouch42`` (the user speaks OUCH
+4.2 and not 5.0). Empty lines and lines that begin with ``#`` are skipped. The place of a user among the lines is the
+number of its session.
 
 SoupBinTCP gives a name six characters and a password ten, compares both without regard to case, and sends them in the
 clear: good enough to tell members of a private network apart, and no more. What the exchange can do is to hash what it
@@ -32,6 +33,10 @@ from exchange.wire.soupbintcp import PASSWORD_CHARACTERS, USERNAME_CHARACTERS
 
 _METHOD: Final = "scrypt"
 _CANCELS: Final = "cancel"
+_FIELDS: Final = 7
+"""Of a line, without what may stand behind them."""
+OUCH50: Final = "ouch50"
+OUCH42: Final = "ouch42"
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _COST: Final = 1 << 14
@@ -51,17 +56,25 @@ class User(NamedTuple):
     salt: bytes
     digest: bytes
     cancels_on_disconnect: bool = False
+    protocol: str = OUCH50
 
     @classmethod
     def create(
-        cls, name: str, password: str, cost: int = _COST, *, cancels_on_disconnect: bool = False
+        cls,
+        name: str,
+        password: str,
+        cost: int = _COST,
+        *,
+        cancels_on_disconnect: bool = False,
+        protocol: str = OUCH50,
     ) -> Self:
         """A user with a fresh salt. UserError for a name or a password that SoupBinTCP could not carry."""
         check_name(name)
         _check_text("password", password, PASSWORD_CHARACTERS, shown="(not shown)")
         salt = secrets.token_bytes(_SALT_BYTES)
         digest = _hash(password, cost, salt)
-        return cls(name.upper(), cost, _BLOCK_SIZE, _PARALLEL, salt, digest, cancels_on_disconnect)
+        hashed = (cost, _BLOCK_SIZE, _PARALLEL, salt, digest)
+        return cls(name.upper(), *hashed, cancels_on_disconnect, protocol)
 
     def matches(self, password: str) -> bool:
         """Whether it is this user's password. Takes tens of milliseconds, on purpose."""
@@ -71,8 +84,10 @@ class User(NamedTuple):
     def line(self) -> str:
         """The user as the file has it."""
         salt, digest = (base64.b64encode(part).decode() for part in (self.salt, self.digest))
-        flag = f":{_CANCELS}" if self.cancels_on_disconnect else ""
-        return f"{self.name}:{_METHOD}:{self.cost}:{self.block_size}:{self.parallel}:{salt}:{digest}{flag}"
+        fields = [self.name, _METHOD, str(self.cost), str(self.block_size), str(self.parallel), salt, digest]
+        fields += [_CANCELS] if self.cancels_on_disconnect else []
+        fields += [] if self.protocol == OUCH50 else [self.protocol]
+        return ":".join(fields)
 
 
 class Users:
@@ -146,7 +161,7 @@ def _hash(
 
 
 def _parse(place: str, line: str) -> User:
-    fields = line.removesuffix(f":{_CANCELS}").split(":")
+    fields, flags = line.split(":")[:_FIELDS], line.split(":")[_FIELDS:]
     try:
         name, method, cost, block_size, parallel, salt, digest = fields
         check_name(name)
@@ -157,7 +172,8 @@ def _parse(place: str, line: str) -> User:
             int(parallel),
             base64.b64decode(salt, validate=True),
             base64.b64decode(digest, validate=True),
-            line.endswith(f":{_CANCELS}"),
+            _CANCELS in flags,
+            OUCH42 if OUCH42 in flags else OUCH50,
         )
     except (ValueError, UserError) as error:  # binascii.Error is a ValueError
         raise UserError(_no_user(place)) from error
@@ -169,10 +185,12 @@ def _parse(place: str, line: str) -> User:
         or not is_power_of_two
         or min(user.block_size, user.parallel) < 1
         or memory_bytes > _MEMORY_BYTES_MAX
+        or not set(flags) <= {_CANCELS, OUCH42}
+        or len(set(flags)) < len(flags)
     ):
         raise UserError(_no_user(place))
     return user
 
 
 def _no_user(place: str) -> str:
-    return f"{place}: no user; a line is NAME:scrypt:N:r:p:SALT:HASH, as 'exchange user add' writes it"
+    return f"{place}: no user; a line is NAME:scrypt:N:r:p:SALT:HASH and its options, as 'exchange user add' writes it"

@@ -28,7 +28,14 @@ from exchange.gateway.session_memory import (
     WAYS,
     Sessions,
 )
-from exchange.native import inlined, load_acquire, load_int64, store_int64, store_release
+from exchange.native import (
+    inlined,
+    load_acquire,
+    load_int64,
+    store_int64,
+    store_release,
+    store_uint32,
+)
 
 # inbound's part of an order
 SYMBOL_WORD: Final = 0
@@ -37,8 +44,14 @@ CLIENT_ORDER_ID: Final = 8
 PRICE: Final = 24
 LIABILITY: Final = 32
 """The most that may be executed over the whole chain of replaces, executions so far included."""
+GROUP_ID: Final = 40
+"""Entity within the firm (16 bits), or 0."""
+LAST_SIDE: Final = 42
+"""The side that was asked for last; the one that the order was entered with stays in ``SIDE``."""
 FIRM: Final = 48
-"""Four characters, or 0 for the session's own."""
+"""Four characters (32 bits), or 0 for the session's own."""
+MODIFIES: Final = 52
+"""How many modifications were asked for (32 bits), over all orders that were here."""
 SYMBOL_ID: Final = 56
 SIDE: Final = 58
 TIME_IN_FORCE: Final = 59
@@ -52,10 +65,14 @@ FINISHED: Final = 64
 OPEN_LOTS: Final = 72
 ANSWERED: Final = 80
 """The number again, once the order has been accepted."""
+MODIFIED: Final = 88
+"""How many modifications were answered. One that is on its way makes the next one wait."""
 
 NO_ORDER: Final = 0
 NOT_YET: Final = 1
 """No room now, but an order of the set is on its way through the exchange: when it comes back there may be."""
+
+MODIFIED_MASK: Final = (1 << 32) - 1
 
 SESSION_SHIFT: Final = 32
 USER_REFERENCE_MASK: Final = (1 << SESSION_SHIFT) - 1
@@ -100,10 +117,25 @@ def take_order(sessions: Sessions, session: int, user_reference: int) -> int:
         number = load_int64(numbers + 8 * way)
         if number == load_acquire(order + FINISHED):
             store_int64(numbers + 8 * way, user_reference)
+            store_uint32(order + MODIFIES, load_int64(order + MODIFIED))
             return order
         if number != load_acquire(order + ANSWERED):
             room = NOT_YET
     return room
+
+
+@inlined
+def order_at(sessions: Sessions, session: int, place: int) -> tuple[int, int]:
+    """Number and address of the live order at a place of the table; 0 and :data:`NO_ORDER` if there is none.
+
+    Places are numbered from 0 to the capacity.
+    """
+    way, number_of_set = place // sessions.sets, place & (sessions.sets - 1)
+    number = load_int64(_set_of(sessions, session, number_of_set) + 8 * way)
+    order = _order_of(sessions, session, number_of_set, way)
+    if number == 0 or number == load_acquire(order + FINISHED):
+        return 0, NO_ORDER
+    return number, order
 
 
 @inlined

@@ -17,15 +17,18 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
 from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
-from exchange.gateway.credentials import Users
+from exchange.gateway.credentials import OUCH42, Users
+from exchange.gateway.logon import bind_listener
 from exchange.gateway.session_log import begin_message, commit_message
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
+from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.native import monotonic_ns, view_bytes
 from exchange.settings import Settings
 from exchange.transport.config import TcpTransportConfig
@@ -67,17 +70,21 @@ class Server:
             )
         _check_compiled(settings)
         self.settings: Final = settings
-        self.listener: Final = _bind(settings.transport)
+        self.listener: Final = bind_listener(settings.transport.address, settings.transport.port)
         self.transport: Final = TcpTransport(
             settings.gateway,
             settings.book,
             len(users.users),
+            spread_symbols(len(settings.gateway.symbols), settings.shards.count),
+            settings.shards.count,
             settings.transport.ingress_lanes,
             settings.shards.batch_commands,
         )
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
+            if user.protocol == OUCH42:
+                self.transport.speak_ouch42(session_id)
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
@@ -106,20 +113,40 @@ class Server:
         return str(address), int(port)
 
     def run(self, progress: Progress, listening: Listening) -> signal.Signals | None:
-        """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread."""
-        self.exchange.compile(progress)
-        asyncio.run(self._serve_until_signal(listening))
+        """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread.
+
+        If the profile says so, a GLIMPSE server runs beside it as a process of its own.
+        """
+        glimpse = self._start_glimpse()
+        try:
+            self.exchange.compile(progress)
+            asyncio.run(self._serve_until_signal(listening, glimpse))
+        finally:
+            if glimpse is not None:
+                glimpse.close()
         return self._signal
+
+    def _start_glimpse(self) -> GlimpseProcess | None:
+        settings, config = self.settings, self.settings.market_data
+        if self.feed is None or not isinstance(config, MoldUdp64MarketDataConfig) or config.glimpse == "none":
+            return None
+        capacity_orders = settings.shards.count * settings.book.capacity_orders
+        glimpse = GlimpseProcess(
+            config, self.control.session_name, self.feed.source, settings.gateway.users_file, capacity_orders
+        )
+        glimpse.start()
+        return glimpse
 
     def request_stop(self) -> None:
         """End as after SIGTERM; to be called in the event loop that serves."""
         self._stop.set()
 
-    async def _serve_until_signal(self, listening: Listening) -> None:
+    async def _serve_until_signal(self, listening: Listening, glimpse: GlimpseProcess | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        await self.serve(listening)
+        async with glimpse or nullcontext():
+            await self.serve(listening)
 
     async def serve(self, listening: Listening) -> None:
         """Serve until :meth:`request_stop`, in an event loop of the caller's. Once for each server.
@@ -217,21 +244,6 @@ def _check_compiled(settings: Settings) -> None:
                 f"profile {settings.name}: {key} = {name!r} is plain Python; the gateway takes compiled layers,"
                 " as those of the profile compiled"
             )
-
-
-def _bind(config: TcpTransportConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.address, config.port))
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"cannot listen on {config.address}, port {config.port}: {error.strerror or error}"
-        ) from error
-    return listener
 
 
 def _listen(listener: socket.socket) -> None:

@@ -44,6 +44,8 @@ START: Final = 24
 """Where in the log the newest connection begins to read."""
 CANCELS_ON_DISCONNECT: Final = 32
 """Not 0: the session's orders are cancelled whenever its connection ends."""
+TOKENS: Final = 40
+"""Where the session's order tokens are, if it speaks OUCH 4.2; 0 if it speaks OUCH 5.0."""
 
 # inbound's words
 IN_ADOPTED: Final = 128
@@ -59,6 +61,16 @@ REQUESTS: Final = 184
 """OUCH messages decoded, over all connections."""
 CANCEL_DUE: Final = 192
 """Not 0: the connection has ended and the orders are still to be cancelled."""
+DISABLED_FIRMS: Final = 200
+"""Eight firms (32 bits each) whose order entry is disabled, from the front; 0 is no firm."""
+DISABLED_FIRMS_MAX: Final = 8
+CANCEL_PLACE: Final = 232
+"""A mass cancel is being done: one more than the place of the order table where it goes on (32 bits); else 0."""
+CANCEL_FIRM: Final = 236
+CANCEL_GROUP_ID: Final = 240
+CANCEL_SYMBOL_ID: Final = 248
+CANCEL_SIDE: Final = 250
+"""And which orders it cancels."""
 
 # outbound's words
 OUT_ADOPTED: Final = 256

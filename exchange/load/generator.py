@@ -12,6 +12,7 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from resource import RUSAGE_SELF, getrusage
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -51,6 +52,9 @@ LEAD_NS: Final = 20_000_000
 DRAIN_NS: Final = 2_000_000_000
 """How long answers are waited for after the last request was due."""
 
+ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
+"""The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
+
 NOT_SEEN: Final = "not seen from a client"
 """What stands for a digest of the books: a client knows its own orders only."""
 
@@ -76,7 +80,11 @@ class LoadPlan(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One run. All counts but ``measured`` include the warm-up; ``elapsed_ns`` is that of what was measured."""
+    """One run. All counts but ``measured`` include the warm-up; ``elapsed_ns`` is that of what was measured.
+
+    ``latencies`` are of all requests, ``order_latencies`` of new orders alone. ``user_ns`` and ``system_ns`` are what
+    this process took of a processor meanwhile, warm-up included, outside the kernel and in it.
+    """
 
     counts: dict[str, int]
     measured: int
@@ -84,6 +92,9 @@ class Measured(NamedTuple):
     lateness_ns: int
     full: int
     latencies: Counts
+    order_latencies: Counts
+    user_ns: int
+    system_ns: int
 
 
 def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> BenchResult:
@@ -161,14 +172,17 @@ def request_count(plan: LoadPlan, rate: float | None) -> int:
     """How many requests are made for a run; at no given rate, more than can be answered in time."""
     seconds = plan.warmup_seconds + plan.seconds
     if rate is None:
-        return int(min(limits.LOAD_REQUESTS_MAX, seconds * limits.LOAD_REQUESTS_PER_SECOND_MAX))
+        per_second = len(plan.logins) * plan.window * ROUND_TRIPS_PER_SECOND_MAX
+        return int(
+            min(limits.LOAD_REQUESTS_MAX, seconds * min(per_second, limits.LOAD_REQUESTS_PER_SECOND_MAX))
+        )
     return max(int(rate * seconds), 1)
 
 
 def compile_loop() -> None:
     """Compile the loop, or find it in the cache: it takes longer than an exchange waits for a client that is silent."""
     words = np.zeros(loops.LOAD_BYTES // 8, np.int64)
-    run_load(Load(address_of(words), 0, 0, PacketRules(0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    run_load(Load(address_of(words), 0, 0, PacketRules(0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Callable[[str], None]) -> Measured:
@@ -215,6 +229,7 @@ class _Run:
         ]
         self._window: Final = plan.window if rate is None else 0
         self._latencies: Final = empty_counts()
+        self._order_latencies: Final = empty_counts()
         self._rules: Final = PacketRuleTable(SERVER_PACKETS, loops.INPUT_BYTES // 2)
         self._places: Final = np.zeros(loops.PLACES_MAX, PLACE_DTYPE)
         self._events: Final = np.zeros(loops.EVENTS_MAX * EPOLL_EVENT_BYTES, np.uint8)
@@ -248,6 +263,7 @@ class _Run:
         return Load(
             self._words, self._base, len(self._sessions), self._rules.state, address_of(self._places),
             self._epoll.fileno(), address_of(self._events), address_of(self._heartbeat), address_of(self._latencies),
+            address_of(self._order_latencies),
             time.monotonic_ns() + LEAD_NS, self._warmup_ns, self._sending_ns, deadline_ns, self._window,
         )  # fmt: skip
 
@@ -255,10 +271,12 @@ class _Run:
         """Let the loop run to its end."""
         load = self._load()
         seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
+        before = getrusage(RUSAGE_SELF)
         try:
             run_pinned([(choose_cores().second, lambda: run_load(load))], self._words + loops.STOP, seconds)
         finally:
             self._epoll.close()
+        after = getrusage(RUSAGE_SELF)
         self._check_sessions()
         word = self._word
         sent, answered, rejected, lapsed = (
@@ -280,6 +298,9 @@ class _Run:
             lateness_ns=word(loops.LAST_NS) - self._last_intended_ns,
             full=word(loops.FULL),
             latencies=self._latencies,
+            order_latencies=self._order_latencies,
+            user_ns=int((after.ru_utime - before.ru_utime) * 1e9),
+            system_ns=int((after.ru_stime - before.ru_stime) * 1e9),
         )
 
     def _word(self, offset: int) -> int:

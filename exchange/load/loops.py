@@ -139,7 +139,8 @@ _BEAT_NS: Final = HEARTBEAT_INTERVAL_SECONDS * 1_000_000_000
 class Load(NamedTuple):
     """All that the loop works on: addresses, and the plan of the run in nanoseconds from its start at ``start_ns``.
 
-    Requests before ``warmup_ns`` are not measured. ``window`` 0 keeps to the intended times; with another, nothing
+    ``latencies`` are counts of all answers, ``order_latencies`` of those to new orders alone. Requests before
+    ``warmup_ns`` are not measured. ``window`` 0 keeps to the intended times; with another, nothing
     more becomes due after ``sending_ns``. The loop ends at ``deadline_ns`` at the latest.
     """
 
@@ -152,6 +153,7 @@ class Load(NamedTuple):
     events: int
     heartbeat: int
     latencies: int
+    order_latencies: int
     start_ns: int
     warmup_ns: int
     sending_ns: int
@@ -379,7 +381,10 @@ def _settle(load: Load, session: int, record: int, outcome: int, elapsed_ns: int
     _account(load, session, record, outcome, elapsed_ns)
     intended_ns = load_int64(record + INTENDED_NS)
     if intended_ns >= load.warmup_ns:
-        _add(load.latencies + 8 * bucket_index(elapsed_ns - intended_ns), 1)
+        bucket = bucket_index(elapsed_ns - intended_ns)
+        _add(load.latencies + 8 * bucket, 1)
+        if load_int64(record + ORDER) == NOBODY:
+            _add(load.order_latencies + 8 * bucket, 1)
 
 
 @inlined

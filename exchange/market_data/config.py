@@ -4,7 +4,7 @@ These are the [market_data] table of a profile, read by ``exchange serve``. Impo
 layer.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -55,6 +55,33 @@ class MoldUdp64MarketDataConfig(
             extra={"power_of_two": True},
         ),
     ] = limits.FEED_STORE_MESSAGES_DEFAULT
+    request_bytes_per_second: Annotated[
+        int,
+        Meta(
+            ge=limits.REQUEST_BYTES_PER_SECOND_MIN,
+            le=limits.REQUEST_BYTES_PER_SECOND_MAX,
+            description="what one requester may cause, requests and answers together; beyond that it gets no answer",
+        ),
+    ] = limits.REQUEST_BYTES_PER_SECOND_DEFAULT
+    glimpse: Annotated[
+        Literal["none", "process"],
+        Meta(
+            description="whether a GLIMPSE server of snapshots runs beside the exchange, as a process of its own"
+        ),
+    ] = "none"
+    glimpse_address: Annotated[
+        str, Meta(description="numeric address of this machine that the GLIMPSE server listens on")
+    ] = "127.0.0.1"
+    glimpse_port: Annotated[
+        int,
+        Meta(
+            ge=0, le=limits.PORT_MAX, description="TCP port of the GLIMPSE server; 0 takes one that is free"
+        ),
+    ] = 9008
+    glimpse_logon: Annotated[
+        Literal["users", "anybody"],
+        Meta(description="who may log on to the GLIMPSE server: the users of the gateway, or whoever asks"),
+    ] = "users"
 
 
 MarketDataConfig = NoneMarketDataConfig | MoldUdp64MarketDataConfig

@@ -156,6 +156,9 @@ class Book(Protocol):
         been applied.
         """
 
+    def apply_blocks_at(self, address: int, size_bytes: int) -> int:
+        """The same for blocks that lie at an address, where the caller keeps them."""
+
     @property
     def symbols(self) -> tuple[str, ...]:
         """Their names; the index is the ``symbol_id``."""
@@ -255,12 +258,16 @@ class FeedBook:
     def apply_blocks(self, data: Buffer) -> int:
         """Apply the messages of consecutive blocks; see :class:`Book`."""
         block = np.frombuffer(data, np.uint8)
-        first = address_of(block)
-        stopped, why = apply_blocks(self.state, first, first + len(block))
-        used = int(stopped) - first
+        return self.apply_blocks_at(address_of(block), len(block))
+
+    def apply_blocks_at(self, address: int, size_bytes: int) -> int:
+        """Apply the messages of blocks that lie at an address; see :class:`Book`."""
+        stopped, why = apply_blocks(self.state, address, address + size_bytes)
+        used = int(stopped) - address
         if why in (WHOLE, CUT, END_MARK):
             return used
-        raise BadBlock(describe_trouble(bytes(block[used : used + 3]), int(why)), used)
+        start = view_bytes(address + used, min(size_bytes - used, LENGTH_BYTES + 1))
+        raise BadBlock(describe_trouble(bytes(start), int(why)), used)
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ The day: :meth:`FeedServer.open` tells its first stages and the directory before
 :data:`END_SECONDS` that the session is over. Requests are answered until then.
 
 Rules: the order of calls is open, answer_requests, end, close. An answer goes to whoever asks, and is up to 70 times as
-long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up.
+long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up; what one
+requester can cause is limited (:mod:`exchange.market_data.request_limits`).
 """
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -27,7 +29,10 @@ from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.datagram_store import REQUEST_BYTES, DatagramStore
 from exchange.market_data.feed_sender import BEGIN, END, REFUSED, PublishingSink, SenderMemory, send_due
 from exchange.market_data.publisher import Publisher, opening_messages
+from exchange.market_data.request_limits import RequestLimits
 from exchange.native import load_int64
+
+log: Final = logging.getLogger("exchange.market_data")
 
 END_SECONDS: Final = 0.1
 END_DATAGRAMS: Final = 5
@@ -42,6 +47,10 @@ REQUESTS_PER_WAKE: Final = 64
 
 class FeedServer:
     """The feed of an exchange: its memory and its socket.
+
+    Attributes:
+        answers: how many requests have been answered.
+        limits: what each requester may have, and how many requests were refused for that.
 
     Args:
         config: where to, and from where.
@@ -80,6 +89,8 @@ class FeedServer:
             shard_of_symbol=shard_of_symbol,
             midnight_ns=midnight_ns,
         )
+        self.limits: Final = RequestLimits(config.request_bytes_per_second)
+        self.answers = 0
         self._receiver: Final = (config.address, config.port)
         self._memory: Final = SenderMemory(
             self.store.state, self.socket.fileno(), *self._receiver, config.heartbeat_ns
@@ -121,8 +132,12 @@ class FeedServer:
                 request, asker = self.socket.recvfrom(REQUEST_BYTES + 1)
             except OSError:  # none is left
                 return
+            if not self.limits.allows(asker, time.monotonic_ns()):
+                continue
             answer = self.store.answer(request)
+            self.limits.pay(asker, len(request) + len(answer or b""))
             if answer is not None:
+                self.answers += 1
                 with suppress(OSError):  # it is as if it were lost: the asker asks again
                     self.socket.sendto(answer, asker)
 
@@ -139,6 +154,13 @@ class FeedServer:
             await asyncio.sleep(END_SECONDS / END_DATAGRAMS)
         if self._loop is not None:
             self._loop.remove_reader(self.socket.fileno())
+        log.info(
+            "feed ended messages=%d answers=%d refused_requests=%d refused_datagrams=%d",
+            self.store.next_sequence - 1,
+            self.answers,
+            self.limits.refused,
+            self.refused_datagrams,
+        )
 
     def _is_behind(self) -> bool:
         words = self._memory.state.words
@@ -166,8 +188,7 @@ def _open_socket(config: MoldUdp64MarketDataConfig) -> socket.socket:
     try:
         sender.setblocking(False)
         if is_multicast(config.address):
-            source = socket.inet_aton(config.source_address)
-            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
+            _use_network(sender, config)
         sender.bind((config.source_address, config.request_port))
     except OSError as error:
         sender.close()
@@ -176,3 +197,20 @@ def _open_socket(config: MoldUdp64MarketDataConfig) -> socket.socket:
             f" (market_data.source_address, market_data.request_port): {error.strerror or error}"
         ) from error
     return sender
+
+
+def _use_network(sender: socket.socket, config: MoldUdp64MarketDataConfig) -> None:
+    """Send to the group by the network of the source address; UserError if that takes no multicast."""
+    source = socket.inet_aton(config.source_address)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            for one in (sender, probe):
+                one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
+            probe.connect((config.address, config.port))  # finds a route, and sends nothing
+    except OSError as error:
+        sender.close()
+        raise UserError(
+            f"market_data.address = {config.address!r}: the network of market_data.source_address ="
+            f" {config.source_address!r} takes no multicast ({error.strerror or error});"
+            " --set market_data.address=127.0.0.1 --set market_data.glimpse=none publishes to one receiver here"
+        ) from error

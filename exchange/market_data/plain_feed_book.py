@@ -24,6 +24,7 @@ from exchange.market_data.feed_book import (
 from exchange.market_data.top_of_book import TopOfBook
 from exchange.matching.digest import state_digest
 from exchange.messages import BUY, SELL
+from exchange.native import view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.itch50 import (
     MESSAGE_BYTES,
@@ -84,6 +85,10 @@ class PlainFeedBook:
             self.apply(message)
             at += LENGTH_BYTES + length
         return at
+
+    def apply_blocks_at(self, address: int, size_bytes: int) -> int:
+        """The same for blocks that lie at an address."""
+        return self.apply_blocks(view_bytes(address, size_bytes))
 
     def apply(self, message: Buffer) -> None:
         """Apply one message. Raises WireError if it is no ITCH 5.0 message."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from exchange.book.naive import BookSide, RestingOrder
-from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS, public_match_number
+from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
+from exchange.matching.match_numbers import public_match_number
 from exchange.messages import BUY, SELL, Event, EventKind, TimeInForce
 from exchange.wire.itch50 import (
     AddOrder,

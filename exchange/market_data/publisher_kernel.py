@@ -26,7 +26,7 @@ price that the feed's 32 bits cannot hold. They are not displayed; what happens 
 displayed order but the makers of their trades.
 
 Rules: events of one symbol come in order, those of different symbols mixed in any way. A trade's number is unique
-over all shards (:func:`public_match_number`). Nothing here allocates, blocks or raises.
+over all shards (:mod:`exchange.matching.match_numbers`). Nothing here allocates, blocks or raises.
 """
 
 from typing import Final
@@ -91,6 +91,7 @@ from exchange.market_data.publisher_memory import (
     clear_arrived,
     reference_address,
 )
+from exchange.matching.match_numbers import public_match_number
 from exchange.messages import RECORD_BYTES, TimeInForce
 from exchange.native import (
     copy_bytes,
@@ -117,12 +118,6 @@ PRICE_MIN_TICKS: Final = 1
 PRICE_MAX_TICKS: Final = (1 << 32) - 1
 _TIME_IN_FORCE: Final = 3
 _DAY: Final = int(TimeInForce.DAY)
-
-
-@inlined
-def public_match_number(match_number: int, shard: int, shard_count: int) -> int:
-    """The number of a shard's trade that no trade of another shard has; with one shard it is the shard's own."""
-    return (match_number - 1) * shard_count + shard + 1
 
 
 @implements(send, PublisherState, inline=False)

@@ -5,11 +5,13 @@ The exchange's order path does not make snapshots. A snapshot server is a subscr
 has built up to message n, it tells as a GLIMPSE spin that goes on with message n + 1. It may run in another thread,
 process or machine, and as slowly as it likes.
 
+As a server sends it to many, a spin is one piece of bytes, framed for SoupBinTCP (:func:`encode_spin`): numpy makes the
+Add Orders of a symbol all at once.
+
 Rules: the book was made with ``keep_messages`` large enough for the day's messages that are not about orders.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,16 @@ from numpy.typing import NDArray
 from exchange.market_data.feed_book import FeedBook
 from exchange.messages import SELL
 from exchange.wire.fields import unsigned48_bytes
-from exchange.wire.glimpse import Snapshot
+from exchange.wire.glimpse import EndOfSnapshot, Snapshot
 from exchange.wire.itch50 import AddOrder
+from exchange.wire.layout import LENGTH_BYTES
+from exchange.wire.soupbintcp import HEADER_BYTES, SequencedData
+
+_ADD_BYTES: Final = AddOrder.layout.size_bytes
+_PACKET_DTYPE: Final = np.dtype(
+    [("packet_length", ">u2"), ("packet_type", "S1"), ("message", AddOrder.layout.dtype)]
+)
+assert _PACKET_DTYPE.itemsize == HEADER_BYTES + _ADD_BYTES
 
 
 def take_snapshot(book: FeedBook, next_sequence: int) -> Snapshot:
@@ -32,21 +42,40 @@ def take_snapshot(book: FeedBook, next_sequence: int) -> Snapshot:
         UserError: the book has not kept all messages that a snapshot needs.
     """
     messages = book.kept_messages()
-    for symbol_id, (name, locate) in enumerate(zip(book.symbols, book.locates(), strict=True)):
-        messages.extend(_add_messages(book.orders(symbol_id), name, locate, book.timestamp_ns))
+    for symbol_id in range(len(book.symbols)):
+        orders = book.orders(symbol_id)
+        records = np.zeros(len(orders), AddOrder.layout.dtype)
+        _fill(records, book, symbol_id, orders)
+        messages.extend(record.tobytes() for record in records)
     return Snapshot(tuple(messages), next_sequence)
 
 
-def _add_messages(orders: NDArray[Any], name: str, locate: int, timestamp_ns: int) -> Iterator[bytes]:
-    """An Add Order for each order, in the order given, all with the time of the snapshot."""
+def encode_spin(book: FeedBook, next_sequence: int) -> bytes:
+    """The same as a server sends it: each message, the end included, in a Sequenced Data packet of SoupBinTCP.
+
+    Raises:
+        UserError: as :func:`take_snapshot`.
+    """
+    parts = [SequencedData(message).encode() for message in book.kept_messages()]
+    for symbol_id in range(len(book.symbols)):
+        orders = book.orders(symbol_id)
+        packets = np.zeros(len(orders), _PACKET_DTYPE)
+        packets["packet_length"] = _PACKET_DTYPE.itemsize - LENGTH_BYTES
+        packets["packet_type"] = SequencedData.layout.message_type.encode("ascii")
+        _fill(packets["message"], book, symbol_id, orders)
+        parts.append(packets.tobytes())
+    parts.append(SequencedData(EndOfSnapshot(next_sequence).encode()).encode())
+    return b"".join(parts)
+
+
+def _fill(records: NDArray[Any], book: FeedBook, symbol_id: int, orders: NDArray[Any]) -> None:
+    """Write an Add Order for each of a symbol's orders, in their order, all with the time of the snapshot."""
     layout = AddOrder.layout
-    records = np.zeros(len(orders), layout.dtype)
     records["message_type"] = layout.message_type.encode("ascii")
-    records["stock_locate"] = locate
-    records["timestamp"] = unsigned48_bytes(np.array(timestamp_ns, np.int64))
+    records["stock_locate"] = book.locates()[symbol_id]
+    records["timestamp"] = unsigned48_bytes(np.array(book.timestamp_ns, np.int64))
     records["order_reference_number"] = orders["order_id"].view(np.uint64)
     records["buy_sell_indicator"] = np.where(orders["side"] == SELL, b"S", b"B")
     records["shares"] = orders["quantity_lots"]
-    records["stock"] = name.encode("ascii").ljust(layout.dtype["stock"].itemsize)
+    records["stock"] = book.symbols[symbol_id].encode("ascii").ljust(layout.dtype["stock"].itemsize)
     records["price"] = orders["price_ticks"]
-    return (record.tobytes() for record in records)

@@ -10,9 +10,9 @@ What it does with a datagram:
 * Messages that were seen before are dropped. It makes no difference from which feed the first copy came.
 * Messages that come next are applied to the book, straight from the datagram.
 * Messages that come too early are kept. The *gap* before them is given a moment, for the other feed or a late
-  datagram may fill it; then it is asked for, and asked for again after pauses that double each time.
+  datagram may fill it; then what is missing is asked for (:mod:`exchange.market_data.missing`).
 * What was asked for in vain too often is given up: the subscriber wants a snapshot, and goes on keeping what it
-  gets.
+  gets. A gap that is larger than the patience says is not asked for in the first place.
 
 A subscriber that joins late wants a snapshot from the start. After :meth:`load_snapshot` it drops what the snapshot
 has in it already, applies what it kept, and is live.
@@ -21,43 +21,35 @@ Rules: one thread. What is kept is bounded; messages beyond the bound are droppe
 comes.
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from exchange import limits
 from exchange.market_data.feed_book import BadBlock, Book
-from exchange.native import address_of
+from exchange.market_data.missing import MissingMessages, Patience
+from exchange.native import address_of, view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.glimpse import Snapshot
 from exchange.wire.layout import LENGTH_BYTES, Buffer
 from exchange.wire.moldudp64 import (
+    COUNT,
     END_OF_SESSION_COUNT,
     HEADER_BYTES,
-    MESSAGES_MAX,
+    SESSION_BYTES,
     PacketHeader,
-    Request,
     check_datagram,
     decode_blocks,
     encode_blocks,
 )
 
+DATAGRAM_BYTES_LARGEST: Final = 65_535
 
-class Patience(NamedTuple):
-    """How long a subscriber waits for what.
-
-    Attributes:
-        gap_ns: from finding a gap to asking for it.
-        retry_ns: from the first request to the second; twice as long to the third, and so on.
-        retry_ns_max: the longest pause between two requests.
-        requests_max: so many requests without any progress, and a snapshot is wanted.
-    """
-
-    gap_ns: int = 1_000_000
-    retry_ns: int = 10_000_000
-    retry_ns_max: int = 1_000_000_000
-    requests_max: int = 8
+_HEADER: Final = struct.Struct(f"!{SESSION_BYTES}sQH")
+"""The fields of the header, for who has checked it and is in a hurry."""
+assert _HEADER.size == HEADER_BYTES
 
 
 class SubscriberCounts(NamedTuple):
@@ -116,62 +108,91 @@ class Subscriber:
         self._tap: Final = tap
         self._early: Final[dict[int, bytes]] = {}
         self._end = 1  # the number behind the last message that is known to exist
-        self._is_in_gap = False
-        self._ask_at_ns = 0
-        self._requests_made = 0
-        self._counts = SubscriberCounts()
+        self._missing: Final = MissingMessages(self._patience)
+        self._met: Final = dict.fromkeys(SubscriberCounts._fields, 0)
+        self._datagram: Final = np.zeros(DATAGRAM_BYTES_LARGEST, np.uint8)
+        self._view: Final = memoryview(self._datagram)
+        self._address: Final = address_of(self._datagram)
+        self._session_bytes = b""
 
     def counts(self) -> SubscriberCounts:
         """What was met so far."""
-        return self._counts
+        return SubscriberCounts(**self._met)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the book has all messages that are known to exist."""
+        return not self.wants_snapshot and self.next_sequence >= self._end
 
     def receive(self, datagram: Buffer, now_ns: int) -> None:
         """Take a datagram; whatever its bytes are, nothing is raised."""
-        self._count(datagrams=1)
-        header = _header_of(datagram)
+        self._met["datagrams"] += 1
+        size = len(datagram)
+        if size <= DATAGRAM_BYTES_LARGEST:
+            self._view[:size] = datagram
         if (
-            header is None
-            or header.sequence_number == 0
-            or header.session != (self.session or header.session)
+            size > DATAGRAM_BYTES_LARGEST
+            or check_datagram(self._address, size) < 0
+            or not self._is_of_session()
         ):
-            self._count(bad_datagrams=1)
+            self._met["bad_datagrams"] += 1
             return
-        self.session = header.session
-        is_end = header.message_count == END_OF_SESSION_COUNT
-        blocks, count = bytes(datagram[HEADER_BYTES:]), 0 if is_end else header.message_count
-        first, behind = header.sequence_number, header.sequence_number + count
+        _, first, count = _HEADER.unpack_from(self._view)
+        is_end = count == END_OF_SESSION_COUNT
+        behind = first + (0 if is_end else count)
         self._end = max(self._end, behind)
-        if self.wants_snapshot or first > self.next_sequence:
-            self._keep(first, decode_blocks(blocks, count))
-        else:
-            seen = min(self.next_sequence, behind) - first
-            self._count(duplicates=seen)
-            if behind > self.next_sequence:
-                new = encode_blocks(decode_blocks(blocks, count)[seen:]) if seen else blocks
-                self._deliver(new, behind - self.next_sequence)
-                self._progressed()
-        self._look_for_gap(now_ns)
+        if first == self.next_sequence < behind and not self.wants_snapshot:
+            self._deliver(self._address + HEADER_BYTES, size - HEADER_BYTES, behind - first)
+            if self._early or self._missing.due_ns is not None:
+                self._progressed(first, now_ns)
+        elif not is_end:
+            self._take_aside(first, decode_blocks(bytes(self._view[HEADER_BYTES:size]), count), now_ns)
+        if self.next_sequence < self._end:
+            self._look_for_gap(now_ns)
         if is_end and not self.wants_snapshot:
             self.has_ended = self.next_sequence >= first
 
+    def _is_of_session(self) -> bool:
+        """Whether the datagram that is looked at belongs to the session; the first one says which that is."""
+        if self._session_bytes and self.session:
+            return self._view[:SESSION_BYTES] == self._session_bytes and any(self._view[SESSION_BYTES:COUNT])
+        try:
+            header = PacketHeader.decode(self._view[:HEADER_BYTES])
+        except WireError:
+            return False
+        if header.sequence_number == 0 or header.session != (self.session or header.session):
+            return False
+        self.session = header.session
+        self._session_bytes = bytes(self._view[:SESSION_BYTES])
+        return True
+
+    def _take_aside(self, first: int, messages: tuple[bytes, ...], now_ns: int) -> None:
+        """Take messages of which the first is not the next one: some may be new, and some too early."""
+        if self.wants_snapshot or first > self.next_sequence:
+            self._keep(first, messages)
+            self._missing.arrived(now_ns)
+            return
+        begin = self.next_sequence
+        seen = min(begin - first, len(messages))
+        self._met["duplicates"] += seen
+        if seen < len(messages):
+            self._deliver_messages(messages[seen:])
+            self._progressed(begin, now_ns)
+
     def poll(self, now_ns: int) -> list[bytes]:
-        """The request packets that are to be sent now: none or one."""
-        if not self._is_in_gap or self.wants_snapshot or now_ns < self._ask_at_ns:
+        """The request packets that are to be sent now."""
+        if self.wants_snapshot:
             return []
-        if self._requests_made == self._patience.requests_max:
-            self.wants_snapshot = True
+        requests = self._missing.requests(self.session, self.next_sequence, self._end, self._early, now_ns)
+        self._met["requests"] += len(requests)
+        if self._missing.is_hopeless:
+            self._give_up()
             return []
-        behind_gap = min(self._early, default=self._end)
-        wanted = min(behind_gap - self.next_sequence, MESSAGES_MAX)
-        pause_ns = min(self._patience.retry_ns << self._requests_made, self._patience.retry_ns_max)
-        self._ask_at_ns = now_ns + pause_ns
-        self._requests_made += 1
-        self._count(requests=1)
-        return [Request(self.session, self.next_sequence, wanted).encode()]
+        return requests
 
     def next_request_ns(self) -> int | None:
         """When :meth:`poll` will have something to do, on the caller's clock; None while no message is missing."""
-        return self._ask_at_ns if self._is_in_gap and not self.wants_snapshot else None
+        return None if self.wants_snapshot else self._missing.due_ns
 
     def load_snapshot(self, snapshot: Snapshot, now_ns: int) -> None:
         """Begin anew with a snapshot, and go on with what was kept.
@@ -180,75 +201,76 @@ class Subscriber:
             WireError: it holds something that is no ITCH 5.0 message; nothing has changed.
         """
         book = self._make_book()
-        for one in snapshot.messages:
-            book.apply(one)
+        blocks = encode_blocks(snapshot.messages)
+        if book.apply_blocks(blocks) != len(blocks):
+            raise WireError("GLIMPSE 5.0: a message of no bytes in a snapshot")
         self.book = book
-        self.next_sequence = snapshot.sequence_number
+        begin, self.next_sequence = self.next_sequence, snapshot.sequence_number
         self._end = max(self._end, snapshot.sequence_number)
         self.wants_snapshot = False
-        self._count(snapshots=1)
-        self._progressed()
+        self._met["snapshots"] += 1
+        self._missing.close()
+        self._progressed(begin, now_ns)
         self._look_for_gap(now_ns)
+
+    def _give_up(self) -> None:
+        """Stop asking; only a snapshot helps."""
+        self._missing.close()
+        self.wants_snapshot = True
 
     def _keep(self, first: int, messages: tuple[bytes, ...]) -> None:
         """Keep messages that came before their turn."""
         for sequence_number, one in enumerate(messages, first):
             if sequence_number in self._early:
-                self._count(duplicates=1)
+                self._met["duplicates"] += 1
             elif len(self._early) < limits.FEED_WAITING_MESSAGES_MAX:
                 self._early[sequence_number] = one
-                self._count(early=1)
+                self._met["early"] += 1
             else:
-                self._count(dropped=1)
+                self._met["dropped"] += 1
 
-    def _progressed(self) -> None:
-        """The next message has come: apply what was kept behind it, and begin to be patient anew."""
-        for sequence_number in [one for one in self._early if one < self.next_sequence]:
-            del self._early[sequence_number]
+    def _progressed(self, begin: int, now_ns: int) -> None:
+        """The messages from ``begin`` on have come: apply what was kept behind them."""
+        if self.next_sequence - begin < len(self._early):
+            for sequence_number in range(begin, self.next_sequence):
+                self._early.pop(sequence_number, None)
+        else:
+            for sequence_number in [one for one in self._early if one < self.next_sequence]:
+                del self._early[sequence_number]
         ready: list[bytes] = []
         while (one := self._early.pop(self.next_sequence + len(ready), None)) is not None:
             ready.append(one)
         if ready:
-            self._deliver(encode_blocks(ready), len(ready))
-        self._is_in_gap = False
-        self._requests_made = 0
+            self._deliver_messages(ready)
+        self._missing.progressed(self.next_sequence, self._end, now_ns)
 
     def _look_for_gap(self, now_ns: int) -> None:
         """Note when a gap was found first; :meth:`poll` asks for it when it has had its moment."""
-        if self._is_in_gap or self.wants_snapshot or self.next_sequence >= self._end:
+        if self.wants_snapshot or self._missing.due_ns is not None or self.next_sequence >= self._end:
             return
-        self._is_in_gap = True
-        self._ask_at_ns = now_ns + self._patience.gap_ns
-        self._count(gaps=1)
+        self._met["gaps"] += 1
+        if min(self._early, default=self._end) - self.next_sequence > self._patience.gap_messages_max:
+            self._give_up()
+        else:
+            self._missing.open(self.next_sequence, now_ns)
 
-    def _deliver(self, blocks: bytes, count: int) -> None:
-        """Apply the next ``count`` messages; pass over what is no ITCH 5.0 message."""
+    def _deliver_messages(self, messages: Sequence[bytes]) -> None:
+        blocks = np.frombuffer(encode_blocks(messages), np.uint8)
+        self._deliver(address_of(blocks), len(blocks), len(messages))
+
+    def _deliver(self, address: int, size_bytes: int, count: int) -> None:
+        """Apply the next ``count`` messages, whose blocks lie there; pass over what is no ITCH 5.0 message."""
         at = 0
-        while at < len(blocks):
+        while at < size_bytes:
             try:
-                at += self.book.apply_blocks(memoryview(blocks)[at:])
-                if at < len(blocks):  # a message of no bytes, which would end a file
+                at += self.book.apply_blocks_at(address + at, size_bytes - at)
+                if at < size_bytes:  # a message of no bytes, which would end a file
                     at += LENGTH_BYTES
-                    self._count(bad_messages=1)
+                    self._met["bad_messages"] += 1
             except BadBlock as error:
                 at += error.offset_bytes
-                at += LENGTH_BYTES + int.from_bytes(blocks[at : at + LENGTH_BYTES], "big")
-                self._count(bad_messages=1)
+                at += LENGTH_BYTES + int.from_bytes(view_bytes(address + at, LENGTH_BYTES), "big")
+                self._met["bad_messages"] += 1
         if self._tap is not None:
-            self._tap(self.next_sequence, blocks)
+            self._tap(self.next_sequence, bytes(view_bytes(address, size_bytes)))
         self.next_sequence += count
-
-    def _count(self, **more: int) -> None:
-        added = {name: getattr(self._counts, name) + number for name, number in more.items()}
-        self._counts = self._counts._replace(**added)
-
-
-def _header_of(datagram: Buffer) -> PacketHeader | None:
-    """The header of a datagram whose blocks fill it exactly; None for anything else."""
-    block = np.frombuffer(datagram, np.uint8)
-    if check_datagram(address_of(block), len(block)) < 0:
-        return None
-    try:
-        return PacketHeader.decode(datagram[:HEADER_BYTES])
-    except WireError:
-        return None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from exchange.errors import UserError
 from exchange.market_data.feed_receiver import FeedReceiver
 from exchange.messages import BUY
 from exchange.page.documents import (
@@ -79,6 +80,7 @@ class Market:
         self._heard_seconds = time.monotonic()
         self._ended_seconds: float | None = None
         self._behind_seconds = 0.0
+        self._trouble = ""
         self._rows: list[SymbolRow] = []
 
     def close(self) -> None:
@@ -98,11 +100,15 @@ class Market:
     def turn(self) -> int:
         """Take what has arrived, without waiting; how many datagrams that were."""
         taken = 0
-        for _ in range(TURNS_AT_A_TIME):
-            came = self._receiver.turn(0)
-            taken += came
-            if came == 0:
-                break
+        try:
+            for _ in range(TURNS_AT_A_TIME):
+                came = self._receiver.turn(0)
+                taken += came
+                if came == 0:
+                    break
+        except UserError as error:  # a snapshot is wanted, and nobody gives one: from the beginning again
+            self._trouble = str(error)
+            self._begin_anew(time.monotonic())
         self._watch_session(time.monotonic())
         return taken
 
@@ -113,7 +119,7 @@ class Market:
             del self.books[symbol]
         feed, detail = self._feed_state()
         book, symbols = self._book(), self.symbols
-        if feed == "behind":
+        if feed in ("behind", "lost"):
             self._behind_seconds = self._behind_seconds or time.monotonic()
             if time.monotonic() - self._behind_seconds > BEHIND_SECONDS:
                 left_out = len(symbols) - len(self._rows)
@@ -137,10 +143,10 @@ class Market:
         if self._ended_seconds is not None or subscriber.has_ended:
             return "ended", "the exchange has ended its session"
         if not subscriber.session:
-            return "waiting", "no feed has been heard yet"
-        if subscriber.wants_snapshot:
+            return "waiting", self._trouble or "no feed has been heard yet"
+        if self._receiver.is_lost:
             return "lost", f"messages from {subscriber.next_sequence} on are lost"
-        if subscriber.next_request_ns() is not None:
+        if not subscriber.is_whole:
             return "behind", "messages are missing and have been asked for"
         if time.monotonic() - self._heard_seconds > SILENT_SECONDS:
             return "silent", f"nothing has been heard for {SILENT_SECONDS:.0f} s"
@@ -160,10 +166,13 @@ class Market:
         has_rested = self._ended_seconds is not None and now_seconds - self._ended_seconds > ANEW_SECONDS
         is_replaced = is_strange and now_seconds - self._heard_seconds > SILENT_SECONDS
         if (has_rested and is_strange) or is_replaced:
-            self._receiver.close()
-            self._receiver = self._make_receiver()
-            self._heard = self._strange = 0
-            self._heard_seconds, self._ended_seconds = now_seconds, None
+            self._begin_anew(now_seconds)
+
+    def _begin_anew(self, now_seconds: float) -> None:
+        self._receiver.close()
+        self._receiver = self._make_receiver()
+        self._heard = self._strange = 0
+        self._heard_seconds, self._ended_seconds = now_seconds, None
 
 
 def _symbol_row(book: TapeBook, symbol_id: int, symbol: str) -> SymbolRow:

@@ -105,9 +105,16 @@ def page_arguments(server: "Server", listen: str) -> list[str]:
         f"{config.address}:{config.port}",
         *(("--interface", config.source_address) if is_multicast(config.address) else ()),
         *("--requests", requests),
+        *_glimpse_arguments(config),
         *("--exchange", f"{_reachable(host)}:{port}"),
         *("--listen", listen),
     ]
+
+
+def _glimpse_arguments(config: MoldUdp64MarketDataConfig) -> tuple[str, ...]:
+    """Where a page that joins late gets a snapshot, if that is for anybody; a page is no user."""
+    is_for_all = config.glimpse == "process" and config.glimpse_logon == "anybody" and config.glimpse_port
+    return ("--glimpse", f"{_reachable(config.glimpse_address)}:{config.glimpse_port}") if is_for_all else ()
 
 
 def _reachable(host: str) -> str:

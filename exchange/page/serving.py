@@ -14,7 +14,6 @@ import ipaddress
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Final, NamedTuple
 import uvicorn
 
 from exchange.errors import UserError
+from exchange.gateway.logon import bind_listener
 from exchange.page.app import build_app
 from exchange.page.browsers import TICKS_PER_SECOND, Room
 from exchange.page.market import MakeReceiver, Market
@@ -81,10 +81,11 @@ class Page:
     """
 
     def __init__(self, options: PageOptions, make_receiver: MakeReceiver) -> None:
-        self.listener: Final = _bind(*options.listen)
+        self.listener: Final = bind_listener(*options.listen)
         try:
+            self.listener.listen(BACKLOG)
             self.market: Final = Market(make_receiver)
-        except UserError:
+        except (UserError, OSError):
             self.listener.close()
             raise
         self._sampler: Final = Sampler()
@@ -153,7 +154,9 @@ class Page:
         self.request_stop()
 
     def _config(self) -> uvicorn.Config:
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # that browsers are cut off at the end is our intention
+        logging.getLogger("uvicorn").setLevel(
+            logging.CRITICAL
+        )  # that browsers are cut off at the end is our intention
         return uvicorn.Config(
             build_app(self.room, self._options.names),
             loop="none",
@@ -207,18 +210,3 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"the page cannot listen on {host}, port {port}: {error.strerror or error}"
-        ) from error
-    return listener

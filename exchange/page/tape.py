@@ -12,7 +12,7 @@ import numpy as np
 
 from exchange.market_data.feed_book import BadBlock, FeedBook, describe_trouble
 from exchange.market_data.feed_kernel import CUT, END_MARK, WHOLE
-from exchange.native import Arena, HugePages, address_of, load_int64, view_bytes
+from exchange.native import Arena, HugePages, load_int64, view_bytes
 from exchange.page.tape_kernel import (
     HEAD_BYTES,
     TAPE_BYTES,
@@ -24,7 +24,7 @@ from exchange.page.tape_kernel import (
     Tape,
     apply_blocks_to_tape,
 )
-from exchange.wire.layout import Buffer
+from exchange.wire.layout import LENGTH_BYTES
 
 
 class Trade(NamedTuple):
@@ -55,15 +55,14 @@ class TapeBook(FeedBook):
         self._tape_arena: Final = Arena.private(TAPE_BYTES * capacity_symbols + 4096)
         self._tape: Final = Tape(self._tape_arena.allocate(TAPE_BYTES * capacity_symbols))
 
-    def apply_blocks(self, data: Buffer) -> int:
-        """Apply the messages of consecutive blocks; as :class:`FeedBook`, with the trades written down."""
-        block = np.frombuffer(data, np.uint8)
-        first = address_of(block)
-        stopped, why = apply_blocks_to_tape(self.state, self._tape, first, first + len(block))
-        used = int(stopped) - first
+    def apply_blocks_at(self, address: int, size_bytes: int) -> int:
+        """Apply the messages of blocks that lie at an address; as :class:`FeedBook`, with the trades written down."""
+        stopped, why = apply_blocks_to_tape(self.state, self._tape, address, address + size_bytes)
+        used = int(stopped) - address
         if why in (WHOLE, CUT, END_MARK):
             return used
-        raise BadBlock(describe_trouble(bytes(block[used : used + 3]), int(why)), used)
+        start = view_bytes(address + used, min(size_bytes - used, LENGTH_BYTES + 1))
+        raise BadBlock(describe_trouble(bytes(start), int(why)), used)
 
     def trade_count(self, symbol_id: int) -> int:
         """How many trades of a symbol there were."""

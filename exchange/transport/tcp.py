@@ -1,4 +1,4 @@
-"""The transport over TCP: SoupBinTCP sessions with OUCH 5.0 in them, polled, and compiled from socket to record.
+"""The transport over TCP: SoupBinTCP sessions with OUCH in them, polled, and compiled from socket to record.
 
 Ingress and egress run this as they run any other source and sink. What is particular to TCP is here and in its two
 halves: :mod:`~exchange.transport.tcp_receiving` (which sockets have something, bytes into a session's buffer) and
@@ -13,6 +13,7 @@ This class owns the memory and the descriptors; whoever builds it keeps it, and 
 have ended."""
 
 import select
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,8 +22,9 @@ from exchange import limits
 from exchange.book.config import BookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.reports import Reports
-from exchange.gateway.requests import Requests
+from exchange.gateway.inbound import Requests
+from exchange.gateway.outbound import Reports
+from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
     CANCELS_ON_DISCONNECT,
     CLOSING,
@@ -31,9 +33,11 @@ from exchange.gateway.session_memory import (
     IN_RELEASED,
     OUT_RELEASED,
     START,
+    TOKENS,
     SessionMemory,
 )
 from exchange.gateway.symbol_table import SymbolTable
+from exchange.gateway.token_index import TokenIndex
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
     EPOLL_EVENT_BYTES,
@@ -63,6 +67,8 @@ class TcpTransport:
         config: the gateway's settings.
         book: whose band of prices an order has to be in.
         session_count: how many users there are; a session is numbered like its user.
+        shard_of_symbol: for each symbol the shard that owns it.
+        shard_count: how many shards there are.
         lanes: how many ingress agents share the sessions.
         batch_commands: how many commands an ingress takes in a turn.
 
@@ -71,27 +77,37 @@ class TcpTransport:
     """
 
     def __init__(
-        self, config: GatewayConfig, book: BookConfig, session_count: int, lanes: int, batch_commands: int
+        self,
+        config: GatewayConfig,
+        book: BookConfig,
+        session_count: int,
+        shard_of_symbol: Sequence[int],
+        shard_count: int,
+        lanes: int,
+        batch_commands: int,
     ) -> None:
         self.config: Final = config
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
+        self._tokens: list[TokenIndex] = []
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self._answers = SpscQueue(ANSWERS_SLOTS, producers=lanes)
         self._epolls = [select.epoll() for _ in range(lanes)]
         list_bytes = 8 * max(session_count, EVENTS_MAX)
         lane_bytes = LANE_BYTES + batch_commands * (RECORD_BYTES + PLACE_DTYPE.itemsize) + 2 * list_bytes
-        lane_bytes += EVENTS_MAX * EPOLL_EVENT_BYTES + RECORD_BYTES
-        self._arena = Arena.private(lanes * (lane_bytes + 1024) + SINK_BYTES + list_bytes + 16_384)
+        lane_bytes += EVENTS_MAX * EPOLL_EVENT_BYTES + RECORD_BYTES + TRANSLATED_BYTES
+        sink_bytes = SINK_BYTES + list_bytes + len(shard_of_symbol)
+        self._arena = Arena.private(lanes * (lane_bytes + 1024) + sink_bytes + 16_384)
         self._sources = [
             self._build_source(lane, lanes, list_bytes, batch_commands, book) for lane in range(lanes)
         ]
-        self._sink = self._build_sink(list_bytes)
+        self._sink = self._build_sink(list_bytes, bytes(shard_of_symbol), shard_count)
 
     def _build_source(
         self, lane: int, lanes: int, list_bytes: int, batch_commands: int, book: BookConfig
     ) -> TcpSource:
         allocate = self._arena.allocate
+        words = allocate(LANE_BYTES)
         requests = Requests(
             sessions=self.memory.sessions,
             symbols=self.symbols.symbols,
@@ -99,11 +115,13 @@ class TcpTransport:
             price_max_ticks=book.price_max_ticks,
             answers=self._answers.producer(lane),
             answer=allocate(RECORD_BYTES),
+            translated=allocate(TRANSLATED_BYTES),
+            cancels_due=words + tcp_receiving.CANCELS_DUE,
         )
         return TcpSource(
             requests=requests,
             rules=self._rules.state,
-            words=allocate(LANE_BYTES),
+            words=words,
             commands=allocate(batch_commands * RECORD_BYTES),
             batch_commands=batch_commands,
             places=allocate(batch_commands * PLACE_DTYPE.itemsize),
@@ -116,12 +134,16 @@ class TcpTransport:
             client_timeout_ns=self.config.client_timeout_ns,
         )
 
-    def _build_sink(self, list_bytes: int) -> TcpSink:
+    def _build_sink(self, list_bytes: int, shard_of_symbol: bytes, shard_count: int) -> TcpSink:
         words, heartbeat = self._arena.allocate(SINK_BYTES), self._arena.allocate(8)
         packet = ServerHeartbeat().encode()
         view_bytes(heartbeat, len(packet))[:] = packet
+        shards = self._arena.allocate(len(shard_of_symbol))
+        view_bytes(shards, len(shard_of_symbol))[:] = shard_of_symbol
         return TcpSink(
-            reports=Reports(self.memory.sessions, words + LISTED, self._arena.allocate(list_bytes)),
+            reports=Reports(
+                self.memory.sessions, words + LISTED, self._arena.allocate(list_bytes), shards, shard_count
+            ),
             answers=self._answers.consumer(0),
             words=words,
             batch=self._arena.allocate(ANSWERS_BATCH * RECORD_BYTES),
@@ -142,6 +164,12 @@ class TcpTransport:
     def cancel_on_disconnect(self, session_id: int) -> None:
         """From now on the session's orders are cancelled whenever its connection ends, for whatever reason."""
         store_int64(self.memory.address(session_id) + CANCELS_ON_DISCONNECT, 1)
+
+    def speak_ouch42(self, session_id: int) -> None:
+        """The session speaks OUCH 4.2 and not 5.0; to be said before anybody connects."""
+        assert load_int64(self.memory.address(session_id) + CONNECTION) == 0
+        self._tokens.append(TokenIndex(self.config.log_bytes))
+        store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
 
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.

@@ -10,7 +10,8 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Final, NamedTuple
 
-from exchange.gateway.requests import FORWARD, GARBAGE, WAIT, Requests, take_request, write_mass_cancel
+from exchange.gateway.firm_requests import write_due_cancels
+from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
     CANCEL_DUE,
@@ -30,7 +31,8 @@ from exchange.gateway.session_memory import (
     CloseReason,
     session_address,
 )
-from exchange.messages import ALL_SYMBOLS, RECORD_BYTES
+from exchange.gateway.versions import take_request
+from exchange.messages import RECORD_BYTES
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_DELETE,
@@ -82,7 +84,7 @@ STALLED: Final = 192
 CONSUMED: Final = 184
 """Commands that the ingress took, ever."""
 CANCELS_DUE: Final = 200
-"""Sessions whose connection has ended and whose orders are still to be cancelled."""
+"""Sessions that have orders to be cancelled, as they asked for or because their connection has ended."""
 LANE_BYTES: Final = 256
 
 FEW: Final = 4
@@ -172,7 +174,7 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
         _list_ready(source)
     count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
     if unlikely(load_int64(words + CANCELS_DUE) != 0):
-        count = _cancel_orders_of_the_gone(source, limit, now_ns)
+        count = write_due_cancels(source.requests, source.lane, source.lanes, source.commands, limit, now_ns)
     while following < ready and count < limit:
         session_id = load_int64(source.ready + 8 * following)
         count, state = _serve(source, session_id, count, limit, now_ns)
@@ -182,23 +184,6 @@ def _decode_ready(source: TcpSource, limit: int) -> int:
             store_int64(words + STALLED, 1)
         following += 1
     store_int64(words + READY_NEXT, following)
-    return count
-
-
-@kernel
-def _cancel_orders_of_the_gone(source: TcpSource, limit: int, now_ns: int) -> int:
-    """A mass cancel for each session that asked for it and has lost its connection; how many commands that is.
-
-    They come before whatever the session's next connection asks for.
-    """
-    count = 0
-    for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
-        session = session_address(source.requests.sessions, session_id)
-        if load_int64(session + CANCEL_DUE) != 0 and count < limit:
-            store_int64(session + CANCEL_DUE, 0)
-            write_mass_cancel(ALL_SYMBOLS, session_id, now_ns, source.commands + count * RECORD_BYTES)
-            count += 1
-    store_int64(source.words + CANCELS_DUE, load_int64(source.words + CANCELS_DUE) - count)
     return count
 
 

@@ -12,7 +12,8 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Any, Final, NamedTuple
 
-from exchange.gateway.reports import Reports, list_session, report_answer, report_events
+from exchange.gateway.outbound import Reports, list_session
+from exchange.gateway.reports import report_answer, report_events
 from exchange.gateway.session_memory import (
     BLOCKED_NS,
     CLOSING,

@@ -10,6 +10,7 @@ import pytest
 soup = pytest.importorskip("nasdaq_protocols.soup")
 
 from exchange.gateway.server import Server  # noqa: E402
+from exchange.wire import ouch42  # noqa: E402
 from exchange.wire.layout import Message  # noqa: E402
 from exchange.wire.ouch50 import (  # noqa: E402
     OUTBOUND_MESSAGES,
@@ -20,7 +21,15 @@ from exchange.wire.ouch50 import (  # noqa: E402
     SystemEvent,
 )
 from exchange.wire.ouch_codes import Side  # noqa: E402
-from tests.gateway_driver import PASSWORD, BareClient, eventually, order, run, serving  # noqa: E402
+from tests.gateway_driver import (  # noqa: E402
+    PASSWORD,
+    BareClient,
+    eventually,
+    order,
+    order42,
+    run,
+    serving,
+)
 
 
 class NasdaqClient:
@@ -28,6 +37,7 @@ class NasdaqClient:
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
+        self.outbound = OUTBOUND_MESSAGES
         self.session: soup.SoupClientSession
 
     @classmethod
@@ -38,7 +48,7 @@ class NasdaqClient:
 
         async def hear(message: object) -> None:
             if isinstance(message, soup.SequencedData):
-                client.heard.append(OUTBOUND_MESSAGES.decode(message.data))
+                client.heard.append(client.outbound.decode(message.data))
 
         client.session = await soup.connect_async(
             server.address,
@@ -113,5 +123,33 @@ def test_it_is_told_of_the_end() -> None:
         heard = await client.hears(lambda heard: len(heard) == 2)
         assert [type(one) for one in heard] == [SystemEvent, SystemEvent]
         await eventually(client.session.is_closed)
+
+    run(scenario())
+
+
+def test_it_trades_in_ouch_4_2_with_a_client_of_5_0() -> None:
+    async def scenario() -> None:
+        async with serving("alice", "bob", speak_ouch42=("alice",)) as server:
+            client = await NasdaqClient.log_on(server)
+            client.outbound = ouch42.OUTBOUND_MESSAGES
+            bob = await BareClient.log_on(server, "bob", sequence=2)
+            await bob.packet()
+            await bob.request(order(1, Side.SELL, 70))
+            await bob.answer()
+            client.request(order42("one", Side.BUY, 100), ouch42.CancelOrder("one", 0))
+            _start, accepted, bought, canceled = await client.hears(lambda heard: len(heard) == 4)
+            sold = await bob.answer()
+            assert isinstance(accepted, ouch42.Accepted)
+            assert isinstance(bought, ouch42.Executed)
+            assert isinstance(canceled, ouch42.Canceled)
+            assert isinstance(sold, OrderExecuted)
+            assert (bought.order_token, bought.executed_shares, bought.execution_price) == (
+                "one",
+                70,
+                100_0000,
+            )
+            assert (bought.match_number, canceled.decrement_shares) == (sold.match_number, 30)
+            await client.session.close()
+            await bob.close()
 
     run(scenario())

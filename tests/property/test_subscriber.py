@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from exchange.errors import UserError
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import FeedBook
+from exchange.market_data.missing import Patience
 from exchange.market_data.plain_feed_book import PlainFeedBook
 from exchange.market_data.snapshot import take_snapshot
-from exchange.market_data.subscriber import Patience, Subscriber
+from exchange.market_data.subscriber import Subscriber
 from exchange.wire.fields import WireError
 from exchange.wire.glimpse import Snapshot, decode_snapshot, encode_snapshot
 from exchange.wire.itch50 import AddOrder, OrderDelete, SystemEvent

@@ -1,11 +1,13 @@
 """OUCH's rules as a client sees them: what each request comes to, over a real socket."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from exchange.gateway.server import Server
+from exchange.wire import itch50
 from exchange.wire.layout import Message
+from exchange.wire.moldudp64 import Request, decode_packet
 from exchange.wire.ouch50 import (
     AccountQuery,
     AccountQueryResponse,
@@ -18,54 +20,21 @@ from exchange.wire.ouch50 import (
     OrderReplaced,
     Rejected,
     RejectReason,
-    ReplaceOrder,
 )
 from exchange.wire.ouch50_options import Option, OptionTag
 from exchange.wire.ouch_codes import OrderState, Side
-from tests.gateway_driver import BareClient, compile_once, order, run, serving
+from tests.gateway_driver import (
+    BareClient,
+    compile_once,
+    is_answered,
+    order,
+    replacement,
+    run,
+    serving,
+    told,
+)
 
 PRICE = 100_0000
-
-Story = Callable[[BareClient, BareClient], Awaitable[None]]
-
-
-def told(story: Story, overrides: tuple[str, ...] = ()) -> None:
-    """Run a story of two clients that have logged on and heard the start of the day."""
-
-    async def scenario() -> None:
-        async with serving("alice", "bob", overrides=overrides) as server:
-            clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
-            for client in clients:
-                await client.packet()
-            await story(clients[0], clients[1])
-            for client in clients:
-                await client.close()
-
-    run(scenario())
-
-
-def replacement(
-    original: int, number: int, quantity: int, price: int = PRICE, **changes: Any
-) -> ReplaceOrder:
-    fields: dict[str, Any] = {
-        "original_user_reference_number": original,
-        "user_reference_number": number,
-        "quantity": quantity,
-        "price": price,
-        "time_in_force": "0",
-        "display": "Y",
-        "intermarket_sweep_eligibility": "N",
-        "client_order_id": f"order {number}",
-    }
-    return ReplaceOrder(**(fields | changes))
-
-
-async def is_answered(client: BareClient, number: int) -> None:
-    """The next thing that the client hears is about another order: nothing came before."""
-    await client.request(order(number, symbol="MSFT"))
-    answer = await client.answer()
-    assert isinstance(answer, OrderAccepted), answer
-    assert answer.user_reference_number == number
 
 
 def test_accepted_tells_back_what_was_asked_for() -> None:
@@ -335,10 +304,52 @@ def test_a_full_book_is_a_reject() -> None:
     told(story, ("book.capacity_orders=2",))
 
 
+TWO_SHARDS = ("shards.count=2", 'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]')
+
+
+def numbers_of_published_trades(server: Server) -> list[int]:
+    """The match numbers of the feed, from its first message to its last."""
+    assert server.feed is not None
+    store, numbers, following = server.feed.store, list[int](), 1
+    while following < store.next_sequence:
+        datagram = store.answer(Request(server.control.session_name, following, 100).encode())
+        assert datagram is not None
+        messages = decode_packet(datagram).messages
+        decoded = map(itch50.decode, messages)
+        numbers += [one.match_number for one in decoded if isinstance(one, itch50.OrderExecuted)]
+        following += len(messages)
+    return numbers
+
+
+def test_a_trade_has_one_number_for_both_sides_and_in_the_feed_whatever_its_shard() -> None:
+    heard: list[list[OrderExecuted]] = []
+
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=TWO_SHARDS) as server:
+            clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
+            symbols = [symbol for symbol in ("AAPL", "MSFT", "NVDA") for _ in range(10)]
+            for client, side in zip(clients, (Side.BUY, Side.SELL), strict=True):
+                await client.packet()
+                await client.request(
+                    *(order(number, side, number, symbol=symbol) for number, symbol in enumerate(symbols, 1))
+                )
+            for client in clients:
+                answers = [one for one in await client.answers(60) if isinstance(one, OrderExecuted)]
+                heard.append(answers)
+                await client.close()
+        published = numbers_of_published_trades(server)
+        numbers = [sorted(one.match_number for one in side) for side in heard]
+        assert numbers[0] == numbers[1] == sorted(published)
+        assert len(set(published)) == 30
+
+    compile_once(TWO_SHARDS)
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("shards.count=2", 'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]'),
+        TWO_SHARDS,
         ("transport.ingress_lanes=2", 'shards.threads=[["ingress.0","ingress.1","shard.0","egress"]]'),
     ],
 )

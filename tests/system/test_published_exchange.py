@@ -15,8 +15,9 @@ from exchange.flow import load_flow
 from exchange.flow.config import SyntheticConfig
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import FeedBook
+from exchange.market_data.missing import Patience
 from exchange.market_data.publisher import Publisher
-from exchange.market_data.subscriber import Patience, Subscriber
+from exchange.market_data.subscriber import Subscriber
 from exchange.matching.digest import state_digest
 from exchange.settings import Settings, load_profile
 from exchange.transport.memory import ANSWERS, MemoryTransport

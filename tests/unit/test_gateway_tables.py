@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import User, Users, read_users, write_user
-from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, read_options
+from exchange.gateway.options import GARBAGE_OPTION, NO_FLAW, NO_GROUP, ReadOptions, read_options
 from exchange.gateway.order_table import ANSWERED, NO_ORDER, NOT_YET, find_order, finish_order, take_order
 from exchange.gateway.session_memory import WAYS, SessionMemory
 from exchange.gateway.symbol_table import UNKNOWN, SymbolTable, find_symbol, symbol_word
+from exchange.gateway.token_index import (
+    NO_SLOT,
+    TOKEN_CHARACTERS,
+    TokenIndex,
+    find_token,
+    keep_token,
+)
 from exchange.native import Arena, kernel, store_int64, view_bytes
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import EnterOrder, RejectReason
@@ -76,7 +83,7 @@ def test_the_order_table_against_a_dictionary(steps: list[tuple[int, bool, int]]
         assert look_up(memory.sessions, memory.address(0), number) == NO_ORDER
 
 
-def options_at(raw: bytes) -> tuple[int, int]:
+def options_at(raw: bytes) -> ReadOptions:
     arena = Arena.private(max(len(raw), 1))
     address = arena.allocate(max(len(raw), 1))
     view_bytes(address, max(len(raw), 1))[: len(raw)] = raw
@@ -92,7 +99,7 @@ KNOWN = Appendage(tuple(int(tag) for tag in OptionTag))
 @settings(deadline=None, max_examples=500)
 def test_options_are_garbage_where_the_plain_reader_says_so(raw: bytes) -> None:
     """Text that is not printable is the one thing that the plain reader refuses and the gateway does not look at."""
-    flaw, _firm = options_at(raw)
+    flaw = options_at(raw).flaw
     try:
         KNOWN.read(raw)
     except WireError as error:
@@ -127,20 +134,73 @@ def test_an_option_that_cannot_be_kept_is_a_reason_to_reject(
     option: Option, reason: RejectReason | None
 ) -> None:
     raw = KNOWN.write((option,))
-    flaw, firm = options_at(raw)
+    flaw, firm, *_others = options_at(raw)
     assert flaw == (NO_FLAW if reason is None else int(reason))
     assert firm == (int.from_bytes(b"LIME", "big") if option.tag == OptionTag.FIRM else 0)
+
+
+def test_what_options_say_is_handed_on() -> None:
+    said = (
+        Option(OptionTag.GROUP_ID, 7),
+        Option(OptionTag.SIDE, "T"),
+        Option(OptionTag.FIRM, "LIME"),
+        Option(OptionTag.USER_REFERENCE_INDEX, 3),
+    )
+    lime = int.from_bytes(b"LIME", "big")
+    assert options_at(KNOWN.write(said)) == ReadOptions(int(RejectReason.OTHER), lime, 7, ord("T"), 3)
+    assert options_at(KNOWN.write(said[:3])) == ReadOptions(NO_FLAW, lime, 7, ord("T"), 0)
+    assert options_at(KNOWN.write((Option(OptionTag.FIRM, ""),))) == ReadOptions(NO_FLAW, 0, NO_GROUP, 0, 0)
+
+
+TOKENS = st.text("abAB 09", max_size=TOKEN_CHARACTERS).map(lambda text: text.ljust(TOKEN_CHARACTERS).encode())
+
+
+@given(st.lists(TOKENS, max_size=120))
+@settings(deadline=None, max_examples=100)
+def test_the_token_index_against_a_dictionary(tokens: list[bytes]) -> None:
+    index, numbers = TokenIndex(log_bytes=4096), dict[bytes, int]()
+    arena = Arena.private(TOKEN_CHARACTERS)
+    address = arena.allocate(TOKEN_CHARACTERS)
+    for token in tokens:
+        view_bytes(address, TOKEN_CHARACTERS)[:] = token
+        number, slot = find_token(index.address, address)
+        assert number == numbers.get(token, 0)
+        if number == 0:
+            numbers[token] = len(numbers) + 1
+            keep_token(slot, address, numbers[token])
+        assert find_token(index.address, address) == (numbers[token], slot)
+
+
+def test_a_full_token_index_knows_what_it_has_and_takes_nothing_more() -> None:
+    index = TokenIndex(log_bytes=4096)
+    arena = Arena.private(TOKEN_CHARACTERS)
+    address = arena.allocate(TOKEN_CHARACTERS)
+    for number in range(1, 301):
+        view_bytes(address, TOKEN_CHARACTERS)[:] = str(number).zfill(TOKEN_CHARACTERS).encode()
+        known, slot = find_token(index.address, address)
+        assert known == 0
+        assert (slot == NO_SLOT) == (number > 256)
+        if slot != NO_SLOT:
+            keep_token(slot, address, number)
 
 
 def test_the_first_flaw_counts() -> None:
     assert EnterOrder.layout.has_tail
     raw = KNOWN.write((Option(OptionTag.ROUTE, "SCAN"), Option(OptionTag.PEG_OFFSET, 5)))
-    assert options_at(raw)[0] == int(RejectReason.ROUTING_NOT_ALLOWED)
+    assert options_at(raw).flaw == int(RejectReason.ROUTING_NOT_ALLOWED)
 
 
 def test_users_survive_their_file(tmp_path: Path) -> None:
     path = tmp_path / "users"
-    made = [User.create(name, "pass", cost=2, cancels_on_disconnect=name == "b") for name in ("A", "b", "C3")]
+    made = [
+        User.create(name, "pass", cost=2, cancels_on_disconnect=cancels, protocol=protocol)
+        for name, cancels, protocol in (
+            ("A", False, "ouch50"),
+            ("b", True, "ouch50"),
+            ("C3", False, "ouch42"),
+            ("d", True, "ouch42"),
+        )
+    ]
     for user in made:
         assert write_user(path, user)
     assert read_users(path).users == tuple(made)
@@ -159,7 +219,10 @@ def test_users_survive_their_file(tmp_path: Path) -> None:
         "A:scrypt:1073741824:8:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:0:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:AAAA:AAAA",
-        User.create("A", "x", cost=2).line() + ":keep",
+        "A:scrypt:2:8:1:AAAA:" + "A" * 43 + "=:keep",
+        "A:scrypt:2:8:1:AAAA:" + "A" * 43 + "=:cancel:cancel",
+        "A:scrypt:2:8:1:AAAA:" + "A" * 43 + "=:ouch42:ouch50",
+        "A:scrypt:2:8:1:AAAA:" + "A" * 43 + "=:",
         "SEVENXX:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",
         "A:scrypt:2:8:1:!:" + "A" * 43 + "=",
         "Ä:scrypt:2:8:1:AAAA:" + "A" * 43 + "=",

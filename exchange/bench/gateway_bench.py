@@ -1,0 +1,291 @@
+"""How long an order takes through an exchange on the network, beside a C program that only sends the bytes back.
+
+Two processes on two cores of this machine, over the loopback. One is a server that polls its sockets, the other sends
+to it. What is measured in turns:
+
+============= ==========================================================================================
+variant       what it is
+============= ==========================================================================================
+sockperf      Debian's ``sockperf``, server and client: no decoding, no book, no log. What the kernel takes.
+NAME          ``exchange serve NAME``, a profile
+NAME-no-feed  the same without market data: what publishing costs the order path
+============= ==========================================================================================
+
+*Round trip*: one session sends an order and waits for its answer before it sends the next. For the exchange the time is
+from handing an Enter Order to the socket until its Order Accepted has been received; replaces and cancels are between
+the orders and not counted. sockperf sends messages of the size of an Enter Order packet. Both sides poll in both cases.
+
+*Rate*: eight sessions, each with as many requests under way as the window says. Beside it stands what a request takes
+of either side's core, in the kernel and outside it. Both sides poll when there is nothing to do, so that the figures of
+a side add up to its whole core: they say where the time goes, not who waits for whom.
+
+Rules: rounds are interleaved, and the server whose turn it is not is stopped (SIGSTOP), so that the cores are its who
+is measured. Without sockperf its rows say how to get it."""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exchange.bench.histogram import latency_percentiles
+from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns
+from exchange.bench.results import BenchResult
+from exchange.errors import UserError
+from exchange.gateway.credentials import User, write_user
+from exchange.load.generator import LoadPlan, Measured, compile_loop, run_once
+from exchange.load.logins import Endpoint, Login
+from exchange.wire.ouch50 import EnterOrder
+from exchange.wire.soupbintcp import UnsequencedData
+
+if TYPE_CHECKING:
+    from exchange.bench.runner import Progress
+
+SOCKPERF: Final = "sockperf"
+PROFILE: Final = "serve"
+NO_FEED: Final = f"{PROFILE}-no-feed"
+SESSIONS: Final = 8
+ORDER_BYTES: Final = UnsequencedData.layout.size_bytes + EnterOrder.layout.size_bytes
+"""An Enter Order without options, in its packet."""
+
+EXCHANGES: Final[dict[str, tuple[str, ...]]] = {PROFILE: (), NO_FEED: ("market_data.kind=none",)}
+"""The variants that are exchanges, with what is set in the profile for each."""
+SETTINGS: Final = ("idle.kind=busy-spin", "gateway.log_bytes=1GiB")
+"""What is set in all of them."""
+
+START_SECONDS: Final = 300.0
+"""A cold cache of compiled code is filled first."""
+
+STOP_SECONDS: Final = 5.0
+_COST: Final = 2
+"""Of the passwords' hashes: nobody else can reach this exchange's file of users."""
+
+_PERCENTILE: Final = re.compile(r"percentile (50|99)\.000 =\s+([0-9.]+)")
+
+
+class GatewayBenchPlan(NamedTuple):
+    """How much to measure: seconds of each measurement in a round, and how many requests of a session are under way."""
+
+    seconds: float = 2.0
+    warmup_seconds: float = 0.5
+    window: int = 64
+    rounds: int = 7
+
+
+def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Progress") -> BenchResult:
+    """Measure all variants.
+
+    Raises:
+        UserError: a server did not start.
+    """
+    cores, variants = choose_cores(), (SOCKPERF, *EXCHANGES)
+    table = Table(variants, cores)
+    progress.total(len(variants) + plan.rounds)
+    compile_loop()
+    with ExitStack() as stack:
+        runs: dict[str, Callable[[], None]] = {}
+        if shutil.which(SOCKPERF) is None:
+            table.skip(SOCKPERF, "not measured on this machine: no sockperf; apt install sockperf")
+        else:
+            progress.step("starting sockperf")
+            server = stack.enter_context(_sockperf_server(cores.first))
+            runs[SOCKPERF] = lambda: _measure_sockperf(table, server, cores.second, plan)
+        feed = (
+            "market_data.request_port=0",
+            f"market_data.port={stack.enter_context(_feed_sink())}",
+            "market_data.address=127.0.0.1",
+            "market_data.glimpse=none",
+        )
+        for name, own in EXCHANGES.items():
+            progress.step(f"starting exchange {name}")
+            settings = (*SETTINGS, *(own or feed))
+            exchange = stack.enter_context(_exchange(name, settings, cores.first))
+            runs[name] = lambda name=name, exchange=exchange: _measure_exchange(table, name, exchange, plan)  # type: ignore[misc]
+        for round_index in range(plan.rounds):
+            progress.step(f"round {round_index + 1} of {plan.rounds}")
+            for name in in_turns(table.remaining(), round_index):
+                runs[name]()
+    return finish("gateway", table, _warnings(cores), command_line)
+
+
+class _Server(NamedTuple):
+    """A process that is stopped while it is not its turn."""
+
+    process: "subprocess.Popen[str]"
+    endpoint: Endpoint
+    logins: tuple[Login, ...] = ()
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run inside the block."""
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def processor_ns(self) -> tuple[int, int]:
+        """What it has taken of processors so far, outside the kernel and in it; see proc(5), ``stat``."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        return int(fields[11]) * tick_ns, int(fields[12]) * tick_ns
+
+
+@contextmanager
+def _on_core(core: int) -> Iterator[None]:
+    """What is started inside the block runs on this core, for a child inherits where its parent may run."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def _started(arguments: Sequence[str], core: int) -> Iterator["subprocess.Popen[str]"]:
+    """A child on a core, which is gone when the block ends."""
+    with _on_core(core):
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=STOP_SECONDS)
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def _exchange(name: str, settings: Sequence[str], core: int) -> Iterator[_Server]:
+    """An exchange with users of its own on a port that was free, stopped."""
+    with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
+        users, password = Path(folder) / "users", secrets.token_hex(5)
+        logins = tuple(Login(f"USER{index}", password) for index in range(SESSIONS))
+        for login in logins:
+            write_user(users, User.create(login.name, password, _COST))
+        sets = (part for one in settings for part in ("--set", one))
+        command = (sys.executable, "-m", "exchange", "serve", PROFILE, "--quiet", "--users", str(users))
+        with _started((*command, "--port", "0", *sets), core) as process:
+            server = _Server(process, Endpoint("127.0.0.1", _listening_port(process, name)), logins)
+            process.send_signal(signal.SIGSTOP)
+            yield server
+
+
+def _listening_port(process: "subprocess.Popen[str]", name: str) -> int:
+    """The port that a server prints when it listens."""
+    assert process.stdout is not None
+    line = process.stdout.readline()  # the end of the process is the end of the line
+    if not line:
+        raise UserError(f"{name} did not start: {process.communicate()[1].strip()}")
+    return int(line.split()[-1])
+
+
+def _measure_exchange(table: Table, name: str, server: _Server, plan: GatewayBenchPlan) -> None:
+    """One round: a round trip, then the rate of all sessions."""
+    alone = LoadPlan(
+        server.endpoint, server.logins[:1], (None,), plan.seconds, plan.warmup_seconds, window=1, orders=4
+    )
+    everybody = alone._replace(logins=server.logins, window=plan.window, orders=16)
+    with server.awake():
+        measured = run_once(alone, None, 0, lambda text: None)
+        percentiles = latency_percentiles(measured.order_latencies)
+        if percentiles is None:
+            table.skip(name, f"no order was answered in {plan.seconds:g} s; the machine has other things to do")
+            return
+        _add_round_trip(table, name, percentiles.p50_ns / 1000, percentiles.p99_ns / 1000)
+        before = server.processor_ns()
+        measured = run_once(everybody, None, 0, lambda text: None)
+        spent = [after - earlier for earlier, after in zip(before, server.processor_ns(), strict=True)]
+    _add_rate(table, name, measured, spent)
+
+
+def _add_round_trip(table: Table, variant: str, median_us: float, p99_us: float) -> None:
+    parameters = {"bytes": ORDER_BYTES}
+    table.add("round trip, median", variant, median_us, "us", "lower", parameters)
+    table.add("round trip, p99", variant, p99_us, "us", "lower", parameters)
+
+
+def _add_rate(table: Table, name: str, measured: Measured, server_ns: Sequence[int]) -> None:
+    parameters = {"sessions": SESSIONS}
+    rate = measured.measured / measured.elapsed_ns * 1e9
+    table.add("requests answered", name, rate, "1/s", "higher", parameters)
+    requests = sum(measured.counts[key] for key in ("answered", "rejected", "lapsed"))
+    for what, spent_ns in (
+        ("server's core for a request, outside the kernel", server_ns[0]),
+        ("server's core for a request, in the kernel", server_ns[1]),
+        ("clients' core for a request, outside the kernel", measured.user_ns),
+        ("clients' core for a request, in the kernel", measured.system_ns),
+    ):
+        table.add(what, name, spent_ns / requests, "ns", "lower", parameters)
+
+
+@contextmanager
+def _feed_sink() -> Iterator[int]:
+    """The port of a socket that nobody reads: a listener would take a core from those who are measured, and without a
+    socket the kernel would answer every datagram with an error."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        yield int(sink.getsockname()[1])
+
+
+@contextmanager
+def _sockperf_server(core: int) -> Iterator[_Server]:
+    """sockperf's server, polling, stopped."""
+    port = _free_port()
+    command = (SOCKPERF, "server", "--tcp", "-i", "127.0.0.1", "-p", str(port), "--nonblocked")
+    with _started(command, core) as process:
+        _wait_for_listener(process, port)
+        process.send_signal(signal.SIGSTOP)
+        yield _Server(process, Endpoint("127.0.0.1", port))
+
+
+def _wait_for_listener(process: "subprocess.Popen[str]", port: int) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError("sockperf's server did not start")
+        time.sleep(0.05)
+
+
+def _measure_sockperf(table: Table, server: _Server, core: int, plan: GatewayBenchPlan) -> None:
+    command = (
+        SOCKPERF, "ping-pong", "--tcp", "-i", "127.0.0.1", "-p", str(server.endpoint.port), "-m", str(ORDER_BYTES),
+        "-t", str(max(1, round(plan.seconds))), "--full-rtt", "--nonblocked",
+    )  # fmt: skip
+    with server.awake(), _on_core(core):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = dict(_PERCENTILE.findall(done.stdout))
+    if len(found) < 2:
+        table.skip(SOCKPERF, f"sockperf failed: {(done.stderr or done.stdout).strip()[-200:]}")
+        return
+    _add_round_trip(table, SOCKPERF, float(found["50"]), float(found["99"]))
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _warnings(cores: Cores) -> tuple[str, ...]:
+    if cores.must_yield:
+        return (
+            "Only one core may be used: server and clients took turns on it, and the figures show what that costs.",
+        )
+    return ()

@@ -1,0 +1,115 @@
+"""``exchange send``: a recorded market, sent to an exchange on the network, and its feed held against a replay.
+
+The command only parses, calls :mod:`exchange.load.recording` and prints. It exits with 1 if the feed's book is not the
+replay's."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exchange.cli_replay import watching, write_json
+from exchange.errors import UserError
+
+if TYPE_CHECKING:
+    from exchange.load.recording import SentReport
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.argument("endpoint", metavar="HOST:PORT")
+@click.option(
+    "--users",
+    required=True,
+    metavar="FILE|NAMES",
+    help="Who logs on: a file with NAME:PASSWORD or NAME in a line, or names with commas between them.",
+)
+@click.option(
+    "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
+)
+@click.option("--feed", "feed", required=True, metavar="ADDRESS:PORT", help="Where the exchange's feed goes.")
+@click.option(
+    "--interface",
+    default="",
+    metavar="ADDRESS",
+    help="For a multicast group: the address of this machine on whose network it is joined.",
+)
+@click.option(
+    "--as",
+    "reading",
+    type=click.Choice(["flow", "feed"]),
+    default="flow",
+    show_default=True,
+    help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
+)
+@click.option("--symbol", help="Of an ITCH file, only this symbol.")
+@click.option(
+    "--speed",
+    "speed_factor",
+    type=float,
+    default=0.0,
+    metavar="FACTOR",
+    help="Send at the recorded times: 1 as it happened, 10 ten times as fast; 0, the default, all at once.",
+)
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here."
+)
+def send(
+    file: str,
+    endpoint: str,
+    users: str,
+    password_env: str | None,
+    feed: str,
+    interface: str,
+    reading: str,
+    symbol: str | None,
+    speed_factor: float,
+    json_path: Path | None,
+) -> None:
+    """Send a recorded market to an exchange on the network, and compare its feed with a replay.
+
+    FILE is a LOBSTER message file or a NASDAQ ITCH 5.0 file, HOST:PORT an exchange that speaks SoupBinTCP and OUCH 5.0.
+    The users send the orders in their recorded sequence. The book that the exchange's feed tells of must then be the
+    one that 'exchange replay' builds; both digests are printed. The exit status is 1 if they differ.
+    """
+    if not 0 <= speed_factor < math.inf:
+        raise UserError(f"--speed {speed_factor:g}: 0 (all at once) or more is allowed; 1 is as it happened")
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise UserError(f"--json {json_path}: there is no folder {json_path.absolute().parent}")
+    from exchange.flow import RecordedConfig, build_flow
+    from exchange.load.logins import parse_endpoint, read_logins
+    from exchange.load.recording import Destination, send_recording
+    from exchange.settings import load_profile
+
+    address, port = parse_endpoint(feed)
+    destination = Destination(
+        parse_endpoint(endpoint), tuple(read_logins(users, password_env)), address, port, interface
+    )
+    flow = build_flow(RecordedConfig(file, "feed" if reading == "feed" else "flow", symbol))
+    settings = load_profile("compiled")
+    with watching(len(flow.commands)) as watcher:
+        report = send_recording(
+            flow, destination, settings, speed_factor=speed_factor or None, watcher=watcher
+        )
+    _print(report)
+    if json_path is not None:
+        write_json(report, json_path)
+    if not report.is_equal:
+        sys.exit(1)
+
+
+def _print(report: "SentReport") -> None:
+    seconds = report.elapsed_ns / 1e9
+    lines = (
+        f"Sent {report.flow}: {report.requests:,} requests of {report.clients} clients in {seconds:.1f} s.",
+        f"Orders: {report.orders:,}; accepted {report.accepted:,}, rejected {report.rejected:,}. "
+        f"Executions reported: {report.executions:,}, cancels {report.canceled:,}.",
+        f"Feed: {report.feed_messages:,} messages, {report.feed_faults:,} that made no sense; "
+        f"{report.live_orders:,} orders rest.",
+        f"Digest of the feed's book {report.feed_digest}, of the replay's {report.replay_digest}: "
+        + ("equal." if report.feed_digest == report.replay_digest else "DIFFERENT."),
+    )
+    for line in lines:
+        click.echo(line)

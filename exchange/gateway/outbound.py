@@ -1,0 +1,88 @@
+"""What everything that writes messages to clients shares: where a message goes, and what an event is made of.
+
+A message is written straight into the log of its session (:mod:`exchange.gateway.session_log`). Its first fields are
+the same in both versions of OUCH: the type, and the moment of writing in nanoseconds since midnight of the exchange's
+time zone."""
+
+from typing import Final, NamedTuple
+
+from exchange.gateway.offsets import offsets_of
+from exchange.gateway.session_log import begin_message, commit_message
+from exchange.gateway.session_memory import IS_LISTED, Sessions
+from exchange.messages import Reason
+from exchange.native import (
+    inlined,
+    load_int64,
+    load_uint8,
+    store_big_endian_int64,
+    store_big_endian_uint48,
+    store_int64,
+    store_uint8,
+)
+from exchange.wire.ouch50 import SystemEvent
+from exchange.wire.ouch_codes import CancelReason
+
+TIMESTAMP: Final = offsets_of(SystemEvent).timestamp
+"""In every outbound message of both versions, behind its type."""
+
+EVENT_REASON: Final = 2
+EVENT_OTHER_SESSION_ID: Final = 44
+EVENT_COMMAND_KIND: Final = 46
+
+_IMMEDIATE_REMAINDER: Final = int(Reason.IMMEDIATE_REMAINDER)
+_BY_USER: Final = ord(CancelReason.USER)
+_IMMEDIATE: Final = ord(CancelReason.IMMEDIATE_OR_CANCEL)
+
+
+class Reports(NamedTuple):
+    """What encoding needs: the sessions, the list of those that have something to send, and whose shard a symbol is.
+
+    The word at ``listed`` counts the sessions on the list, whose numbers (8 bytes each) begin at ``list_address``. At
+    ``shard_of_symbol`` there is a byte for each symbol.
+    """
+
+    sessions: Sessions
+    listed: int
+    list_address: int
+    shard_of_symbol: int
+    shard_count: int
+
+
+@inlined
+def list_session(reports: Reports, session_id: int, session: int) -> None:
+    """Put a session on the list of those with something to send, if it is not there."""
+    if load_int64(session + IS_LISTED) == 0:
+        store_int64(session + IS_LISTED, 1)
+        listed = load_int64(reports.listed)
+        store_int64(reports.list_address + 8 * listed, session_id)
+        store_int64(reports.listed, listed + 1)
+
+
+@inlined
+def begin_report(reports: Reports, session: int, kind: int, size_bytes: int, day_ns: int) -> int:
+    """Where to write the rest of the session's next message, of that type and size; 0 if the log is full."""
+    message = begin_message(reports.sessions, session, size_bytes)
+    if message != 0:
+        store_uint8(message, kind)
+        store_big_endian_int64(message + TIMESTAMP, day_ns)
+    return message
+
+
+@inlined
+def commit_report(reports: Reports, session_id: int, session: int, size_bytes: int) -> None:
+    """The message is written: the session has something to send."""
+    commit_message(reports.sessions, session, size_bytes)
+    list_session(reports, session_id, session)
+
+
+@inlined
+def cancel_reason(event: int) -> int:
+    """Why an order was canceled, as both versions say it."""
+    return _IMMEDIATE if load_uint8(event + EVENT_REASON) == _IMMEDIATE_REMAINDER else _BY_USER
+
+
+@inlined
+def write_client_order_id(target: int, source: int) -> None:
+    """The fourteen characters that the order table or an answer keeps as two words."""
+    store_big_endian_int64(target, load_int64(source))
+    store_big_endian_uint48(target + 8, load_int64(source + 8))

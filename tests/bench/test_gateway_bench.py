@@ -1,0 +1,82 @@
+"""``exchange bench gateway`` at a tiny size: every variant has its rows, and a missing sockperf is named."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from exchange.bench import gateway_bench
+from exchange.bench.gateway_bench import ORDER_BYTES, GatewayBenchPlan, run_gateway_bench
+from exchange.bench.results import BenchResult, from_json, to_json
+from exchange.bench.runner import Progress
+from exchange.bench.terminal import print_result
+from exchange.errors import UserError
+from tests.gateway_driver import SETTINGS, compile_once
+
+TINY = GatewayBenchPlan(seconds=0.5, warmup_seconds=0.05, window=8, rounds=2)
+ROUND_TRIPS = ("round trip, median", "round trip, p99")
+
+
+@pytest.fixture(autouse=True)
+def _layout_that_is_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_bench, "EXCHANGES", {"serve": ()})
+    monkeypatch.setattr(gateway_bench, "SETTINGS", SETTINGS)
+    compile_once()
+
+
+def measure() -> BenchResult:
+    return from_json(to_json(run_gateway_bench(TINY, "exchange bench gateway", Progress())), "a smoke run")
+
+
+def test_every_row_has_a_value_for_each_round(capsys: pytest.CaptureFixture[str]) -> None:
+    result = measure()
+    rows = {(row.name, row.variant): row for row in result.micro}
+    assert result.kind == "gateway"
+    for (name, variant), row in rows.items():
+        if row.skipped is None:
+            assert len(row.values) == TINY.rounds, (name, variant)
+            assert min(row.values) >= 0
+    for name in ROUND_TRIPS:
+        assert rows[name, "serve"].parameters["bytes"] == ORDER_BYTES
+        assert min(rows[name, "serve"].values) > 1  # microseconds
+    assert min(rows["requests answered", "serve"].values) > 100
+    assert sum("core for a request" in name for name, _ in rows) == 4
+    first = next(row for row in result.micro if row.name == ROUND_TRIPS[0])
+    if shutil.which("sockperf") is not None:
+        assert (first.variant, first.skipped) == ("sockperf", None)
+        assert min(first.values) > 1
+    print_result(result)
+    assert "requests answered" in capsys.readouterr().out
+
+
+def test_without_sockperf_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_bench.shutil, "which", lambda name: None)
+    rows = {(row.name, row.variant): row for row in measure().micro}
+    told = rows["round trip, median", "sockperf"].skipped
+    assert told == "not measured on this machine: no sockperf; apt install sockperf"
+    assert len(rows["round trip, median", "serve"].values) == TINY.rounds
+
+
+def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: object, **options: object) -> "subprocess.Popen[str]":
+        started.append(popen(*arguments, **options))  # type: ignore[call-overload]
+        return started[-1]
+
+    def fail(*arguments: object) -> None:
+        raise UserError("in the middle")
+
+    monkeypatch.setattr(gateway_bench.subprocess, "Popen", start)
+    monkeypatch.setattr(gateway_bench, "_measure_exchange", fail)
+    with pytest.raises(UserError, match="in the middle"):
+        measure()
+    assert started
+    assert all(process.returncode is not None for process in started)
+
+
+def test_an_exchange_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_bench, "SETTINGS", (*SETTINGS, "transport.address=192.0.2.1"))
+    with pytest.raises(UserError, match=r"serve did not start: exchange: cannot listen on 192\.0\.2\.1"):
+        measure()
