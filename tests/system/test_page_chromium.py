@@ -194,7 +194,8 @@ def test_a_person_trades_with_somebody_by_clicks() -> None:
         assert person.rows("orders")[0][:4] == ["Buy AAPL", "187.2500", "70", "0"]
         running.call(bob.place("AAPL", Side.SELL, 20, price_ticks=187_2500))
         person.until(lambda: person.rows("orders")[0][2:4] == ["50", "20"])
-        assert [row[1:] for row in person.rows("tape")] == [["187.2500", "20"], ["187.2550", "100"]]
+        printed = [["187.2500", "20"], ["187.2550", "100"]]
+        person.until(lambda: [row[1:] for row in person.rows("tape")] == printed)
 
         person.driver.find_element(By.CSS_SELECTOR, "#orders button[aria-label^=Edit]").click()
         person.fill("order-price", "187.2300")
