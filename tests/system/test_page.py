@@ -12,7 +12,6 @@ from exchange.page.app import STATIC
 from exchange.page.requests import REQUEST_BYTES_MAX
 from exchange.page.serving import Page
 from exchange.wire.itch50 import AddOrder, OrderCancel, OrderExecuted, StockTradingAction
-from exchange.wire.ouch_codes import Side
 from tests.gateway_driver import PASSWORD, compile_once
 from tests.gateway_driver import connect as client_of
 from tests.page_driver import page_by_hand, page_of_exchange, run_page_test, screen_of
@@ -243,11 +242,12 @@ def test_a_session_goes_to_the_last_log_on_and_its_orders_are_there_again() -> N
             client = await client_of(server, "alice")
             await first.until(lambda one: one.account["user"] == "")
             assert "another log on" in first.account["notices"][0]["text"]
-            await client.place("QQQ", Side.BUY, 1, price_ticks=1)
             await client.close()
             async with screen_of(page) as second:
                 await second.ask(action="log-on", user="alice", password=PASSWORD)
-                await second.until(lambda one: len(one.account.get("orders", [])) == 2)
+                await second.until(lambda one: len(one.account.get("orders", [])) == 1)
+                await second.ask(action="place", symbol="QQQ", side="B", quantity=7, price="500")
+                await second.until(lambda one: len(one.account["orders"]) == 2)
                 await second.ask(action="log-off")
                 await second.until(lambda one: one.account["user"] == "")
             assert page.room.users == {}

@@ -75,6 +75,7 @@ def test_it_ends_at_a_signal_and_with_its_parent(
         else:
             assert process.stdin is not None
             process.stdin.close()  # as the kernel does when the parent is gone
+            process.stdin = None
         assert process.wait(END_SECONDS_MAX) == status
         assert time.monotonic() - began < END_SECONDS_MAX
         assert process.stderr is not None
