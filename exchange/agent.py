@@ -12,6 +12,9 @@ sleeps:
 * ``spin-then-yield``: spin for a while, then let other threads have the core between looks. For shared
   machines.
 * ``park``: spin for a while, then sleep. Friendly, and some 50 microseconds late.
+* ``block``: spin for a while, then sleep in the kernel until a client has said something. An idle exchange costs next
+  to nothing; who speaks first waits for the thread to be woken. Only where one thread runs all agents: nobody would
+  wake it for what another thread has put into a queue.
 
 If all agents of a thread are compiled, its loop is one compiled function without the interpreter lock;
 otherwise the same source runs interpreted. Either way it ends within one turn after its stop word is set. A
@@ -30,6 +33,7 @@ from numba.extending import overload
 from exchange.native import (
     Arena,
     body_for,
+    epoll_wait,
     generic,
     implements,
     is_compiled,
@@ -41,7 +45,7 @@ from exchange.native import (
     yield_core,
 )
 from exchange.placement import Assignment, apply_to_current_thread
-from exchange.settings import BusySpinIdle, IdleConfig, ParkIdle, SpinThenYieldIdle
+from exchange.settings import BlockIdle, BusySpinIdle, IdleConfig, ParkIdle, SpinThenYieldIdle
 
 STOP_SECONDS: Final = 1.0
 """How long a stopped thread may take for its last turn before it is reported as stuck."""
@@ -78,6 +82,18 @@ class Park(NamedTuple):
     park_ns: int
 
 
+class Block(NamedTuple):
+    """Spin for ``spins`` turns, then sleep until ``epoll`` has something, ``timeout_ms`` at most.
+
+    ``events`` is room for one event.
+    """
+
+    spins: int
+    epoll: int
+    events: int
+    timeout_ms: int
+
+
 @implements(wait, BusySpin)
 def _wait_busy_spin(idle: BusySpin, turns: int) -> None:
     pause()
@@ -99,8 +115,18 @@ def _wait_park(idle: Park, turns: int) -> None:
         sleep_ns(idle.park_ns)
 
 
-def build_idle(config: IdleConfig) -> BusySpin | SpinThenYield | Park:
-    """The idle strategy of a profile."""
+@implements(wait, Block)
+def _wait_block(idle: Block, turns: int) -> None:
+    if turns < idle.spins:
+        pause()
+    else:
+        epoll_wait(idle.epoll, idle.events, 1, idle.timeout_ms)
+
+
+def build_idle(
+    config: IdleConfig, epoll: int = -1, events: int = 0
+) -> BusySpin | SpinThenYield | Park | Block:
+    """The idle strategy of a profile; ``epoll`` and room for one event are for the one that sleeps on sockets."""
     match config:
         case BusySpinIdle():
             return BusySpin()
@@ -108,6 +134,8 @@ def build_idle(config: IdleConfig) -> BusySpin | SpinThenYield | Park:
             return SpinThenYield(config.spins)
         case ParkIdle():
             return Park(config.spins, config.park_ns)
+        case BlockIdle():
+            return Block(config.spins, epoll, events, config.wake_ns // 1_000_000)
 
 
 def do_all_work(agents: tuple[Any, ...]) -> int:

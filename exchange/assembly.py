@@ -18,10 +18,11 @@ from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
+from exchange.native import EPOLL_EVENT_BYTES, Arena
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
-from exchange.settings import ParkIdle, Settings, agent_names, thread_layout
+from exchange.settings import BlockIdle, ParkIdle, Settings, agent_names, thread_layout
 
 Progress = Callable[[str], None]
 """Told what is being done ("compiling thread shard.0"), for people who wait."""
@@ -75,7 +76,7 @@ class Exchange:
         machine = load_topology(None)
         described = describe_threads(settings, machine)
         self.plan: Final = plan_placement(machine, described, settings.placement)
-        idle = build_idle(settings.idle)
+        idle = self._build_idle()
         self.threads: Final = ThreadGroup(
             [
                 AgentThread(
@@ -128,6 +129,16 @@ class Exchange:
         )
         return [*ingress, *shards, egress]
 
+    def _build_idle(self) -> Any:
+        config = self.settings.idle
+        if not isinstance(config, BlockIdle):
+            return build_idle(config)
+        from exchange.transport.network import NetworkTransport
+
+        assert isinstance(self._transport, NetworkTransport), "the settings refuse all others"
+        self._idle_memory = Arena.private(4096, huge_pages="never")
+        return build_idle(config, self._transport.readiness(), self._idle_memory.allocate(EPOLL_EVENT_BYTES))
+
     def compile(self, progress: Progress) -> None:
         """Compile every thread's loop now, or load it from disk, so that no command waits for a compiler."""
         for thread in self.threads.threads:
@@ -161,7 +172,7 @@ def spread_symbols(symbol_count: int, shards: int) -> list[int]:
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:
     """The threads that an exchange with these settings has on a machine, as the placement wants to know them."""
     layout = thread_layout(settings, len(machine.usable_cores))
-    never_sleeps = not isinstance(settings.idle, ParkIdle)
+    never_sleeps = not isinstance(settings.idle, ParkIdle | BlockIdle)
     return [ThreadDescription("+".join(names), names, never_sleeps) for names in layout]
 
 

@@ -50,8 +50,9 @@ def serve(
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
 
-    PROFILE [default: serve] is a profile's name, or the path of a file; its transport must be tcp. Users are made with
-    'exchange user add'. SIGTERM and Ctrl-C end it in order: every client is sent what is due to it and End of Session.
+    PROFILE [default: serve] is a profile's name, or the path of a file; its transport must be tcp or udp. Users are
+    made with 'exchange user add'. SIGTERM and Ctrl-C end it in order: every client is sent what is due to it and End of
+    Session.
     """
     from exchange.gateway.credentials import read_users
     from exchange.gateway.server import Server

@@ -7,7 +7,8 @@
         async for answer in client:
             ...
 
-It speaks SoupBinTCP 3.00 and OUCH 5.0 (:mod:`exchange.wire`), so it can talk to any exchange that does. Answers are the
+It speaks SoupBinTCP 3.00 and OUCH 5.0 (:mod:`exchange.wire`), so it can talk to any exchange that does; with
+``transport="udp"`` the same in our own datagrams (:mod:`exchange.wire.soupbinudp`). Answers are the
 message classes of :mod:`exchange.wire.ouch50`, in sequence; iteration ends with the session.
 
 **A broken line is not an event.** The client logs on again by itself, asks for the next message that it has not seen,
@@ -26,6 +27,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from exchange.errors import UserError
+from exchange.line import Carrier, Line, open_line
+from exchange.wire import soupbinudp
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
     OUTBOUND_MESSAGES,
@@ -46,14 +49,9 @@ from exchange.wire.ouch_codes import Capacity, Side, YesOrNo
 from exchange.wire.soupbintcp import (
     HEARTBEAT_INTERVAL_SECONDS,
     SERVER_PACKETS,
-    SILENCE_SECONDS_MAX,
     ClientHeartbeat,
     EndOfSession,
-    LoginAccepted,
     LoginRejected,
-    LoginRequest,
-    LogoutRequest,
-    PacketSplitter,
     SequencedData,
     UnsequencedData,
 )
@@ -63,7 +61,6 @@ __all__ = ["Client", "LoginRefused", "Side", "TimeInForce"]
 ANSWERS_MAX: Final = 65_536
 UNANSWERED_MAX: Final = 65_536
 """Requests that are remembered to be sent again; the oldest is forgotten first."""
-RECEIVE_BYTES: Final = 1 << 16
 RETRY_SECONDS_FIRST: Final = 0.02
 RETRY_SECONDS_MAX: Final = 1.0
 LOGIN_SECONDS: Final = 10.0
@@ -84,16 +81,23 @@ class Client:
     """
 
     def __init__(
-        self, host: str, port: int, username: str, password: str, *, reconnect_seconds: float
+        self,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        *,
+        reconnect_seconds: float,
+        transport: Carrier = "tcp",
     ) -> None:
-        self._host, self._port = host, port
+        self._host, self._port, self._transport = host, port, transport
         self._username, self._password = username, password
         self._reconnect_seconds = reconnect_seconds
         self.session = ""
         self.next_sequence = 1
         self.next_user_reference = 1
         self.reconnections = 0
-        self._writer: asyncio.StreamWriter | None = None
+        self._line: Line | None = None
         self._connected = asyncio.Event()
         self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
         self._unanswered: dict[tuple[str, int], bytes] = {}
@@ -112,26 +116,32 @@ class Client:
         session: str = "",
         sequence: int = 1,
         reconnect_seconds: float = 30.0,
+        transport: Carrier = "tcp",
     ) -> Self:
         """Log on.
 
         Args:
             host: the exchange's address.
-            port: its TCP port.
+            port: its TCP or UDP port.
             username: up to six characters.
             password: up to ten characters.
             session: the session to go on with, or the one that is active now.
             sequence: the first message wanted; 1 has the whole day sent again, 0 only what is new.
             reconnect_seconds: how long to try, when the line is lost; 0 for not at all.
+            transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp".
 
         Raises:
             LoginRefused: name, password or session are not right.
-            OSError: nobody listens there.
+            OSError: nobody listens there; over UDP that is a TimeoutError.
         """
-        client = cls(host, port, username, password, reconnect_seconds=reconnect_seconds)
+        client = cls(host, port, username, password, reconnect_seconds=reconnect_seconds, transport=transport)
         client.session, client.next_sequence = session, sequence
-        reader, splitter, early = await client._log_on()
-        client._task = asyncio.create_task(client._run(reader, splitter, early))
+        try:
+            line = await client._log_on()
+        except BaseException:
+            await client._hang_up()
+            raise
+        client._task = asyncio.create_task(client._run(line))
         try:
             client.next_user_reference = await client._query_account()
         except BaseException:
@@ -192,11 +202,7 @@ class Client:
         with suppress(asyncio.CancelledError):
             await self._task
         self._task = None
-        if self._writer is not None:
-            with suppress(OSError):
-                self._writer.write(LogoutRequest().encode())
-                await self._writer.drain()
-            await self._hang_up()
+        await self._hang_up(logout=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,41 +246,29 @@ class Client:
             await self._send(packet)  # otherwise it goes out with the others, when the line is back
 
     async def _send(self, packet: bytes) -> None:
-        writer = self._writer
-        if writer is None:
+        line = self._line
+        if line is None:
             return
         self._sent_at = asyncio.get_running_loop().time()
         with suppress(OSError):  # a broken line is found by the reader, which mends it
-            writer.write(packet)
-            await writer.drain()
+            await line.send(packet)
 
     async def _query_account(self) -> int:
         self._account = asyncio.get_running_loop().create_future()
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
         return await asyncio.wait_for(self._account, LOGIN_SECONDS)
 
-    async def _log_on(self) -> tuple[asyncio.StreamReader, PacketSplitter, list[bytes]]:
-        """A new line, logged on; and the packets that came right behind the answer."""
-        reader, self._writer = await asyncio.open_connection(self._host, self._port)
-        request = LoginRequest(self._username, self._password, self.session, self.next_sequence)
-        self._writer.write(request.encode())
-        splitter, packets = PacketSplitter(SERVER_PACKETS), list[bytes]()
+    async def _log_on(self) -> Line:
+        """A new line, logged on."""
         async with asyncio.timeout(LOGIN_SECONDS):
-            while not packets:
-                data = await reader.read(RECEIVE_BYTES)
-                if not data:
-                    raise ConnectionResetError("the exchange closed the connection before it answered")
-                packets = splitter.feed(data)
-        answer = SERVER_PACKETS.decode(packets[0])
-        if isinstance(answer, LoginRejected):
-            await self._hang_up()
+            self._line = line = await open_line(self._transport, self._host, self._port)
+            answer = await line.log_on(self._username, self._password, self.session, self.next_sequence)
+        if isinstance(answer, LoginRejected | soupbinudp.LoginRejected):
             raise LoginRefused(f"login of {self._username} refused: {answer.reject_reason_code}")
-        if not isinstance(answer, LoginAccepted):
-            raise ConnectionResetError(f"the exchange answered a login with {type(answer).__name__}")
         self.session, self.next_sequence = answer.session, answer.sequence_number
-        return reader, splitter, packets[1:]
+        return line
 
-    async def _run(self, reader: asyncio.StreamReader, splitter: PacketSplitter, early: list[bytes]) -> None:
+    async def _run(self, line: Line) -> None:
         """Read until the session ends, and mend the line when it breaks."""
         try:
             while True:
@@ -283,7 +277,7 @@ class Client:
                 try:
                     for packet in tuple(self._unanswered.values()):
                         await self._send(packet)
-                    if await self._read(reader, splitter, early):
+                    if await self._read(line):
                         await self._answers.put(None)
                         return
                 except (OSError, TimeoutError, UserError):
@@ -292,13 +286,13 @@ class Client:
                     self._connected.clear()
                     heart.cancel()
                 await self._hang_up()
-                reader, splitter, early = await self._mend()
+                line = await self._mend()
         except asyncio.CancelledError:
             raise
         except Exception as error:
             await self._answers.put(error)
 
-    async def _mend(self) -> tuple[asyncio.StreamReader, PacketSplitter, list[bytes]]:
+    async def _mend(self) -> Line:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._reconnect_seconds, RETRY_SECONDS_FIRST
         while True:
@@ -306,6 +300,9 @@ class Client:
                 raise ConnectionError("the line to the exchange is lost")
             try:
                 found = await self._log_on()
+            except LoginRefused:
+                await self._hang_up()
+                raise
             except (OSError, TimeoutError):
                 await self._hang_up()
                 await asyncio.sleep(pause)
@@ -314,11 +311,9 @@ class Client:
                 self.reconnections += 1
                 return found
 
-    async def _read(
-        self, reader: asyncio.StreamReader, splitter: PacketSplitter, packets: list[bytes]
-    ) -> bool:
+    async def _read(self, line: Line) -> bool:
         """Take packets until the line breaks (False) or the session ends (True)."""
-        while True:
+        while packets := await line.receive():
             for packet in packets:
                 decoded = SERVER_PACKETS.decode(packet)
                 if isinstance(decoded, EndOfSession):
@@ -326,12 +321,7 @@ class Client:
                 if isinstance(decoded, SequencedData):
                     self.next_sequence += 1
                     await self._take(OUTBOUND_MESSAGES.decode(decoded.message))
-            if splitter.garbage is not None:
-                raise splitter.garbage
-            data = await asyncio.wait_for(reader.read(RECEIVE_BYTES), SILENCE_SECONDS_MAX)
-            if not data:
-                return False
-            packets = splitter.feed(data)
+        return False
 
     async def _take(self, answer: Message) -> None:
         match answer:
@@ -352,9 +342,7 @@ class Client:
             if loop.time() - self._sent_at >= HEARTBEAT_INTERVAL_SECONDS:
                 await self._send(packet)
 
-    async def _hang_up(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+    async def _hang_up(self, *, logout: bool = False) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close(logout=logout)

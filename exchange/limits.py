@@ -80,6 +80,9 @@ sleep, so that asking for less than that gets little less."""
 PARK_NS_MAX: Final = 100_000_000
 """0.1 s: every thread must see the stop flag within a second of Ctrl-C, with room for a loaded machine."""
 
+WAKE_NS_MIN: Final = 1_000_000
+"""A millisecond, the unit in which epoll_wait counts."""
+
 # Order flow.
 
 FLOW_SYMBOLS_MAX: Final = 1 << 13

@@ -39,7 +39,7 @@ from exchange.queues.config import (
     UserQueueConfig,
 )
 from exchange.settings_schema import Table, tables_of
-from exchange.transport.config import MemoryTransportConfig, TransportConfig
+from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
 
 ThreadLayout = tuple[tuple[str, ...], ...]
 """One tuple of agent names per thread."""
@@ -96,7 +96,21 @@ class ParkIdle(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"
     ] = 50_000
 
 
-IdleConfig = BusySpinIdle | SpinThenYieldIdle | ParkIdle
+class BlockIdle(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="block"):
+    """Poll for a while, then sleep in the kernel until a client has said something: for an exchange on one thread."""
+
+    spins: Spins = 200
+    wake_ns: Annotated[
+        int,
+        Meta(
+            ge=limits.WAKE_NS_MIN,
+            le=limits.PARK_NS_MAX,
+            description="how long one sleep lasts if nobody says anything; heartbeats and the like wait for it",
+        ),
+    ] = 5_000_000
+
+
+IdleConfig = BusySpinIdle | SpinThenYieldIdle | ParkIdle | BlockIdle
 
 LoadFraction = Annotated[float, Meta(ge=limits.BENCH_LOAD_FRACTION_MIN, le=limits.BENCH_LOAD_FRACTION_MAX)]
 
@@ -318,7 +332,13 @@ def _impossible(settings: Settings) -> _Complaint | None:
     fractions = settings.bench.offered_load_fractions
     if any(low >= high for low, high in pairwise(fractions)):
         return _Complaint(("bench.offered_load_fractions",), "must ascend, each number once")
-    return _impossible_threads(settings) or _impossible_queues(settings)
+    if isinstance(settings.transport, UdpTransportConfig) and settings.transport.ingress_lanes > 1:
+        return _Complaint(
+            ("transport.kind", "transport.ingress_lanes"),
+            f"all sessions of udp share one socket, which one ingress reads, and there are"
+            f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
+        )
+    return _impossible_threads(settings) or _impossible_waiting(settings) or _impossible_queues(settings)
 
 
 def _impossible_threads(settings: Settings) -> _Complaint | None:
@@ -339,6 +359,25 @@ def _impossible_threads(settings: Settings) -> _Complaint | None:
             return _Complaint(keys, f"threads leave out {agent}; {expected}")
     if not all(settings.shards.threads):
         return _Complaint(keys, "threads have an empty list: a thread without an agent")
+    return None
+
+
+def _impossible_waiting(settings: Settings) -> _Complaint | None:
+    if not isinstance(settings.idle, BlockIdle):
+        return None
+    keys = ("idle.kind", "transport.kind", "transport.ingress_lanes", "shards.threads")
+    if isinstance(settings.transport, MemoryTransportConfig):
+        return _Complaint(
+            keys, "block sleeps until a socket has something, and transport.kind = memory has none"
+        )
+    if settings.shards.threads == "auto" or len(settings.shards.threads) > 1:
+        return _Complaint(
+            keys,
+            "block sleeps until a client says something, which is right where one thread runs all agents;"
+            ' shards.threads = [["ingress", "shard.0", "egress"]] is such a layout, and others take park',
+        )
+    if settings.transport.ingress_lanes > 1:
+        return _Complaint(keys, "block watches one ingress lane; transport.ingress_lanes must be 1")
     return None
 
 

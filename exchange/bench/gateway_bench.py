@@ -204,7 +204,9 @@ def _measure_exchange(table: Table, name: str, server: _Server, plan: GatewayBen
         measured = run_once(alone, None, 0, lambda text: None)
         percentiles = latency_percentiles(measured.order_latencies)
         if percentiles is None:
-            table.skip(name, f"no order was answered in {plan.seconds:g} s; the machine has other things to do")
+            table.skip(
+                name, f"no order was answered in {plan.seconds:g} s; the machine has other things to do"
+            )
             return
         _add_round_trip(table, name, percentiles.p50_ns / 1000, percentiles.p99_ns / 1000)
         before = server.processor_ns()

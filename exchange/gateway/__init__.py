@@ -29,12 +29,21 @@ module                                     what it is about
 :mod:`~exchange.gateway.symbol_table`      from a symbol to its number
 :mod:`~exchange.gateway.order_table`       what the gateway knows of each order
 :mod:`~exchange.gateway.offsets`           where a message's fields are, for compiled code
-:mod:`~exchange.gateway.requests`          OUCH in: a message to a command
+:mod:`~exchange.gateway.versions`          OUCH in: which version a message is of
+:mod:`~exchange.gateway.requests`          OUCH 5.0 in: a message to a command
+:mod:`~exchange.gateway.firm_requests`     what concerns all orders of a firm, and mass cancels
 :mod:`~exchange.gateway.options`           the options of a request
-:mod:`~exchange.gateway.reports`           OUCH out: an event to messages
+:mod:`~exchange.gateway.requests42`        OUCH 4.2 in: a message to one of OUCH 5.0
+:mod:`~exchange.gateway.token_index`       from an order token of OUCH 4.2 to a number
+:mod:`~exchange.gateway.inbound`           what all of these share
+:mod:`~exchange.gateway.reports`           OUCH out: an event to what it means, and to whom
+:mod:`~exchange.gateway.reports50`         ... and to the messages of OUCH 5.0
+:mod:`~exchange.gateway.reports42`         ... and to those of OUCH 4.2
+:mod:`~exchange.gateway.outbound`          what these share
 :mod:`~exchange.gateway.session_log`       sequenced messages, for sending and for sending again
 :mod:`~exchange.gateway.control`           accept, log on, close
+:mod:`~exchange.gateway.udp_control`       the same over UDP
 :mod:`~exchange.gateway.server`            an exchange with a gateway, from its start to its end
 ========================================== ==================================================================
 
-Which sockets carry it is the transport's business: :mod:`exchange.transport.tcp`."""
+Which sockets carry it is the transport's business: :mod:`exchange.transport.tcp`, :mod:`exchange.transport.udp`."""

@@ -3,8 +3,8 @@
 This is ordinary asyncio Python on the main thread. It reads exactly the Login Request of a new connection, not one byte
 more, so that what the client sends behind it waits in the kernel for the compiled agents. If name, password and
 session are right, it answers Login Accepted, says where in the session's log to begin, and hands the descriptor over
-(:meth:`exchange.transport.tcp.TcpTransport.connect`). From then on it does not touch the socket, until both agents have
-let it go.
+(:meth:`exchange.transport.network.NetworkTransport.connect`). From then on it does not touch the socket, until both
+agents have let it go.
 
 A user has one session, and a session one connection. A second log on with the right password takes the place of the
 first: the usual reason for it is a line that died without a word, and its owner must not wait for a time-out.
@@ -17,10 +17,10 @@ import logging
 import socket
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from exchange.gateway.credentials import Users
-from exchange.gateway.logon import read_login, reject
+from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -35,7 +35,7 @@ from exchange.gateway.session_memory import (
     CloseReason,
 )
 from exchange.native import load_acquire, load_int64, view_bytes
-from exchange.transport.tcp import TcpTransport
+from exchange.transport.network import NetworkTransport
 from exchange.wire.soupbintcp import EndOfSession, LoginAccepted, LoginRejectReason, LoginRequest
 
 log: Final = logging.getLogger("exchange.gateway")
@@ -45,9 +45,6 @@ WATCH_SECONDS: Final = 0.01
 
 RELEASE_SECONDS: Final = 0.5
 """The agents let a connection go within microseconds; after so long something is wrong with them."""
-
-CHECKS_AT_A_TIME: Final = 2
-"""Passwords that are checked at once: each takes a core for tens of milliseconds, and 16 MiB."""
 
 CONNECTIONS_MAX: Final = 256
 """Connections that are logging on at a time; more wait in the kernel's queue."""
@@ -62,11 +59,11 @@ class ControlPlane:
         session_name: up to ten characters that name this run of the exchange.
     """
 
-    def __init__(self, transport: TcpTransport, users: Users, session_name: str) -> None:
+    def __init__(self, transport: NetworkTransport, users: Users, session_name: str) -> None:
         self.transport: Final = transport
         self.users: Final = users
         self.session_name: Final = session_name
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: dict[int, Any] = {}  # whatever can be closed: over UDP it is no socket
         self._locks: dict[int, asyncio.Lock] = {}
         self._checks = asyncio.Semaphore(CHECKS_AT_A_TIME)
         self._connecting: set[asyncio.Task[None]] = set()
@@ -78,22 +75,7 @@ class ControlPlane:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections until cancelled; ``listener`` is non-blocking."""
-        loop = asyncio.get_running_loop()
-        places = asyncio.Semaphore(CONNECTIONS_MAX)
-        while True:
-            await places.acquire()
-            try:
-                connection, peer = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptors left, or the peer is gone already
-                log.warning("accept failed: %s", error.strerror)
-                places.release()
-                await asyncio.sleep(WATCH_SECONDS)
-                continue
-            connection.setblocking(False)
-            task = loop.create_task(self._welcome(connection, str(peer[0])))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-            task.add_done_callback(lambda _task: places.release())
+        await accept_clients(listener, CONNECTIONS_MAX, self._welcome, self._connecting)
 
     def reap(self) -> None:
         """Close connections that both agents have let go; ask the second agent where only one has."""
@@ -120,7 +102,7 @@ class ControlPlane:
         while time.monotonic() < deadline and not all(map(self.transport.released, self._sockets)):
             await asyncio.sleep(0.001)
 
-    def end_sessions(self) -> None:
+    async def end_sessions(self) -> None:
         """Send End of Session to everybody who has been sent all else, and close. The agents must have let go."""
         for session_id, connection in tuple(self._sockets.items()):
             session = self.transport.memory.address(session_id)
@@ -148,15 +130,22 @@ class ControlPlane:
             if not taken_over:
                 connection.close()
 
-    async def _log_on(self, connection: socket.socket, peer: str, request: LoginRequest) -> bool:
+    async def _admit(self, peer: str, username: str, password: str, session: str) -> int | LoginRejectReason:
+        """The session that a login leads to, or why it leads to none."""
         async with self._checks:
-            session_id = await asyncio.to_thread(self.users.authenticate, request.username, request.password)
+            session_id = await asyncio.to_thread(self.users.authenticate, username, password)
         if session_id is None:
-            log.warning("login rejected peer=%s user=%s reason=not authorized", peer, request.username)
-            return await reject(connection, LoginRejectReason.NOT_AUTHORIZED)
-        if request.requested_session not in ("", self.session_name):
-            log.warning("login rejected peer=%s user=%s reason=other session", peer, request.username)
-            return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
+            log.warning("login rejected peer=%s user=%s reason=not authorized", peer, username)
+            return LoginRejectReason.NOT_AUTHORIZED
+        if session not in ("", self.session_name):
+            log.warning("login rejected peer=%s user=%s reason=other session", peer, username)
+            return LoginRejectReason.SESSION_NOT_AVAILABLE
+        return session_id
+
+    async def _log_on(self, connection: socket.socket, peer: str, request: LoginRequest) -> bool:
+        session_id = await self._admit(peer, request.username, request.password, request.requested_session)
+        if isinstance(session_id, LoginRejectReason):
+            return await reject(connection, session_id)
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
                 return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)

@@ -16,8 +16,8 @@ display, capacity, sweep, cross type, side: the same letters for what this excha
 Trade Now           nothing: an order that locks another one trades at once
 =================== ===================================================================================
 
-A token that was used before is a repetition, and ignored. A replacement of an order that is gone is ignored as well; its
-new token is used up only if the order went while the request was on its way."""
+A token that was used before is a repetition, and ignored. A replacement of an order that is gone is ignored as well;
+its new token is used up only if the order went while the request was on its way."""
 
 from typing import Final
 

@@ -9,6 +9,9 @@ out at the other end; have the agents let go of the sockets and stop; then write
 client what it has not been sent, say End of Session and close, and end the feed in the same way. A client that does not
 read is not waited for.
 
+A GLIMPSE server may run beside it (:mod:`exchange.market_data.glimpse_process`); it is there before the feed begins and
+until the feed has ended.
+
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
 import asyncio
@@ -26,13 +29,16 @@ from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
 from exchange.gateway.session_log import begin_message, commit_message
+from exchange.gateway.udp_control import UdpControlPlane
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.native import monotonic_ns, view_bytes
 from exchange.settings import Settings
-from exchange.transport.config import TcpTransportConfig
+from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
+from exchange.transport.network import NetworkTransport
 from exchange.transport.tcp import TcpTransport
+from exchange.transport.udp import UdpTransport
 from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
@@ -55,7 +61,7 @@ class Server:
     """An exchange and its gateway, built and not running.
 
     Args:
-        settings: a profile whose transport is ``tcp``.
+        settings: a profile whose transport is ``tcp`` or ``udp``.
         users: who may log on.
 
     Raises:
@@ -63,23 +69,18 @@ class Server:
     """
 
     def __init__(self, settings: Settings, users: Users) -> None:
-        if not isinstance(settings.transport, TcpTransportConfig):
+        if isinstance(settings.transport, MemoryTransportConfig):
             raise UserError(
-                f"profile {settings.name}: transport.kind must be tcp to be served; 'serve' is such a profile,"
-                " and --set transport.kind=tcp makes one of any other"
+                f"profile {settings.name}: transport.kind must be tcp or udp to be served; 'serve' is such a"
+                " profile, and --set transport.kind=tcp makes one of any other"
             )
         _check_compiled(settings)
         self.settings: Final = settings
-        self.listener: Final = bind_listener(settings.transport.address, settings.transport.port)
-        self.transport: Final = TcpTransport(
-            settings.gateway,
-            settings.book,
-            len(users.users),
-            spread_symbols(len(settings.gateway.symbols), settings.shards.count),
-            settings.shards.count,
-            settings.transport.ingress_lanes,
-            settings.shards.batch_commands,
+        is_udp = isinstance(settings.transport, UdpTransportConfig)
+        self.listener: Final = bind_listener(
+            settings.transport.address, settings.transport.port, is_udp=is_udp
         )
+        self.transport: Final = self._build_transport(settings.transport, len(users.users))
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
@@ -88,9 +89,24 @@ class Server:
         session = f"{int(time.time()):010d}"
         self.feed: Final = self._build_feed(session)
         self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
-        self.control: Final = ControlPlane(self.transport, users, session)
+        self.control: Final = self._build_control(users, session)
         self._stop: Final = asyncio.Event()
         self._signal: signal.Signals | None = None
+
+    def _build_transport(
+        self, config: TcpTransportConfig | UdpTransportConfig, users: int
+    ) -> NetworkTransport:
+        settings, shards = self.settings, self.settings.shards
+        owners = spread_symbols(len(settings.gateway.symbols), shards.count)
+        alike = (settings.gateway, settings.book, users, owners, shards.count)
+        if isinstance(config, UdpTransportConfig):
+            return UdpTransport(*alike, shards.batch_commands, self.listener)
+        return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands)
+
+    def _build_control(self, users: Users, session: str) -> ControlPlane:
+        if isinstance(self.transport, UdpTransport):
+            return UdpControlPlane(self.transport, users, session, self.listener)
+        return ControlPlane(self.transport, users, session)
 
     def _build_feed(self, session: str) -> FeedServer | None:
         settings, config = self.settings, self.settings.market_data
@@ -163,7 +179,7 @@ class Server:
             await self._serve(loop, listening)
         finally:
             self._announce(EventCode.END_OF_DAY)
-            self.control.end_sessions()
+            await self.control.end_sessions()
             if self.feed is not None:
                 await self.feed.end()
             self.close()
@@ -177,7 +193,8 @@ class Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
-            _listen(self.listener)
+            if self.listener.type == socket.SOCK_STREAM:
+                _listen(self.listener)
             accepting = loop.create_task(self.control.accept(self.listener))
             watching = loop.create_task(self._watch())
             listening(*self.address)
@@ -187,7 +204,8 @@ class Server:
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
-                self.listener.close()
+                if self.listener.type == socket.SOCK_STREAM:
+                    self.listener.close()
                 self.transport.drain()
                 await self._come_to_rest()
                 await self.control.stop()

@@ -5,7 +5,7 @@
     +0     control's words      written by the control plane (Python): the connection, and that it must end
     +128   inbound's words      written by the inbound agent: bytes received, last UserRefNum, why it let go
     +256   outbound's words     written by the outbound agent: the log's end, bytes sent, why it let go
-    +384   input buffer         bytes that arrived and are not decoded yet
+    +512   input buffer         bytes that arrived and are not decoded yet
     ...    order table          see order_table.py
     ...    index of the log     where message 1, 2, 3 ... begins (4 bytes each)
     ...    log                  every sequenced message, framed as it is sent; see session_log.py
@@ -47,6 +47,14 @@ CANCELS_ON_DISCONNECT: Final = 32
 TOKENS: Final = 40
 """Where the session's order tokens are, if it speaks OUCH 4.2; 0 if it speaks OUCH 5.0."""
 
+# ... of a connection without a socket of its own (udp)
+TOKEN: Final = 40
+"""What every datagram of the connection says; 0 for none."""
+PEER: Final = 48
+"""16 bytes: where the client is, as the kernel writes an address."""
+START_SEQUENCE: Final = 64
+"""The number of the message at ``START``."""
+
 # inbound's words
 IN_ADOPTED: Final = 128
 IN_RELEASED: Final = 136
@@ -72,6 +80,20 @@ CANCEL_SYMBOL_ID: Final = 248
 CANCEL_SIDE: Final = 250
 """And which orders it cancels."""
 
+IN_NEXT: Final = 200
+"""Of a connection over udp: the client's packet that is wanted next."""
+IN_OWED: Final = 208
+"""Counts what has come and has to be acknowledged."""
+ACKNOWLEDGED: Final = 216
+"""The message that the client wants next: it has all before it."""
+WANTED_AGAIN: Final = 224
+"""Counts the client's requests to send again from there."""
+ASKED_FOR: Final = 232
+"""The packet that the client was last asked to send again, and when."""
+ASKED_NS: Final = 240
+IS_STALLED: Final = 248
+"""Whether the connection has datagrams that have to wait for an answer that is on its way."""
+
 # outbound's words
 OUT_ADOPTED: Final = 256
 OUT_RELEASED: Final = 264
@@ -95,7 +117,19 @@ BLOCKED_NS: Final = 336
 LOST_MESSAGES: Final = 344
 """Messages that found the log full."""
 
-INPUT: Final = 384
+SENT_SEQUENCE: Final = 384
+"""Of a connection over udp: the number of the message at ``SENT``."""
+KEPT: Final = 392
+"""How much of the log the client is known to have: the number of the first message that it may lack."""
+KEPT_END: Final = 400
+"""Where in the log that message begins."""
+OWED_SEEN: Final = 408
+"""How much of ``IN_OWED`` has been acknowledged, and of ``WANTED_AGAIN`` dealt with."""
+AGAIN_SEEN: Final = 416
+PATIENCE_NS: Final = 424
+"""How long an acknowledgement is waited for before everything is sent again; doubles with each time."""
+
+INPUT: Final = 512
 INPUT_BYTES: Final = 1 << 14
 WAYS: Final = 8
 SET_BYTES: Final = 8 * WAYS

@@ -14,8 +14,6 @@ made, and the word in which :class:`~exchange.wire.moldudp64.DatagramBuffer` cou
 Rules: one thread sends. After it has ended, another may go on. Sources: sendmmsg(2), ip(7).
 """
 
-import socket
-import struct
 from typing import Any, Final, NamedTuple
 
 from exchange.market_data.datagram_store import StoreState, pack_heartbeat, take_datagram
@@ -33,6 +31,15 @@ from exchange.native import (
     unlikely,
     view_bytes,
 )
+from exchange.native.datagram_headers import (
+    MESSAGE_HEADER_BYTES,
+    SOCKET_ADDRESS_BYTES,
+    VECTOR_BYTES,
+    VECTOR_LENGTH,
+    socket_address,
+    write_message_header,
+    write_vector,
+)
 from exchange.transport.protocol import flush, send
 from exchange.wire.moldudp64 import DATAGRAM_BYTES_MAX, DatagramBuffer
 
@@ -40,17 +47,6 @@ BATCH_DATAGRAMS: Final = 32
 """47 KiB, some 1,200 messages: what a turn brings at most, with few exceptions."""
 
 _DATAGRAM_STRIDE: Final = 1_536
-_HEADER = struct.Struct("@PI4xPNPNi4xI4x")
-"""``struct mmsghdr``: address and its length; vectors and their number; control data and their length; flags; sent."""
-_VECTOR = struct.Struct("@PN")
-"""``struct iovec``: where the bytes are and how many."""
-_VECTOR_LENGTH: Final = 8
-_RECEIVER = struct.Struct("@H2s4s8x")
-"""``struct sockaddr_in``: the family, and port and address in network order."""
-_HEADER_BYTES: Final = 64
-_VECTOR_BYTES: Final = 16
-assert (_HEADER.size, _VECTOR.size, _RECEIVER.size) == (_HEADER_BYTES, _VECTOR_BYTES, 16)
-
 # words
 BEGIN: Final = 0
 END: Final = 8
@@ -87,29 +83,23 @@ class SenderMemory:
     def __init__(
         self, store: StoreState, descriptor: int, address: str, port: int, heartbeat_ns: int
     ) -> None:
-        per_datagram = _DATAGRAM_STRIDE + _HEADER.size + _VECTOR.size
+        per_datagram = _DATAGRAM_STRIDE + MESSAGE_HEADER_BYTES + VECTOR_BYTES
         self._arena: Final = Arena.private(BATCH_DATAGRAMS * per_datagram + 4096)
         self.state: Final = SenderState(
             store=store,
             words=self._arena.allocate(WORDS_BYTES),
             datagrams=self._arena.allocate(BATCH_DATAGRAMS * _DATAGRAM_STRIDE),
-            headers=self._arena.allocate(BATCH_DATAGRAMS * _HEADER.size),
-            vectors=self._arena.allocate(BATCH_DATAGRAMS * _VECTOR.size),
+            headers=self._arena.allocate(BATCH_DATAGRAMS * MESSAGE_HEADER_BYTES),
+            vectors=self._arena.allocate(BATCH_DATAGRAMS * VECTOR_BYTES),
             descriptor=descriptor,
             heartbeat_ns=heartbeat_ns,
         )
-        receiver = self._arena.allocate(_RECEIVER.size)
-        view_bytes(receiver, _RECEIVER.size)[:] = _RECEIVER.pack(
-            socket.AF_INET, port.to_bytes(2, "big"), socket.inet_aton(address)
-        )
+        receiver = self._arena.allocate(SOCKET_ADDRESS_BYTES)
+        view_bytes(receiver, SOCKET_ADDRESS_BYTES)[:] = socket_address(address, port)
         for index in range(BATCH_DATAGRAMS):
-            datagram = self.state.datagrams + _DATAGRAM_STRIDE * index
-            vector = self.state.vectors + _VECTOR.size * index
-            header = self.state.headers + _HEADER.size * index
-            view_bytes(vector, _VECTOR.size)[:] = _VECTOR.pack(datagram, 0)
-            view_bytes(header, _HEADER.size)[:] = _HEADER.pack(
-                receiver, _RECEIVER.size, vector, 1, 0, 0, 0, 0
-            )
+            vector = self.state.vectors + VECTOR_BYTES * index
+            write_vector(vector, self.state.datagrams + _DATAGRAM_STRIDE * index, 0)
+            write_message_header(self.state.headers + MESSAGE_HEADER_BYTES * index, receiver, vector)
 
 
 class PublishingSink(NamedTuple):
@@ -126,7 +116,7 @@ def _buffer(sender: SenderState, index: int) -> DatagramBuffer:
     return DatagramBuffer(
         sender.datagrams + _DATAGRAM_STRIDE * index,
         DATAGRAM_BYTES_MAX,
-        sender.vectors + _VECTOR_BYTES * index + _VECTOR_LENGTH,
+        sender.vectors + VECTOR_BYTES * index + VECTOR_LENGTH,
     )
 
 
@@ -151,7 +141,7 @@ def send_due(sender: SenderState) -> int:
                 return 0
             pack_heartbeat(sender.store, _buffer(sender, 0))
             end = 1
-    first = sender.headers + _HEADER_BYTES * begin
+    first = sender.headers + MESSAGE_HEADER_BYTES * begin
     done = socket_send_many(sender.descriptor, first, end - begin)
     if unlikely(done == WOULD_BLOCK):
         done = 0

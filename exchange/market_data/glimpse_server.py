@@ -30,7 +30,7 @@ from contextlib import suppress
 from typing import Final
 
 from exchange.gateway.credentials import Users
-from exchange.gateway.logon import read_login, reject
+from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_receiver import FeedReceiver
 from exchange.market_data.publisher import opening_messages
@@ -56,9 +56,6 @@ BACKLOG: Final = 512
 
 LOGON_SECONDS: Final = 5.0
 """How long a connection may take to send its Login Request."""
-
-CHECKS_AT_A_TIME: Final = 2
-"""Passwords that are checked at once: each takes a core for tens of milliseconds, and 16 MiB."""
 
 BOOK_SECONDS: Final = 3.0
 """How long a client waits for a book without gaps before it is told that there is none."""
@@ -144,7 +141,12 @@ class GlimpseServer:
         loop = asyncio.get_running_loop()
         listener.listen(BACKLOG)
         tasks = [
-            loop.create_task(one) for one in (self._follow(), self._make_spins(), self._accept(listener))
+            loop.create_task(one)
+            for one in (
+                self._follow(),
+                self._make_spins(),
+                accept_clients(listener, CLIENTS_MAX, self._welcome, self._clients),
+            )
         ]
         stopping = loop.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -195,23 +197,6 @@ class GlimpseServer:
 
     def _alive_bytes(self) -> int:
         return sum(len(spin.packets) for spin in self._alive)
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop, places = asyncio.get_running_loop(), asyncio.Semaphore(CLIENTS_MAX)
-        while True:
-            await places.acquire()
-            try:
-                connection, peer = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptors left, or the peer is gone already
-                log.warning("accept failed: %s", error.strerror)
-                places.release()
-                await asyncio.sleep(QUIET_SECONDS)
-                continue
-            connection.setblocking(False)
-            task = loop.create_task(self._welcome(connection, str(peer[0])))
-            self._clients.add(task)
-            task.add_done_callback(self._clients.discard)
-            task.add_done_callback(lambda _task: places.release())
 
     async def _welcome(self, connection: socket.socket, peer: str) -> None:
         """A client from its first byte to its last."""

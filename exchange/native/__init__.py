@@ -11,6 +11,7 @@ needs do not import it at their top.
 * :mod:`~exchange.native.processor` - pause, prefetch, bit counts, the cycle counter
 * :mod:`~exchange.native.system_calls` - the C library and the kernel
 * :mod:`~exchange.native.sockets` - receive, send and epoll
+* :mod:`~exchange.native.datagram_headers` - the kernel's structures for many datagrams at once
 * :mod:`~exchange.native.arena` - where the memory comes from
 """
 
@@ -85,7 +86,9 @@ from exchange.native.sockets import (  # noqa: E402
     epoll_control,
     epoll_event_data,
     epoll_poll,
+    epoll_wait,
     socket_receive,
+    socket_receive_many,
     socket_send,
     socket_send_many,
     write_epoll_event,
@@ -125,6 +128,7 @@ __all__ = [
     "epoll_control",
     "epoll_event_data",
     "epoll_poll",
+    "epoll_wait",
     "exchange_word",
     "fence_acquire",
     "fence_release",
@@ -159,6 +163,7 @@ __all__ = [
     "shift_right_logical",
     "sleep_ns",
     "socket_receive",
+    "socket_receive_many",
     "socket_send",
     "socket_send_many",
     "store_big_endian_int64",

@@ -1,4 +1,4 @@
-"""Sockets from compiled code: receive, send and epoll, none of which waits.
+"""Sockets from compiled code: receive, send and epoll, of which only ``epoll_wait`` waits.
 
 The accept, the options of a socket and everything else that happens once per connection is Python's business; what
 happens once per message is here. Each function calls the C library by name and folds ``errno`` into its result, because
@@ -8,7 +8,7 @@ negative one is ``-errno`` (:data:`WOULD_BLOCK` above all).
 Rules: descriptors are non-blocking, or used with the flags that say so (all calls here pass ``MSG_DONTWAIT``).
 A peer that has gone gives an error and never a signal (``MSG_NOSIGNAL``).
 
-Sources: recv(2), send(2), sendmmsg(2), epoll(7)."""
+Sources: recv(2), send(2), sendmmsg(2), recvmmsg(2), epoll(7)."""
 
 import ctypes
 import errno
@@ -114,21 +114,49 @@ def socket_send_many(descriptor: int, headers_address: int, count: int) -> int:
     return _with_errno(int(_libc.sendmmsg(descriptor, ctypes.c_void_p(headers_address), count, flags)))
 
 
+def _emit_receive_many(builder: Any, descriptor: Any, headers_address: Any, count: Any) -> Any:
+    call = _emit_call_with_errno("recvmmsg", INT32, (INT32, INT64, INT32, INT32, INT64))
+    return call(builder, descriptor, headers_address, count, INT64(_DONT_WAIT), INT64(0))
+
+
+@lowers_to(_THREE_WORDS, _emit_receive_many)
+def socket_receive_many(descriptor: int, headers_address: int, count: int) -> int:
+    """Up to ``count`` datagrams that have arrived, with one call: how many, or -errno if there is none.
+
+    ``headers_address``: as many ``struct mmsghdr``, one behind the other. Their last word says how many bytes a
+    datagram had, and where there is room for a sender's address, the kernel writes it; see recvmmsg(2).
+    """
+    return _with_errno(
+        int(_libc.recvmmsg(descriptor, ctypes.c_void_p(headers_address), count, _DONT_WAIT, None))
+    )
+
+
 @lowers_to(_FOUR_WORDS, _emit_call_with_errno("epoll_ctl", INT32, (INT32, INT32, INT32, INT64)))
 def epoll_control(epoll: int, operation: int, descriptor: int, event_address: int) -> int:
     """Add a descriptor to an epoll, or delete it; 0 or -errno. The event is made by :func:`write_epoll_event`."""
     return _with_errno(int(_libc.epoll_ctl(epoll, operation, descriptor, ctypes.c_void_p(event_address))))
 
 
+_emit_wait: Final = _emit_call_with_errno("epoll_wait", INT32, (INT32, INT64, INT32, INT32))
+
+
 def _emit_poll(builder: Any, epoll: Any, events_address: Any, limit: Any) -> Any:
-    call = _emit_call_with_errno("epoll_wait", INT32, (INT32, INT64, INT32, INT32))
-    return call(builder, epoll, events_address, limit, INT64(0))
+    return _emit_wait(builder, epoll, events_address, limit, INT64(0))
 
 
 @lowers_to(_THREE_WORDS, _emit_poll)
 def epoll_poll(epoll: int, events_address: int, limit: int) -> int:
     """Which descriptors are ready now, as up to ``limit`` events: how many, or -errno. Never waits."""
     return _with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, 0)))
+
+
+@lowers_to(_FOUR_WORDS, _emit_wait)
+def epoll_wait(epoll: int, events_address: int, limit: int, timeout_ms: int) -> int:
+    """As :func:`epoll_poll`, but sleep in the kernel until a descriptor is ready, ``timeout_ms`` at most.
+
+    The one call here that waits. For threads that have nothing else to do.
+    """
+    return _with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, timeout_ms)))
 
 
 @inlined

@@ -18,6 +18,7 @@ import exchange
 from exchange.errors import UserError
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import is_multicast
+from exchange.transport.config import TcpTransportConfig
 
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
@@ -101,12 +102,13 @@ def page_arguments(server: "Server", listen: str) -> list[str]:
         )
     requests = "{}:{}".format(*server.feed.source)
     host, port = server.address
+    is_tcp = isinstance(server.settings.transport, TcpTransportConfig)  # people are logged on over TCP
     return [
         f"{config.address}:{config.port}",
         *(("--interface", config.source_address) if is_multicast(config.address) else ()),
         *("--requests", requests),
         *_glimpse_arguments(config),
-        *("--exchange", f"{_reachable(host)}:{port}"),
+        *(("--exchange", f"{_reachable(host)}:{port}") if is_tcp else ()),
         *("--listen", listen),
     ]
 

@@ -21,6 +21,15 @@ IngressLanes = Annotated[
 ]
 
 
+Address = Annotated[
+    str,
+    Meta(description="numeric address to listen on; 0.0.0.0 or :: lets other machines in (udp: IPv4 only)"),
+]
+Port = Annotated[
+    int, Meta(ge=0, le=limits.PORT_MAX, description="TCP or UDP port to listen on; 0 takes one that is free")
+]
+
+
 class MemoryTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="memory"):
     """Commands and events stay in this process's memory: everything is measured but the network."""
 
@@ -28,15 +37,19 @@ class MemoryTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class TcpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tcp"):
-    """SoupBinTCP sessions with OUCH 5.0 orders over TCP: for `exchange serve`."""
+    """SoupBinTCP sessions with OUCH 5.0 or 4.2 orders over TCP: for `exchange serve`."""
 
     ingress_lanes: IngressLanes = 1
-    address: Annotated[
-        str, Meta(description="numeric address to listen on; 0.0.0.0 or :: lets other machines in")
-    ] = "127.0.0.1"
-    port: Annotated[
-        int, Meta(ge=0, le=limits.PORT_MAX, description="TCP port to listen on; 0 takes one that is free")
-    ] = 9005
+    address: Address = "127.0.0.1"
+    port: Port = 9005
 
 
-TransportConfig = MemoryTransportConfig | TcpTransportConfig
+class UdpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="udp"):
+    """The same sessions and orders in numbered datagrams, acknowledged and sent again: for `exchange serve`."""
+
+    ingress_lanes: IngressLanes = 1
+    address: Address = "127.0.0.1"
+    port: Port = 9005
+
+
+TransportConfig = MemoryTransportConfig | TcpTransportConfig | UdpTransportConfig

@@ -14,14 +14,10 @@ from exchange.gateway.firm_requests import write_due_cancels
 from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
-    CANCEL_DUE,
-    CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
     DESCRIPTOR,
     IN_ADOPTED,
-    IN_REASON,
-    IN_RELEASED,
     INPUT,
     INPUT_BEGIN,
     INPUT_BYTES,
@@ -50,12 +46,24 @@ from exchange.native import (
     load_uint8,
     monotonic_ns,
     store_int64,
-    store_release,
     store_uint8,
     unlikely,
     write_epoll_event,
 )
 from exchange.native.sockets import socket_receive
+from exchange.transport.network_agents import (
+    BEGIN,
+    CANCELS_DUE,
+    DRAIN,
+    END,
+    PACKET_LENGTH_MAX,
+    RECEIVING_WORDS,
+    is_called,
+    is_inbound_connected,
+    note_scan,
+    release_inbound,
+    take_commands,
+)
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
     HEADER_BYTES,
@@ -66,26 +74,12 @@ from exchange.wire.soupbintcp import (
 )
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, Trouble, find_packets
 
-# a lane's words: control's, then the agent's own
-ATTENTION: Final = 0
-"""Control adds 1 when a connection has begun or must end."""
-DRAIN: Final = 8
-"""Not 0: nothing new is taken in any more."""
-SEEN: Final = 128
-BEGIN: Final = 136
-END: Final = 144
-"""The commands that have been decoded and not consumed."""
-READY: Final = 152
-READY_NEXT: Final = 160
-CONNECTED: Final = 168
-NEXT_SCAN_NS: Final = 176
-STALLED: Final = 192
+# a lane's words, behind those that all transports have
+READY: Final = RECEIVING_WORDS
+READY_NEXT: Final = RECEIVING_WORDS + 8
+CONNECTED: Final = RECEIVING_WORDS + 16
+STALLED: Final = RECEIVING_WORDS + 24
 """Not 0: sessions with whole packets in their buffers had to wait, and the kernel does not know of them."""
-CONSUMED: Final = 184
-"""Commands that the ingress took, ever."""
-CANCELS_DUE: Final = 200
-"""Sessions that have orders to be cancelled, as they asked for or because their connection has ended."""
-LANE_BYTES: Final = 256
 
 FEW: Final = 4
 """Up to so many connections are read without asking which of them is ready."""
@@ -94,8 +88,6 @@ EVENTS_MAX: Final = 256
 SCAN_NS: Final = 20_000_000
 """Every 20 ms the sessions are looked over for silence; heartbeats come once a second."""
 
-PACKET_LENGTH_MAX: Final = 1024
-"""The longest packet that a client may send: an order with every option there is takes less than a fifth of it."""
 PACKET_BYTES_MAX: Final = 2 + PACKET_LENGTH_MAX
 
 _DONE: Final = 0
@@ -156,17 +148,14 @@ def _receive(source: TcpSource, limit: int) -> tuple[int, int]:
 
 @implements(consume, TcpSource)
 def _consume(source: TcpSource, count: int) -> None:
-    words = source.words
-    store_int64(words + BEGIN, load_int64(words + BEGIN) + count)
-    store_release(words + CONSUMED, load_int64(words + CONSUMED) + count)
+    take_commands(source.words, count)
 
 
 @kernel
 def _decode_ready(source: TcpSource, limit: int) -> int:
     """Go on through the list of ready sessions until there are ``limit`` commands or the list has ended."""
     words, now_ns = source.words, monotonic_ns()
-    is_called = load_acquire(words + ATTENTION) != load_int64(words + SEEN)
-    if unlikely(is_called or now_ns >= load_int64(words + NEXT_SCAN_NS)):
+    if unlikely(is_called(words, now_ns)):
         _look_around(source, now_ns)
     if unlikely(load_acquire(words + DRAIN) != 0):
         return 0
@@ -208,7 +197,7 @@ def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: i
     """Decode what a session has in its buffer, receive once, decode again. The count of commands, and is there more?"""
     session = session_address(source.requests.sessions, session_id)
     count, state = _decode(source, session_id, session, count, limit, now_ns)
-    if state != _DONE or not _is_connected(session):
+    if state != _DONE or not is_inbound_connected(session):
         return count, state
     if unlikely(is_nearly_full(source.requests.sessions, session)):
         _release(source, session, _LOG_FULL)
@@ -216,11 +205,6 @@ def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: i
     if not _receive_bytes(source, session, now_ns):
         return count, _DONE
     return _decode(source, session_id, session, count, limit, now_ns)
-
-
-@inlined
-def _is_connected(session: int) -> bool:
-    return load_int64(session + IN_ADOPTED) != load_int64(session + IN_RELEASED)
 
 
 @kernel
@@ -289,27 +273,21 @@ def _receive_bytes(source: TcpSource, session: int, now_ns: int) -> bool:
 def _release(source: TcpSource, session: int, reason: int) -> None:
     """Let the connection go: its descriptor is not touched from here on."""
     epoll_control(source.epoll, EPOLL_DELETE, load_int64(session + DESCRIPTOR), source.events)
-    if load_int64(session + CANCELS_ON_DISCONNECT) != 0 and load_int64(session + CANCEL_DUE) == 0:
-        store_int64(session + CANCEL_DUE, 1)
-        store_int64(source.words + CANCELS_DUE, load_int64(source.words + CANCELS_DUE) + 1)
-    store_int64(session + IN_REASON, reason)
-    store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
-    store_int64(source.words + NEXT_SCAN_NS, 0)
+    release_inbound(source.words, session, reason)
 
 
 @kernel
 def _look_around(source: TcpSource, now_ns: int) -> None:
     """Adopt new connections, let go of those that must end or are silent, and list those that there are."""
     words = source.words
-    store_int64(words + SEEN, load_acquire(words + ATTENTION))
-    store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    note_scan(words, now_ns + SCAN_NS)
     connected = 0
     for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
         if connection != load_int64(session + IN_ADOPTED):
             _adopt(source, session_id, session, connection, now_ns)
-        if _is_connected(session):
+        if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 _release(source, session, _ASKED)
             elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:

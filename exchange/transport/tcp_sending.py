@@ -13,7 +13,7 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 from typing import Any, Final, NamedTuple
 
 from exchange.gateway.outbound import Reports, list_session
-from exchange.gateway.reports import report_answer, report_events
+from exchange.gateway.reports import report_events
 from exchange.gateway.session_memory import (
     BLOCKED_NS,
     CLOSING,
@@ -24,8 +24,6 @@ from exchange.gateway.session_memory import (
     LOG_END,
     LOST_MESSAGES,
     OUT_ADOPTED,
-    OUT_REASON,
-    OUT_RELEASED,
     RETRY_NS,
     SENT,
     SENT_NS,
@@ -33,7 +31,6 @@ from exchange.gateway.session_memory import (
     CloseReason,
     session_address,
 )
-from exchange.messages import RECORD_BYTES
 from exchange.native import (
     WOULD_BLOCK,
     implements,
@@ -47,27 +44,23 @@ from exchange.native import (
     store_release,
     unlikely,
 )
-from exchange.queues.protocol import poll_batch
+from exchange.transport.network_agents import (
+    EVENTS,
+    is_called,
+    is_outbound_connected,
+    note_scan,
+    release_outbound,
+    since_midnight_ns,
+    take_answers,
+)
 from exchange.transport.protocol import flush, send
 from exchange.wire.soupbintcp import HEADER_BYTES
 
-# the sink's words: control's, then the agent's own
-ATTENTION: Final = 0
-SEEN: Final = 128
-NEXT_SCAN_NS: Final = 136
-EVENTS: Final = 144
-"""Events taken, ever."""
-LISTED: Final = 152
-"""How many sessions are on the list of those with something to send."""
-SINK_BYTES: Final = 256
-
-ANSWERS_BATCH: Final = 64
 SCAN_NS: Final = 20_000_000
 RETRY_AFTER_NS: Final = 200_000
 """A socket that was full is left alone for 0.2 ms: its reader needs longer than that to notice."""
 SEND_BYTES_MAX: Final = 1 << 18
 """A long replay goes out in pieces, so that it does not hold up the others."""
-DAY_NS: Final = 86_400_000_000_000
 
 _SLOW_READER: Final = int(CloseReason.SLOW_READER)
 _SOCKET_ERROR: Final = int(CloseReason.SOCKET_ERROR)
@@ -78,8 +71,8 @@ _ASKED: Final = int(CloseReason.ASKED)
 class TcpSink(NamedTuple):
     """The logs of all sessions, and the consumer end of the gateway's own answers.
 
-    ``batch`` is room for :data:`ANSWERS_BATCH` answers, ``heartbeat`` the bytes of a heartbeat. ``midnight_ns`` added
-    to the monotonic clock gives, modulo a day, the time since midnight.
+    ``batch`` is room for the answers of a turn, ``heartbeat`` the bytes of a heartbeat. ``midnight_ns`` added to the
+    monotonic clock gives, modulo a day, the time since midnight.
     """
 
     reports: Reports
@@ -92,42 +85,31 @@ class TcpSink(NamedTuple):
     slow_reader_ns: int
 
 
-@inlined
-def _since_midnight_ns(sink: TcpSink, now_ns: int) -> int:
-    return (now_ns + sink.midnight_ns) % DAY_NS
-
-
 @implements(send, TcpSink, inline=False)
 def _send(sink: TcpSink, events_address: int, count: int) -> None:
-    report_events(sink.reports, events_address, count, _since_midnight_ns(sink, monotonic_ns()))
+    report_events(sink.reports, events_address, count, since_midnight_ns(sink.midnight_ns, monotonic_ns()))
     store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
 
 
 @implements(flush, TcpSink, inline=False)
 def _flush(sink: TcpSink) -> int:
     words, now_ns = sink.words, monotonic_ns()
-    is_called = load_acquire(words + ATTENTION) != load_int64(words + SEEN)
-    if unlikely(is_called or now_ns >= load_int64(words + NEXT_SCAN_NS)):
+    if unlikely(is_called(words, now_ns)):
         _look_around(sink, now_ns)
-    answers = poll_batch(sink.answers, sink.batch, ANSWERS_BATCH)
-    for index in range(answers):
-        report_answer(sink.reports, sink.batch + index * RECORD_BYTES, _since_midnight_ns(sink, now_ns))
+    answers = take_answers(
+        sink.reports, sink.answers, sink.batch, since_midnight_ns(sink.midnight_ns, now_ns)
+    )
     listed, kept = load_int64(sink.reports.listed), 0
     for index in range(listed):
         session_id = load_int64(sink.reports.list_address + 8 * index)
         session = session_address(sink.reports.sessions, session_id)
-        if _is_connected(session) and not _send_bytes(sink, session, now_ns):
+        if is_outbound_connected(session) and not _send_bytes(sink, session, now_ns):
             store_int64(sink.reports.list_address + 8 * kept, session_id)
             kept += 1
         else:
             store_int64(session + IS_LISTED, 0)
     store_int64(sink.reports.listed, kept)
     return answers + listed - kept
-
-
-@inlined
-def _is_connected(session: int) -> bool:
-    return load_int64(session + OUT_ADOPTED) != load_int64(session + OUT_RELEASED)
 
 
 @inlined
@@ -144,7 +126,7 @@ def _send_bytes(sink: TcpSink, session: int, now_ns: int) -> bool:
     log = session + sink.reports.sessions.log_offset
     taken = socket_send(load_int64(session + DESCRIPTOR), log + sent, wanted)
     if not _note_taken(session, taken, wanted, now_ns):
-        return not _is_connected(session)
+        return not is_outbound_connected(session)
     store_int64(session + SENT, sent + taken)
     return taken == wanted and sent + taken == end
 
@@ -159,7 +141,7 @@ def _note_taken(session: int, taken: int, wanted: int, now_ns: int) -> bool:
             store_int64(session + RETRY_NS, now_ns + RETRY_AFTER_NS)
         return True
     if taken != WOULD_BLOCK:
-        _release(session, _SOCKET_ERROR)
+        release_outbound(session, _SOCKET_ERROR)
         return False
     store_int64(session + RETRY_NS, now_ns + RETRY_AFTER_NS)
     if load_int64(session + BLOCKED_NS) == 0:
@@ -180,33 +162,25 @@ def _send_heartbeat(sink: TcpSink, session: int, now_ns: int) -> bool:
     return taken == left
 
 
-@inlined
-def _release(session: int, reason: int) -> None:
-    """Let the connection go: its descriptor is not touched from here on."""
-    store_int64(session + OUT_REASON, reason)
-    store_release(session + OUT_RELEASED, load_int64(session + OUT_ADOPTED))
-
-
 @kernel
 def _look_around(sink: TcpSink, now_ns: int) -> None:
     """Adopt new connections, let go of those that must end or take nothing, send heartbeats."""
     words = sink.words
-    store_int64(words + SEEN, load_acquire(words + ATTENTION))
-    store_int64(words + NEXT_SCAN_NS, now_ns + SCAN_NS)
+    note_scan(words, now_ns + SCAN_NS)
     for session_id in range(sink.reports.sessions.session_count):
         session = session_address(sink.reports.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
         if connection != load_int64(session + OUT_ADOPTED):
             _adopt(sink, session_id, session, connection, now_ns)
-        if not _is_connected(session):
+        if not is_outbound_connected(session):
             continue
         blocked_ns = load_int64(session + BLOCKED_NS)
         if load_acquire(session + CLOSING) == connection:
-            _release(session, _ASKED)
+            release_outbound(session, _ASKED)
         elif blocked_ns != 0 and now_ns - blocked_ns > sink.slow_reader_ns:
-            _release(session, _SLOW_READER)
+            release_outbound(session, _SLOW_READER)
         elif load_int64(session + LOST_MESSAGES) > 0:
-            _release(session, _LOG_FULL)
+            release_outbound(session, _LOG_FULL)
         elif _is_quiet(sink, session, now_ns):
             store_int64(session + HEARTBEAT_LEFT, HEADER_BYTES)
             if not _send_heartbeat(sink, session, now_ns) and load_int64(session + HEARTBEAT_LEFT) > 0:

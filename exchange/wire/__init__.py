@@ -9,6 +9,7 @@ module                              what it carries                             
 :mod:`~exchange.wire.itch50`        the feed: orders, trades, halts, for everyone         MoldUDP64, SoupBinTCP S
 :mod:`~exchange.wire.moldudp64`     numbered messages for everyone, and asking again      UDP
 :mod:`~exchange.wire.glimpse`       the state of all books, for who joins late            SoupBinTCP S
+:mod:`~exchange.wire.soupbinudp`    our own: SoupBinTCP's packets in numbered datagrams   UDP
 =================================== ===================================================== =====================
 
 A message is a class whose annotations are the specification's table (:mod:`~exchange.wire.layout`, with the kinds of

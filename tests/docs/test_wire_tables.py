@@ -14,6 +14,7 @@ from exchange.wire import (
     ouch50_options,
     ouch_codes,
     soupbintcp,
+    soupbinudp,
 )
 from exchange.wire.fields import Code, NumberCode
 from exchange.wire.layout import MessageTable
@@ -22,6 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted((REPOSITORY / "docs" / "wire").glob("*.md"))
 TABLES = {
     "soupbintcp.md": [soupbintcp.CLIENT_PACKETS, soupbintcp.SERVER_PACKETS],
+    "soupbinudp.md": [soupbinudp.CLIENT_DATAGRAMS, soupbinudp.SERVER_DATAGRAMS],
     "ouch.md": [
         ouch50.INBOUND_MESSAGES,
         ouch50.OUTBOUND_MESSAGES,

@@ -22,7 +22,7 @@ import numpy as np
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.subscriber import Subscriber
 from exchange.native import address_of
-from exchange.wire import glimpse, itch50, ouch42, ouch50, soupbintcp
+from exchange.wire import glimpse, itch50, ouch42, ouch50, soupbintcp, soupbinudp
 from exchange.wire.fields import WireError
 from exchange.wire.layout import MessageTable
 from exchange.wire.moldudp64 import Packet, Request, check_datagram, decode_packet, encode_packet
@@ -41,6 +41,8 @@ TABLES: dict[str, MessageTable] = {
     for table in (
         soupbintcp.CLIENT_PACKETS,
         soupbintcp.SERVER_PACKETS,
+        soupbinudp.CLIENT_DATAGRAMS,
+        soupbinudp.SERVER_DATAGRAMS,
         ouch50.INBOUND_MESSAGES,
         ouch50.OUTBOUND_MESSAGES,
         ouch42.INBOUND_MESSAGES,
@@ -77,8 +79,8 @@ def table_parser(table: MessageTable) -> Parser:
         message = table.decode(data)
         again = message.encode()
         assert table.decode(again) == message
-        # Numbers in ASCII may be padded on either side, and are written in one way.
-        if not table.protocol.startswith(("SoupBinTCP", "GLIMPSE")):
+        # Numbers and names in ASCII may be padded on either side, and are written in one way.
+        if not table.protocol.startswith(("SoupBin", "GLIMPSE")):
             assert again == data
         message.check()
         return 1

@@ -12,6 +12,7 @@ from exchange.errors import UserError
 from exchange.market_data import glimpse_client, glimpse_server
 from exchange.market_data.publisher import opening_messages
 from exchange.market_data.snapshot import take_snapshot
+from exchange.wire.glimpse import EndOfSnapshot
 from exchange.wire.itch50 import AddOrder
 from exchange.wire.soupbintcp import (
     ClientHeartbeat,
@@ -20,6 +21,7 @@ from exchange.wire.soupbintcp import (
     LoginRejected,
     LoginRequest,
     LogoutRequest,
+    SequencedData,
     UnsequencedData,
 )
 from tests.gateway_driver import PASSWORD, users
@@ -243,5 +245,45 @@ def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     async def scenario() -> None:
         with pytest.raises(UserError, match=r"no snapshot from 127\.0\.0\.1, port 1: Connection refused"):
             await seek(("127.0.0.1", 1))
+
+    run(scenario())
+
+
+def test_whatever_a_server_sends_the_seeker_gets_a_snapshot_or_says_why_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(glimpse_client, "PAUSE_NS_FIRST", 0)
+    monkeypatch.setattr(glimpse_client, "ATTEMPTS_MAX", 1)
+    chance = random.Random(8)
+    messages = [*OPENING, *orders(1, 5), EndOfSnapshot(99).encode()]
+    whole = LoginAccepted(session=SESSION, sequence_number=1).encode()
+    whole += b"".join(SequencedData(one).encode() for one in messages)
+    junk = [whole, b"", b"\0\0", b"\xff" * 50, whole[:-1], whole[:40] + SequencedData(b"?").encode()]
+    junk += [whole[:40] + SequencedData(b"").encode(), EndOfSession().encode(), chance.randbytes(300)]
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        junk.append(bytes(data))
+
+    async def outcome(data: bytes) -> int:
+        """How many messages the snapshot had; -1 if there was none."""
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for at in range(0, len(data), 97):  # in pieces that cut packets anywhere
+                writer.write(data[at : at + 97])
+                await asyncio.sleep(0)
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            try:
+                return len((await seek(server.sockets[0].getsockname()[:2])).messages)
+            except UserError as error:
+                return -len(str(error).splitlines())
+
+    async def scenario() -> None:
+        outcomes = [await outcome(data) for data in junk]
+        assert set(outcomes) <= set(range(-1, len(messages)))
+        assert min(outcomes.count(-1), len(outcomes) - outcomes.count(-1)) >= 5
 
     run(scenario())

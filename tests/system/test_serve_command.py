@@ -14,6 +14,7 @@ import pytest
 
 from exchange.client import Client, LoginRefused, Side
 from exchange.gateway.credentials import read_users
+from exchange.line import Carrier
 from exchange.wire.ouch50 import OrderAccepted, SystemEvent
 from tests.gateway_driver import SETTINGS, compile_once
 
@@ -60,15 +61,20 @@ def served(users: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_in_order_and_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "transport"),
+    [(signal.SIGTERM, 0, "tcp"), (signal.SIGINT, 130, "tcp"), (signal.SIGINT, 130, "udp")],
+)
+def test_a_signal_ends_it_in_order_and_at_once(
+    tmp_path: Path, number: signal.Signals, status: int, transport: Carrier
+) -> None:
     users = tmp_path / "users"
     assert add_user(users, "alice").stdout == f"added ALICE in {users}\n"
 
     async def scenario(process: subprocess.Popen[str], port: int) -> None:
         with pytest.raises(LoginRefused):
-            await Client.connect("127.0.0.1", port, "alice", "wrong")
-        client = await Client.connect("127.0.0.1", port, "alice", PASSWORD)
+            await Client.connect("127.0.0.1", port, "alice", "wrong", transport=transport)
+        client = await Client.connect("127.0.0.1", port, "alice", PASSWORD, transport=transport)
         await client.place("AAPL", Side.BUY, 100, price_ticks=100_0000)
         heard = [await client.next_answer() for _ in range(2)]
         process.send_signal(number)
@@ -76,7 +82,7 @@ def test_a_signal_ends_it_in_order_and_at_once(tmp_path: Path, number: signal.Si
         assert [type(one) for one in heard] == [SystemEvent, OrderAccepted, SystemEvent]
         await client.close()
 
-    with served(users) as (process, port):
+    with served(users, "--set", f"transport.kind={transport}") as (process, port):
         asyncio.run(asyncio.wait_for(scenario(process, port), 20))
         began = time.monotonic()
         _, logged = process.communicate(timeout=20)
@@ -101,10 +107,18 @@ def test_user_add_writes_hashes_that_nobody_else_reads(tmp_path: Path) -> None:
     assert found.authenticate("alice", PASSWORD) is None
     assert found.authenticate("bob", PASSWORD) == 1
     assert found.authenticate("carol", PASSWORD) is None
-    options = ("--users", str(users), "--password-env", "SECRET", "--cancel-on-disconnect")
+    options = (
+        "--users",
+        str(users),
+        "--password-env",
+        "SECRET",
+        "--cancel-on-disconnect",
+        "--protocol=ouch42",
+    )
     environment = os.environ | {"SECRET": PASSWORD}
     subprocess.run(exchange("user", "add", "bob", *options), cwd=ROOT, env=environment, check=True)
-    assert [user.cancels_on_disconnect for user in read_users(users).users] == [False, True]
+    flags = [(user.cancels_on_disconnect, user.protocol) for user in read_users(users).users]
+    assert flags == [(False, "ouch50"), (True, "ouch42")]
 
 
 @pytest.mark.parametrize(

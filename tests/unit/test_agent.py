@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from exchange.agent import AgentThread, BusySpin, Park, SpinThenYield, ThreadGroup, build_idle, do_work
+from exchange.agent import AgentThread, Block, BusySpin, Park, SpinThenYield, ThreadGroup, build_idle, do_work
 from exchange.native import Arena, implements, load_int64, store_int64
-from exchange.settings import BusySpinIdle, ParkIdle, SpinThenYieldIdle
+from exchange.settings import BlockIdle, BusySpinIdle, ParkIdle, SpinThenYieldIdle
 
 IDLES = [BusySpin(), SpinThenYield(10), Park(10, 100_000)]
 
@@ -118,3 +118,4 @@ def test_idle_settings_become_strategies() -> None:
     assert build_idle(BusySpinIdle()) == BusySpin()
     assert build_idle(SpinThenYieldIdle(spins=7)) == SpinThenYield(7)
     assert build_idle(ParkIdle(spins=3, park_ns=9000)) == Park(3, 9000)
+    assert build_idle(BlockIdle(spins=3, wake_ns=2_000_000), 7, 4096) == Block(3, 7, 4096, 2)

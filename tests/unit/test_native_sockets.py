@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,12 +19,25 @@ from exchange.native import (
     epoll_control,
     epoll_event_data,
     epoll_poll,
+    epoll_wait,
     kernel,
+    load_uint32,
     socket_receive,
+    socket_receive_many,
     socket_send,
     socket_send_many,
     view_bytes,
     write_epoll_event,
+)
+from exchange.native.datagram_headers import (
+    MESSAGE_HEADER_BYTES,
+    SIZE_BYTES,
+    SOCKET_ADDRESS_BYTES,
+    VECTOR_BYTES,
+    address_and_port,
+    socket_address,
+    write_message_header,
+    write_vector,
 )
 
 
@@ -50,6 +64,16 @@ def poll_compiled(epoll: int, events: int, limit: int) -> int:
 @kernel
 def send_many_compiled(descriptor: int, headers: int, count: int) -> int:
     return socket_send_many(descriptor, headers, count)
+
+
+@kernel
+def receive_many_compiled(descriptor: int, headers: int, count: int) -> int:
+    return socket_receive_many(descriptor, headers, count)
+
+
+@kernel
+def wait_compiled(epoll: int, events: int, limit: int, timeout_ms: int) -> int:
+    return epoll_wait(epoll, events, limit, timeout_ms)
 
 
 FORMS = {
@@ -142,3 +166,51 @@ def test_many_datagrams_go_with_one_call(send_many: Callable[[int, int, int], in
         right.close()
         assert send_many(left.fileno(), headers, 3) == -errno.ECONNREFUSED
     assert send_many(-1, headers, 3) == -errno.EBADF
+
+
+@pytest.mark.parametrize(
+    "receive_many", [socket_receive_many, receive_many_compiled], ids=["plain", "compiled"]
+)
+def test_many_datagrams_come_with_one_call(receive_many: Callable[[int, int, int], int]) -> None:
+    arena = Arena.private(8192)
+    count = 3
+    headers, vectors = arena.allocate(count * MESSAGE_HEADER_BYTES), arena.allocate(count * VECTOR_BYTES)
+    rooms, peers = arena.allocate(count * 64), arena.allocate(count * SOCKET_ADDRESS_BYTES)
+    for index in range(count):
+        write_vector(vectors + index * VECTOR_BYTES, rooms + index * 64, 64)
+        peer = peers + index * SOCKET_ADDRESS_BYTES
+        write_message_header(headers + index * MESSAGE_HEADER_BYTES, peer, vectors + index * VECTOR_BYTES)
+    there, here = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with there, here:
+        for one in (there, here):
+            one.bind(("127.0.0.1", 0))
+        assert receive_many(here.fileno(), headers, count) == WOULD_BLOCK
+        for text in (b"one", b"", b"x" * 100, b"four"):
+            there.sendto(text, here.getsockname())
+        assert receive_many(here.fileno(), headers, count) == 3
+        sizes = [load_uint32(headers + index * MESSAGE_HEADER_BYTES + SIZE_BYTES) for index in range(count)]
+        assert sizes == [3, 0, 64], "what is longer than its room is cut"
+        assert bytes(view_bytes(rooms, 3)) == b"one"
+        for index in range(count):
+            peer = bytes(view_bytes(peers + index * SOCKET_ADDRESS_BYTES, SOCKET_ADDRESS_BYTES))
+            assert address_and_port(peer) == there.getsockname()
+            assert peer == socket_address(*there.getsockname())
+        assert receive_many(here.fileno(), headers, count) == 1
+    assert receive_many(-1, headers, count) == -errno.EBADF
+
+
+@pytest.mark.parametrize("wait", [epoll_wait, wait_compiled], ids=["plain", "compiled"])
+def test_a_sleep_ends_with_its_time_or_with_what_comes(
+    wait: Callable[[int, int, int, int], int], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left, right = pair
+    arena = Arena.private(4096)
+    events = arena.allocate(EPOLL_EVENT_BYTES)
+    with select.epoll() as epoll:
+        epoll.register(right.fileno(), select.EPOLLIN)
+        began_ns = time.monotonic_ns()
+        assert wait(epoll.fileno(), events, 1, 20) == 0
+        assert time.monotonic_ns() - began_ns > 15_000_000
+        left.send(b"x")
+        assert wait(epoll.fileno(), events, 1, 60_000) == 1
+    assert wait(-1, events, 1, 1) == -errno.EBADF

@@ -44,7 +44,7 @@ WRONG_VALUES = [
     ),
     (
         "[idle]\nkind = 3",
-        "2: idle.kind = 3: must be a string; allowed: busy-spin, spin-then-yield, park",
+        "2: idle.kind = 3: must be a string; allowed: busy-spin, spin-then-yield, park, block",
     ),
     (
         'book.kind = "file:./b.py:B"',
@@ -201,7 +201,7 @@ UNKNOWN_KEYS = [
     ),
     (
         "[idle]\nkind = 'busy-spin'\nspins = 4",
-        '3: idle.spins = 4: not a key of kind "busy-spin", only of spin-then-yield, park',
+        '3: idle.spins = 4: not a key of kind "busy-spin", only of spin-then-yield, park, block',
     ),
     (
         "[queues]\nkind = 'x'",
@@ -264,6 +264,27 @@ IMPOSSIBLE = [
         '[shards]\nthreads = [["ingress", "egress", "shard.0"], []]',
         '2: shards.threads = [["ingress", "egress", "shard.0"], []]: threads have an empty list: '
         "a thread without an agent",
+    ),
+    (
+        '[transport]\nkind = "udp"\ningress_lanes = 2',
+        '2: transport.kind = "udp": all sessions of udp share one socket, which one ingress reads, and '
+        "there are 2 ingress lanes; several take tcp",
+    ),
+    (
+        '[idle]\nkind = "block"',
+        '2: idle.kind = "block": block sleeps until a socket has something, and transport.kind = memory has '
+        "none",
+    ),
+    (
+        '[transport]\nkind = "tcp"\n[idle]\nkind = "block"',
+        '4: idle.kind = "block": block sleeps until a client says something, which is right where one thread '
+        'runs all agents; shards.threads = [["ingress", "shard.0", "egress"]] is such a layout, and others '
+        "take park",
+    ),
+    (
+        '[transport]\nkind = "tcp"\ningress_lanes = 2\n[queue]\nkind = "mpsc"\n[idle]\nkind = "block"\n[shards]\n'
+        'threads = [["ingress.0", "ingress.1", "shard.0", "egress"]]',
+        '7: idle.kind = "block": block watches one ingress lane; transport.ingress_lanes must be 1',
     ),
     (
         '[queue]\nkind = "disruptor"\n[transport]\ningress_lanes = 2',

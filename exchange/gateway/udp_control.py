@@ -1,0 +1,222 @@
+"""The control plane over UDP: the same logons and ends as over TCP, of connections that are an address and a token.
+
+The compiled receiving half hands over each Login Request with the address that it came from. A client repeats its
+request until it is answered, so one that is being worked on is ignored, and one that has been answered is answered in
+the same words as long as the connection lives; ``login_number`` says which is which. Whoever sends from somebody else's
+address gets nothing from it: an answer is shorter than a request, and goes to that address.
+
+At the end, when the agents have ended, everything that a client lacks and End of Session is sent from here, for a short
+while and with acknowledgements, by the plain twin of what was compiled: it knows the session's words and its log.
+(The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
+
+import asyncio
+import secrets
+import socket
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from exchange.gateway.control import RELEASE_SECONDS, ControlPlane, log
+from exchange.gateway.credentials import Users
+from exchange.gateway.session_log import position_of
+from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
+from exchange.native import load_acquire, load_int64, view_bytes
+from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES, address_and_port
+from exchange.transport.udp import UdpTransport
+from exchange.wire.fields import WireError
+from exchange.wire.layout import Message
+from exchange.wire.soupbintcp import SERVER_PACKETS, LoginRejectReason, PacketSplitter
+from exchange.wire.soupbinudp import (
+    CLIENT_DATAGRAMS,
+    ConnectionClosed,
+    EndOfSession,
+    LoginAccepted,
+    LoginRejected,
+    LoginRequest,
+    RetransmissionRequest,
+    SequencedData,
+    number_of,
+)
+from exchange.wire.soupbinudp_connection import DatagramConnection
+
+LOGINS_MAX: Final = 256
+"""Logins that are worked on at a time; more are not heard and come again."""
+
+END_SECONDS: Final = 0.2
+"""How long clients are waited for that lack something at the end."""
+
+HEARD_MAX: Final = 1024
+"""Datagrams that are looked at in a turn of the end."""
+
+END_REPEATS: Final = 3
+"""Nobody acknowledges the end, so it is said more than once."""
+
+
+class _Connection:
+    """A connection as the control plane sees it: how to tell the client that it has ended."""
+
+    def __init__(
+        self, control: "UdpControlPlane", session_id: int, peer: bytes, accepted: LoginAccepted
+    ) -> None:
+        self._control = control
+        self.session_id = session_id
+        self.peer = peer
+        self.accepted = accepted
+
+    def close(self) -> None:
+        """Say Connection Closed; who does not hear it learns from the silence."""
+        self.say(ConnectionClosed)
+
+    def say(self, kind: type[ConnectionClosed] | type[EndOfSession]) -> None:
+        """Send a datagram without packets."""
+        session = self._control.transport.memory.address(self.session_id)
+        following = load_acquire(session + LOG_MESSAGES) + 1
+        wanted = load_acquire(session + IN_NEXT)
+        datagram = kind(self.session_id, self.accepted.token, following, wanted, 0)
+        for _ in range(END_REPEATS):
+            self._control.answer(self.peer, datagram)
+
+
+class UdpControlPlane(ControlPlane):
+    """Sessions over UDP: who is connected, since when, and how it ended.
+
+    Args:
+        transport: whose agents serve the connections.
+        users: who may log on; a user's number is the session's.
+        session_name: up to ten characters that name this run of the exchange.
+        listener: the socket of all connections.
+    """
+
+    def __init__(
+        self, transport: UdpTransport, users: Users, session_name: str, listener: socket.socket
+    ) -> None:
+        super().__init__(transport, users, session_name)
+        self._udp: Final = transport
+        self._listener: Final = listener
+        self._peers: dict[int, _Connection] = {}
+        self._working_on: set[tuple[bytes, int]] = set()
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Take Login Requests until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            data = await loop.sock_recv(self._udp.logins, SOCKET_ADDRESS_BYTES + 2048)
+            try:
+                peer, request = data[:SOCKET_ADDRESS_BYTES], LoginRequest.decode(data[SOCKET_ADDRESS_BYTES:])
+            except WireError:
+                continue
+            key = (peer, request.login_number)
+            if key in self._working_on or len(self._working_on) >= LOGINS_MAX or self._repeat(key):
+                continue
+            self._working_on.add(key)
+            task = loop.create_task(self._welcome_peer(peer, request))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def answer(self, peer: bytes, datagram: Message) -> None:
+        """Send a datagram."""
+        self.send(peer, datagram.encode())
+
+    def send(self, peer: bytes, data: bytes) -> None:
+        """Send a datagram's bytes; what the kernel has no room for is lost like any other."""
+        with suppress(OSError):
+            self._listener.sendto(data, address_and_port(peer))
+
+    async def end_sessions(self) -> None:
+        """Send everybody what is lacking, and End of Session. The agents must have ended."""
+        deadline = time.monotonic() + END_SECONDS
+        tails = {session_id: self._tail(session_id) for session_id in self._peers}
+        while any(tail.unacknowledged for tail in tails.values()) and time.monotonic() < deadline:
+            for session_id, tail in tails.items():
+                for data in tail.due(time.monotonic()):
+                    self.send(self._peers[session_id].peer, data)
+            await asyncio.sleep(0.001)
+            self._hear(tails)
+        for connection in self._peers.values():
+            connection.say(EndOfSession)
+        self._peers.clear()
+        self._sockets.clear()
+
+    def _tail(self, session_id: int) -> DatagramConnection:
+        """The exchange's end of a connection, in plain Python, with all that the client is not known to have."""
+        sessions, session = self.transport.memory.sessions, self.transport.memory.address(session_id)
+        kept, end = load_int64(session + KEPT_END), load_int64(session + LOG_END)
+        tail = DatagramConnection(
+            session_id,
+            self._peers[session_id].accepted.token,
+            load_int64(session + IN_NEXT),
+            time.monotonic(),
+            load_int64(session + KEPT),
+        )
+        log_bytes = bytes(view_bytes(session + sessions.log_offset + kept, end - kept))
+        for packet in PacketSplitter(SERVER_PACKETS).feed(log_bytes):
+            tail.put(packet)
+        return tail
+
+    def _hear(self, tails: dict[int, DatagramConnection]) -> None:
+        """Look at acknowledgements; what clients still ask for is not taken, and not acknowledged either."""
+        for _ in range(HEARD_MAX):
+            try:
+                data, _address = self._listener.recvfrom(2048)
+                session_id, _token = number_of(data) or (-1, 0)
+                datagram: Any = CLIENT_DATAGRAMS.decode(data)
+            except BlockingIOError:
+                return
+            except (OSError, WireError):
+                continue
+            if session_id in tails and isinstance(datagram, SequencedData | RetransmissionRequest):
+                numbers = (session_id, datagram.token, datagram.sequence_number, datagram.next_wanted, 0)
+                tails[session_id].receive(SequencedData(*numbers, b"").encode(), time.monotonic())
+
+    async def stop(self) -> None:
+        """Give up the logins that are worked on. The connections stay, for what has still to be said."""
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+
+    def _repeat(self, key: tuple[bytes, int]) -> bool:
+        """Give the answer that a request has had, if it led to a connection that lives; whether it did."""
+        for one in self._peers.values():
+            if (one.peer, one.accepted.login_number) == key:
+                self.answer(one.peer, one.accepted)
+                return True
+        return False
+
+    async def _welcome_peer(self, peer: bytes, request: LoginRequest) -> None:
+        try:
+            async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
+                answer = await self._log_on_peer(peer, request)
+        except TimeoutError:
+            return
+        finally:
+            self._working_on.discard((peer, request.login_number))
+        self.answer(peer, answer)
+
+    async def _log_on_peer(self, peer: bytes, request: LoginRequest) -> LoginAccepted | LoginRejected:
+        number, name = request.login_number, "{}:{}".format(*address_and_port(peer))
+        session_id = await self._admit(name, request.username, request.password, request.requested_session)
+        if isinstance(session_id, LoginRejectReason):
+            return LoginRejected(number, session_id)
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            if not await self._free(session_id):
+                return LoginRejected(number, LoginRejectReason.SESSION_NOT_AVAILABLE)
+            sessions, session = self.transport.memory.sessions, self.transport.memory.address(session_id)
+            start, sequence = position_of(sessions, session, request.requested_sequence_number)
+            token = secrets.randbelow((1 << 64) - 1) + 1
+            accepted = LoginAccepted(number, self.session_name, sequence, session_id, token)
+            connection = _Connection(self, session_id, peer, accepted)
+            connected = self._udp.connect_peer(session_id, peer, token, start, sequence)
+            self._sockets[session_id] = self._peers[session_id] = connection
+            await self._adopted(session + IN_ADOPTED, connected)
+        log.info("login user=%s session=%d peer=%s sequence=%d", request.username, session_id, name, sequence)
+        return accepted
+
+    async def _adopted(self, address: int, connection: int) -> None:
+        """Wait until the agents listen to a connection, so that the first datagram behind the answer is not lost."""
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while load_acquire(address) != connection and time.monotonic() < deadline:
+            await asyncio.sleep(0.0002)
+
+    def _close(self, session_id: int) -> None:
+        super()._close(session_id)
+        del self._peers[session_id]

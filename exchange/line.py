@@ -1,0 +1,106 @@
+"""A client's line to an exchange: packets of SoupBinTCP out, packets of SoupBinTCP in, whatever carries them.
+
+:class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP. A line breaks
+once and is then thrown away: making a new one, and going on where the last one broke, is the client's business.
+
+Rules: one event loop; one task receives, any may send."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Literal, Protocol, Self
+
+from exchange.datagram_line import DatagramLine
+from exchange.wire import soupbinudp
+from exchange.wire.soupbintcp import (
+    SERVER_PACKETS,
+    SILENCE_SECONDS_MAX,
+    LoginAccepted,
+    LoginRejected,
+    LoginRequest,
+    LogoutRequest,
+    PacketSplitter,
+)
+
+Carrier = Literal["tcp", "udp"]
+
+RECEIVE_BYTES: Final = 1 << 16
+
+
+class Line(Protocol):
+    """What a client needs of a connection. Packets have their lengths in front of them."""
+
+    async def log_on(
+        self, username: str, password: str, session: str, sequence: int
+    ) -> LoginAccepted | LoginRejected | soupbinudp.LoginAccepted | soupbinudp.LoginRejected:
+        """Ask to be let in, and wait for the answer. ConnectionError if it is something else."""
+
+    async def send(self, packet: bytes) -> None:
+        """Send a packet. OSError if the line is broken and that is known."""
+
+    async def receive(self) -> list[bytes]:
+        """The packets that came next, at least one; none when the line is broken. WireError, OSError, TimeoutError."""
+
+    async def close(self, *, logout: bool = False) -> None:
+        """Hang up, with or without a word."""
+
+
+async def open_line(carrier: Carrier, host: str, port: int) -> Line:
+    """A line to an exchange, on which nobody has logged on. OSError if nobody can be reached there."""
+    return await (TcpLine if carrier == "tcp" else DatagramLine).open(host, port)
+
+
+class TcpLine:
+    """A TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._splitter = PacketSplitter(SERVER_PACKETS)
+        self._early: list[bytes] = []
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> Self:
+        """Connect. OSError if nobody listens there."""
+        return cls(*await asyncio.open_connection(host, port))
+
+    async def log_on(
+        self, username: str, password: str, session: str, sequence: int
+    ) -> LoginAccepted | LoginRejected:
+        """As the protocol says; the caller bounds the time."""
+        self._writer.write(LoginRequest(username, password, session, sequence).encode())
+        packets: list[bytes] = []
+        while not packets:
+            data = await self._reader.read(RECEIVE_BYTES)
+            if not data:
+                raise ConnectionResetError("the exchange closed the connection before it answered")
+            packets = self._splitter.feed(data)
+        answer = SERVER_PACKETS.decode(packets[0])
+        if not isinstance(answer, LoginAccepted | LoginRejected):
+            raise ConnectionResetError(f"the exchange answered a login with {type(answer).__name__}")
+        self._early = packets[1:]
+        return answer
+
+    async def send(self, packet: bytes) -> None:
+        """As the protocol says."""
+        self._writer.write(packet)
+        await self._writer.drain()
+
+    async def receive(self) -> list[bytes]:
+        """As the protocol says."""
+        packets, self._early = self._early, []
+        while not packets:
+            if self._splitter.garbage is not None:
+                raise self._splitter.garbage
+            data = await asyncio.wait_for(self._reader.read(RECEIVE_BYTES), SILENCE_SECONDS_MAX)
+            if not data:
+                return []
+            packets = self._splitter.feed(data)
+        return packets
+
+    async def close(self, *, logout: bool = False) -> None:
+        """As the protocol says."""
+        with suppress(OSError):
+            if logout:
+                await self.send(LogoutRequest().encode())
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()

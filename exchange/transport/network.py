@@ -1,0 +1,236 @@
+"""The transports with clients on a network: what is alike in them, and what the control plane does with one.
+
+A network transport owns the sessions' memory, a receiving half for each ingress lane and a sending half for the egress;
+:mod:`~exchange.transport.tcp` and :mod:`~exchange.transport.udp` say which. What the bytes mean is the gateway's
+(:mod:`exchange.gateway`): packets, requests and reports are functions of it.
+
+Logging on, and everything else that happens once for a connection, is the control plane's
+(:mod:`exchange.gateway.control`). It hands a connection over with :meth:`NetworkTransport.connect` and takes it back
+with :meth:`NetworkTransport.released`; in between it does not touch it.
+
+The owner holds memory and descriptors; whoever builds it keeps it, and closes it when the exchange's threads have
+ended."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from exchange import limits
+from exchange.book.config import BookConfig
+from exchange.errors import UserError
+from exchange.gateway.config import GatewayConfig
+from exchange.gateway.inbound import Requests
+from exchange.gateway.outbound import Reports
+from exchange.gateway.requests42 import TRANSLATED_BYTES
+from exchange.gateway.session_memory import (
+    CANCELS_ON_DISCONNECT,
+    CLOSING,
+    CONNECTION,
+    DESCRIPTOR,
+    IN_RELEASED,
+    OUT_RELEASED,
+    START,
+    TOKENS,
+    SessionMemory,
+)
+from exchange.gateway.symbol_table import SymbolTable
+from exchange.gateway.token_index import TokenIndex
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    Arena,
+    load_acquire,
+    load_int64,
+    monotonic_ns,
+    store_int64,
+    store_release,
+    view_bytes,
+)
+from exchange.queues.spsc import SpscQueue
+from exchange.transport.network_agents import (
+    ATTENTION,
+    BEGIN,
+    CANCELS_DUE,
+    CONSUMED,
+    DAY_NS,
+    DRAIN,
+    END,
+    EVENTS,
+    LISTED,
+    since_midnight_ns,
+)
+
+ANSWERS_SLOTS: Final = 4096
+"""The ring of the gateway's own answers, for each lane: rejects come back in batches, not by the million."""
+
+REQUESTS_BYTES: Final = RECORD_BYTES + TRANSLATED_BYTES + 256
+"""What decoding in a lane takes of an arena, with what alignment may lose."""
+
+assert ANSWERS_SLOTS <= limits.QUEUE_CAPACITY_SLOTS_MAX
+
+
+class NetworkTransport:
+    """Owner of everything that is shared between the agents of a transport and the control plane.
+
+    Subclasses add the two halves and say where the halves' words are (:meth:`_begin`).
+
+    Args:
+        config: the gateway's settings.
+        book: whose band of prices an order has to be in.
+        session_count: how many users there are; a session is numbered like its user.
+        shard_of_symbol: for each symbol the shard that owns it.
+        shard_count: how many shards there are.
+        lanes: how many ingress agents share the sessions.
+
+    Raises:
+        UserError: the settings name a symbol or a time zone that cannot be.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        book: BookConfig,
+        session_count: int,
+        shard_of_symbol: Sequence[int],
+        shard_count: int,
+        lanes: int,
+    ) -> None:
+        self.config: Final = config
+        self.memory: Final = SessionMemory(config, session_count)
+        self.symbols: Final = SymbolTable(config.symbols)
+        self.midnight_ns: Final = _midnight_ns(config.time_zone)
+        self._book: Final = book
+        self._tokens: Final[list[TokenIndex]] = []
+        self._shard_of_symbol: Final = bytes(shard_of_symbol)
+        self._shard_count: Final = shard_count
+        self._lane_words: list[int] = []
+        self._sink_words = 0
+        self._answers: Final = SpscQueue(ANSWERS_SLOTS, producers=lanes)
+
+    def _begin(self, lane_words: list[int], sink_words: int) -> None:
+        """Where the words of the receiving halves and of the sending half are."""
+        self._lane_words, self._sink_words = lane_words, sink_words
+
+    def _requests(self, lane: int, words: int, arena: Arena) -> Requests:
+        """What decoding in a lane needs, in :data:`REQUESTS_BYTES` of the arena at most; ``words`` are the lane's."""
+        return Requests(
+            sessions=self.memory.sessions,
+            symbols=self.symbols.symbols,
+            price_min_ticks=self._book.price_min_ticks,
+            price_max_ticks=self._book.price_max_ticks,
+            answers=self._answers.producer(lane),
+            answer=arena.allocate(RECORD_BYTES),
+            translated=arena.allocate(TRANSLATED_BYTES),
+            cancels_due=words + CANCELS_DUE,
+        )
+
+    def _reports(self, words: int, list_bytes: int, arena: Arena) -> Reports:
+        """What encoding needs; ``words`` are the sending half's, ``list_bytes`` holds a number for each session."""
+        shards = arena.allocate(len(self._shard_of_symbol))
+        view_bytes(shards, len(self._shard_of_symbol))[:] = self._shard_of_symbol
+        listed = arena.allocate(list_bytes)
+        return Reports(self.memory.sessions, words + LISTED, listed, shards, self._shard_count)
+
+    def source(self, lane: int) -> Any:
+        """What ingress lane ``lane`` receives from."""
+        raise NotImplementedError
+
+    def sink(self) -> Any:
+        """What the egress sends to."""
+        raise NotImplementedError
+
+    def readiness(self) -> int:
+        """The descriptor of an epoll that is ready when a client has said something: for ``idle.kind = "block"``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the descriptors; the agents must not run any more."""
+        raise NotImplementedError
+
+    def cancel_on_disconnect(self, session_id: int) -> None:
+        """From now on the session's orders are cancelled whenever its connection ends, for whatever reason."""
+        store_int64(self.memory.address(session_id) + CANCELS_ON_DISCONNECT, 1)
+
+    def speak_ouch42(self, session_id: int) -> None:
+        """The session speaks OUCH 4.2 and not 5.0; to be said before anybody connects."""
+        assert load_int64(self.memory.address(session_id) + CONNECTION) == 0
+        self._tokens.append(TokenIndex(self.config.log_bytes))
+        store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
+
+    def connect(self, session_id: int, descriptor: int, start: int) -> int:
+        """Hand a connection over to the agents; the session's last one must have been released.
+
+        Args:
+            session_id: whose it is.
+            descriptor: of a non-blocking socket, which the caller keeps open until it is released.
+            start: the position in the session's log from which it is to be sent.
+
+        Returns:
+            The connection's number.
+        """
+        assert self.released(session_id)
+        session = self.memory.address(session_id)
+        connection = load_int64(session + CONNECTION) + 1
+        store_int64(session + DESCRIPTOR, descriptor)
+        store_int64(session + START, start)
+        store_release(session + CONNECTION, connection)
+        self._call(session_id)
+        return connection
+
+    def disconnect(self, session_id: int) -> None:
+        """Ask both agents to let the session's connection go; returns at once."""
+        session = self.memory.address(session_id)
+        store_release(session + CLOSING, load_int64(session + CONNECTION))
+        self._call(session_id)
+
+    def released(self, session_id: int) -> bool:
+        """Whether both agents have let the session's last connection go, so that its socket may be closed."""
+        session = self.memory.address(session_id)
+        connection = load_int64(session + CONNECTION)
+        return (
+            load_acquire(session + IN_RELEASED) == connection
+            and load_acquire(session + OUT_RELEASED) == connection
+        )
+
+    def _call(self, session_id: int) -> None:
+        """Bring the session to the attention of the agents that serve it."""
+        for words in (self._lane_words[session_id % len(self._lane_words)], self._sink_words):
+            store_release(words + ATTENTION, load_int64(words + ATTENTION) + 1)
+
+    def drain(self) -> None:
+        """Take nothing in any more; what has been taken in is still handled."""
+        for words in self._lane_words:
+            store_release(words + DRAIN, 1)
+
+    def consumed(self) -> int:
+        """Commands that went into the exchange so far."""
+        return sum(load_acquire(words + CONSUMED) for words in self._lane_words)
+
+    def is_idle(self) -> bool:
+        """Whether no decoded command waits to be consumed."""
+        return all(load_acquire(words + BEGIN) == load_acquire(words + END) for words in self._lane_words)
+
+    def events(self) -> int:
+        """Events that came out of the exchange so far."""
+        return load_acquire(self._sink_words + EVENTS)
+
+    def waiting(self) -> int:
+        """How many sessions have something that has still to be sent to their clients."""
+        return load_acquire(self._sink_words + LISTED)
+
+    def since_midnight_ns(self) -> int:
+        """The time of day as messages carry it."""
+        return since_midnight_ns(self.midnight_ns, monotonic_ns())
+
+
+def _midnight_ns(time_zone: str) -> int:
+    """What to add to the monotonic clock to get, modulo a day, nanoseconds since midnight in a time zone."""
+    try:
+        now = datetime.now(ZoneInfo(time_zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UserError(
+            f"gateway.time_zone = {time_zone!r}: this machine knows no such zone; allowed are names such as"
+            " 'America/New_York' and 'UTC'"
+        ) from error
+    seconds = (now.hour * 60 + now.minute) * 60 + now.second
+    return (seconds * 1_000_000_000 + now.microsecond * 1_000 - monotonic_ns()) % DAY_NS

@@ -1,0 +1,184 @@
+"""The transport over UDP: the sessions and packets of ``tcp`` in numbered datagrams, acknowledged and sent again.
+
+Ingress and egress run this as they run any other source and sink. What is particular to UDP is here and in its two
+halves: :mod:`~exchange.transport.udp_receiving` (which datagrams are believed, and what they come to) and
+:mod:`~exchange.transport.udp_sending` (from sessions' logs into datagrams, and again). Everything else is alike for all
+transports with clients on a network: :mod:`~exchange.transport.network`. The format is :mod:`exchange.wire.soupbinudp`.
+
+All sessions share the one socket of the server. Login Requests come out of it in compiled code and are handed to the
+control plane through a pair of local sockets (:attr:`UdpTransport.logins`), each behind the address it came from.
+
+Rules: one lane. Several would have to share the socket, and the kernel deals datagrams out as it likes."""
+
+import select
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from exchange.book.config import BookConfig
+from exchange.gateway.config import GatewayConfig
+from exchange.gateway.session_memory import PEER, START_SEQUENCE, TOKEN
+from exchange.messages import RECORD_BYTES
+from exchange.native import Arena, store_int64, store_uint8, view_bytes
+from exchange.native.datagram_headers import (
+    MESSAGE_HEADER_BYTES,
+    SOCKET_ADDRESS_BYTES,
+    VECTOR_BYTES,
+    write_message_header,
+    write_vector,
+)
+from exchange.transport import udp_receiving, udp_sending
+from exchange.transport.network import REQUESTS_BYTES, NetworkTransport
+from exchange.transport.network_agents import ANSWERS_BATCH, PACKET_LENGTH_MAX, WORDS_BYTES
+from exchange.transport.udp_receiving import DATAGRAM_STRIDE, LOGIN_STRIDE, UdpSource
+from exchange.transport.udp_sending import HEADER_STRIDE, UdpSink
+from exchange.wire.soupbintcp import CLIENT_PACKETS
+from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRuleTable
+from exchange.wire.soupbinudp import HEADER_BYTES, PACKETS_MAX, SequencedData
+
+_ALLOCATIONS: Final = 64
+"""More than there are of them: each may lose two cache lines to alignment."""
+
+
+class UdpTransport(NetworkTransport):
+    """Owner of the agents' memory and of the way of logins to the control plane.
+
+    Args:
+        config: the gateway's settings.
+        book: whose band of prices an order has to be in.
+        session_count: how many users there are; a session is numbered like its user.
+        shard_of_symbol: for each symbol the shard that owns it.
+        shard_count: how many shards there are.
+        batch_commands: how many commands an ingress takes in a turn.
+        listener: a bound, non-blocking UDP socket over IPv4, which the caller closes after this.
+
+    Attributes:
+        logins: where the control plane reads Login Requests.
+
+    Raises:
+        UserError: the settings name a symbol or a time zone that cannot be.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        book: BookConfig,
+        session_count: int,
+        shard_of_symbol: Sequence[int],
+        shard_count: int,
+        batch_commands: int,
+        listener: socket.socket,
+    ) -> None:
+        super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1)
+        self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
+        self.logins, self._logins_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for one in (self.logins, self._logins_in):
+            one.setblocking(False)
+        self._epoll = select.epoll()
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        received = udp_receiving.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + VECTOR_BYTES + LOGIN_STRIDE + 1)
+        sent = udp_sending.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + 2 * VECTOR_BYTES + HEADER_STRIDE)
+        lists = batch_commands * RECORD_BYTES + PACKETS_MAX * PLACE_DTYPE.itemsize + 8 * session_count
+        records = ANSWERS_BATCH * RECORD_BYTES + REQUESTS_BYTES + len(shard_of_symbol)
+        self._arena = Arena.private(
+            received + sent + lists + records + 2 * WORDS_BYTES + _ALLOCATIONS * 256 + 4096
+        )
+        self._source = self._build_source(batch_commands, listener.fileno())
+        self._sink = self._build_sink(session_count, listener.fileno())
+        self._begin([self._source.words], self._sink.words)
+
+    def _build_source(self, batch_commands: int, descriptor: int) -> UdpSource:
+        allocate, count = self._arena.allocate, udp_receiving.BATCH_DATAGRAMS
+        headers, vectors = allocate(count * MESSAGE_HEADER_BYTES), allocate(count * VECTOR_BYTES)
+        datagrams = allocate(count * LOGIN_STRIDE)
+        for index in range(count):
+            peer, vector = datagrams + index * LOGIN_STRIDE, vectors + index * VECTOR_BYTES
+            write_vector(vector, peer + SOCKET_ADDRESS_BYTES, DATAGRAM_STRIDE)
+            write_message_header(headers + index * MESSAGE_HEADER_BYTES, peer, vector)
+        answer, answer_vector, answer_header = (
+            allocate(HEADER_BYTES),
+            allocate(VECTOR_BYTES),
+            allocate(MESSAGE_HEADER_BYTES),
+        )
+        write_vector(answer_vector, answer, HEADER_BYTES)
+        write_message_header(answer_header, 0, answer_vector)
+        words = allocate(WORDS_BYTES)
+        return UdpSource(
+            requests=self._requests(0, words, self._arena),
+            rules=self._rules.state,
+            words=words,
+            commands=allocate(batch_commands * RECORD_BYTES),
+            batch_commands=batch_commands,
+            descriptor=descriptor,
+            headers=headers,
+            datagrams=datagrams,
+            undone=allocate(count),
+            places=allocate(PACKETS_MAX * PLACE_DTYPE.itemsize),
+            answer_header=answer_header,
+            answer=answer,
+            logins=self._logins_in.fileno(),
+            client_timeout_ns=self.config.client_timeout_ns,
+        )
+
+    def _build_sink(self, session_count: int, descriptor: int) -> UdpSink:
+        allocate, count = self._arena.allocate, udp_sending.BATCH_DATAGRAMS
+        headers, messages = allocate(count * HEADER_STRIDE), allocate(count * MESSAGE_HEADER_BYTES)
+        vectors = allocate(count * 2 * VECTOR_BYTES)
+        for index in range(count):
+            header, vector = headers + index * HEADER_STRIDE, vectors + index * 2 * VECTOR_BYTES
+            store_uint8(header, SequencedData.layout.type_byte)
+            write_vector(vector, header, HEADER_BYTES)
+            write_vector(vector + VECTOR_BYTES, 0, 0)
+            write_message_header(messages + index * MESSAGE_HEADER_BYTES, 0, vector, 2)
+        words = allocate(WORDS_BYTES)
+        return UdpSink(
+            reports=self._reports(words, 8 * session_count, self._arena),
+            answers=self._answers.consumer(0),
+            words=words,
+            answers_batch=allocate(ANSWERS_BATCH * RECORD_BYTES),
+            descriptor=descriptor,
+            headers=headers,
+            vectors=vectors,
+            messages=messages,
+            midnight_ns=self.midnight_ns,
+            heartbeat_ns=self.config.heartbeat_ns,
+            slow_reader_ns=self.config.slow_reader_ns,
+        )
+
+    def source(self, lane: int) -> UdpSource:
+        """What the ingress receives from."""
+        assert lane == 0
+        return self._source
+
+    def sink(self) -> UdpSink:
+        """What the egress sends to."""
+        return self._sink
+
+    def readiness(self) -> int:
+        """An epoll with the one socket in it."""
+        return self._epoll.fileno()
+
+    def connect_peer(self, session_id: int, peer: bytes, token: int, start: int, sequence: int) -> int:
+        """Hand a connection over to the agents; the session's last one must have been released.
+
+        Args:
+            session_id: whose it is.
+            peer: where the client is (:func:`exchange.native.datagram_headers.socket_address`).
+            token: what every datagram of the connection says, 64 random bits and not 0.
+            start: the position in the session's log from which it is to be sent.
+            sequence: the number of the message at that position.
+
+        Returns:
+            The connection's number.
+        """
+        assert self.released(session_id)
+        session = self.memory.address(session_id)
+        view_bytes(session + PEER, SOCKET_ADDRESS_BYTES)[:] = peer
+        store_int64(session + TOKEN, int.from_bytes(token.to_bytes(8, "big"), "big", signed=True))
+        store_int64(session + START_SEQUENCE, sequence)
+        return self.connect(session_id, self._source.descriptor, start)
+
+    def close(self) -> None:
+        """Close the descriptors but the listener; the agents must not run any more."""
+        for one in (self.logins, self._logins_in, self._epoll):
+            one.close()

@@ -1,0 +1,373 @@
+"""The receiving half of the transport over UDP: one call for many datagrams, and what each comes to.
+
+All sessions share one socket. A turn takes up to :data:`BATCH_DATAGRAMS` datagrams with one ``recvmmsg`` and goes
+through them. A datagram says which session it belongs to; it is believed if it also says the connection's token, 64
+random bits, and comes from where that connection logged on. Everything else is dropped without an answer, except a
+Login Request, which is handed to the control plane as it is, through a socket that drops what it has no room for.
+
+What is the client's next packet is decoded as in TCP; what has been decoded is skipped; what comes too early is
+dropped, and the client is asked, once for a gap and again after :data:`ASK_AGAIN_NS`, to send it again. So the order of
+requests is the order in which they were sent, each once, and nothing has to be kept for later.
+
+Back-pressure: when the batch of commands is full, or a session has to wait for an answer that is on its way, the
+datagram stays where it is and is gone through again in the next turn; nothing more is received until the whole batch
+is dealt with. Then the socket's buffer fills, the kernel drops, and clients send again later.
+
+Rules: an agent here may let a connection go. Acknowledgements are the sending half's business; this one only notes
+what has to be acknowledged, and what has been. (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
+
+from typing import Final, NamedTuple
+
+from exchange.gateway.firm_requests import write_due_cancels
+from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
+from exchange.gateway.offsets import offsets_of
+from exchange.gateway.session_log import is_nearly_full
+from exchange.gateway.session_memory import (
+    ACKNOWLEDGED,
+    ASKED_FOR,
+    ASKED_NS,
+    CLOSING,
+    CONNECTION,
+    IN_ADOPTED,
+    IN_NEXT,
+    IN_OWED,
+    IS_STALLED,
+    LOG_MESSAGES,
+    PEER,
+    RECEIVED_NS,
+    REQUESTS,
+    START_SEQUENCE,
+    TOKEN,
+    WANTED_AGAIN,
+    CloseReason,
+    session_address,
+)
+from exchange.gateway.versions import take_request
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    implements,
+    inlined,
+    kernel,
+    load_acquire,
+    load_big_endian_int64,
+    load_big_endian_uint16,
+    load_int64,
+    load_uint8,
+    load_uint32,
+    monotonic_ns,
+    socket_receive_many,
+    socket_send,
+    socket_send_many,
+    store_big_endian_int64,
+    store_big_endian_uint16,
+    store_int64,
+    store_release,
+    store_uint8,
+    unlikely,
+)
+from exchange.native.datagram_headers import (
+    MESSAGE_HEADER_BYTES,
+    PEER_ADDRESS,
+    SIZE_BYTES,
+    SOCKET_ADDRESS_BYTES,
+)
+from exchange.transport.network_agents import (
+    BEGIN,
+    CANCELS_DUE,
+    DRAIN,
+    END,
+    RECEIVING_WORDS,
+    is_called,
+    is_inbound_connected,
+    note_scan,
+    release_inbound,
+    take_commands,
+)
+from exchange.transport.protocol import consume, receive
+from exchange.wire import soupbintcp
+from exchange.wire.soupbintcp import HEADER_BYTES as PACKET_HEADER_BYTES
+from exchange.wire.soupbintcp import UnsequencedData
+from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, Trouble, find_packets
+from exchange.wire.soupbinudp import (
+    HEADER_BYTES,
+    PACKETS_MAX,
+    LoginRequest,
+    LogoutRequest,
+    RetransmissionRequest,
+    SequencedData,
+)
+
+# the agent's words, behind those that all transports have
+BATCH: Final = RECEIVING_WORDS
+"""Datagrams of the batch that is being gone through; 0 when it is done with."""
+UNDONE: Final = RECEIVING_WORDS + 8
+"""Whether some of them have to be gone through again."""
+STRANGE: Final = RECEIVING_WORDS + 16
+"""Datagrams, ever, that nobody would believe."""
+
+BATCH_DATAGRAMS: Final = 64
+DATAGRAM_STRIDE: Final = 2048
+"""Longer datagrams than this are cut by the kernel, and so are none."""
+LOGIN_STRIDE: Final = SOCKET_ADDRESS_BYTES + DATAGRAM_STRIDE
+"""Where a datagram came from, and the datagram: so it is handed to the control plane."""
+SCAN_NS: Final = 20_000_000
+ASK_AGAIN_NS: Final = 2_000_000
+
+_DONE: Final = 0
+_UNDONE: Final = 1
+
+_NO_TROUBLE: Final = int(Trouble.NONE)
+_PLACE_BYTES: Final = PLACE_DTYPE.itemsize
+_UNSEQUENCED: Final = UnsequencedData.layout.type_byte
+_NOT_HERE: Final = (soupbintcp.LoginRequest.layout.type_byte, soupbintcp.LogoutRequest.layout.type_byte)
+"""Packets of a session over TCP for which there are datagrams of their own."""
+_AT: Final = offsets_of(SequencedData)
+_DATA: Final = SequencedData.layout.type_byte
+_ASK: Final = RetransmissionRequest.layout.type_byte
+_LOGOUT: Final = LogoutRequest.layout.type_byte
+_LOGIN: Final = LoginRequest.layout.type_byte
+_LOGIN_BYTES: Final = LoginRequest.layout.size_bytes
+
+_LOGGED_OUT: Final = int(CloseReason.LOGOUT)
+_NOT_SOUPBIN: Final = int(CloseReason.NOT_SOUPBINTCP)
+_NOT_OUCH: Final = int(CloseReason.NOT_OUCH)
+_SILENT: Final = int(CloseReason.SILENT)
+_LOG_FULL: Final = int(CloseReason.LOG_FULL)
+_ASKED: Final = int(CloseReason.ASKED)
+
+
+class UdpSource(NamedTuple):
+    """The one lane of this transport.
+
+    ``commands`` is room for ``batch_commands`` records. Of each of the :data:`BATCH_DATAGRAMS` datagrams, ``headers``
+    has the kernel's structure, ``datagrams`` the bytes, each behind the address that it came from, and ``undone`` a
+    byte. ``places`` is room for the packets of one. ``answer_header`` is the kernel's structure of one datagram whose
+    :data:`~exchange.wire.soupbinudp.HEADER_BYTES` are at ``answer``. ``logins`` is a socket to the control plane.
+    """
+
+    requests: Requests
+    rules: PacketRules
+    words: int
+    commands: int
+    batch_commands: int
+    descriptor: int
+    headers: int
+    datagrams: int
+    undone: int
+    places: int
+    answer_header: int
+    answer: int
+    logins: int
+    client_timeout_ns: int
+
+
+@implements(receive, UdpSource, inline=False)
+def _receive(source: UdpSource, limit: int) -> tuple[int, int]:
+    words = source.words
+    begin, end = load_int64(words + BEGIN), load_int64(words + END)
+    if begin == end:
+        begin, end = 0, _decode_batch(source, min(limit, source.batch_commands))
+        store_int64(words + BEGIN, 0)
+        store_int64(words + END, end)
+    return source.commands + begin * RECORD_BYTES, min(limit, end - begin)
+
+
+@implements(consume, UdpSource)
+def _consume(source: UdpSource, count: int) -> None:
+    take_commands(source.words, count)
+
+
+@kernel
+def _decode_batch(source: UdpSource, limit: int) -> int:
+    """Go through the batch of datagrams, a new one if there is none, until it ends or there are ``limit`` commands."""
+    words, now_ns, count = source.words, monotonic_ns(), 0
+    if unlikely(is_called(words, now_ns)):
+        _look_around(source, now_ns)
+    is_draining = load_acquire(words + DRAIN) != 0
+    if unlikely(load_int64(words + CANCELS_DUE) != 0) and not is_draining:
+        count = write_due_cancels(source.requests, 0, 1, source.commands, limit, now_ns)
+    if load_int64(words + BATCH) == 0:
+        received = socket_receive_many(source.descriptor, source.headers, BATCH_DATAGRAMS)
+        if received <= 0:
+            return count
+        store_int64(words + BATCH, received)
+        for index in range(received):
+            store_uint8(source.undone + index, 1)
+    undone = 0
+    for index in range(load_int64(words + BATCH)):
+        if load_uint8(source.undone + index) != 0:
+            count, state = _take_datagram(source, index, count, limit, now_ns, is_draining)
+            store_uint8(source.undone + index, state)
+            undone += state
+    if undone == 0:
+        store_int64(words + BATCH, 0)
+    else:
+        _let_stalled_go_on(source)
+    return count
+
+
+@kernel
+def _let_stalled_go_on(source: UdpSource) -> None:
+    """In the next turn those that had to wait try again."""
+    for index in range(load_int64(source.words + BATCH)):
+        if load_uint8(source.undone + index) != 0:
+            datagram = source.datagrams + index * LOGIN_STRIDE + SOCKET_ADDRESS_BYTES
+            session_id = load_big_endian_uint16(datagram + _AT.session_number)
+            store_int64(session_address(source.requests.sessions, session_id) + IS_STALLED, 0)
+
+
+@inlined
+def _take_datagram(
+    source: UdpSource, index: int, count: int, limit: int, now_ns: int, is_draining: bool
+) -> tuple[int, int]:
+    """What one datagram comes to: the count of commands, and whether the datagram has to be gone through again."""
+    peer = source.datagrams + index * LOGIN_STRIDE
+    datagram = peer + SOCKET_ADDRESS_BYTES
+    size_bytes = load_uint32(source.headers + index * MESSAGE_HEADER_BYTES + SIZE_BYTES)
+    kind = load_uint8(datagram)
+    if kind == _LOGIN and size_bytes == _LOGIN_BYTES:
+        if not is_draining:
+            socket_send(source.logins, peer, SOCKET_ADDRESS_BYTES + size_bytes)
+        return count, _DONE
+    session_id = load_big_endian_uint16(datagram + _AT.session_number)
+    if unlikely(size_bytes < HEADER_BYTES or session_id >= source.requests.sessions.session_count):
+        store_int64(source.words + STRANGE, load_int64(source.words + STRANGE) + 1)
+        return count, _DONE
+    session = session_address(source.requests.sessions, session_id)
+    if unlikely(not is_inbound_connected(session) or not _is_believed(session, peer, datagram)):
+        store_int64(source.words + STRANGE, load_int64(source.words + STRANGE) + 1)
+        return count, _DONE
+    store_int64(session + RECEIVED_NS, now_ns)
+    _note_acknowledged(session, load_big_endian_int64(datagram + _AT.next_wanted))
+    if kind == _DATA:
+        if is_draining:
+            return count, _DONE
+        return _take_packets(source, session_id, session, datagram, size_bytes, count, limit, now_ns)
+    if kind == _ASK:
+        store_release(session + WANTED_AGAIN, load_int64(session + WANTED_AGAIN) + 1)
+    elif kind == _LOGOUT:
+        release_inbound(source.words, session, _LOGGED_OUT)
+    else:
+        release_inbound(source.words, session, _NOT_SOUPBIN)
+    return count, _DONE
+
+
+@inlined
+def _is_believed(session: int, peer: int, datagram: int) -> bool:
+    """Whether a datagram has the connection's token and comes from its address and port."""
+    token = load_int64(session + TOKEN)
+    return (
+        token != 0
+        and load_big_endian_int64(datagram + _AT.token) == token
+        and load_int64(peer) == load_int64(session + PEER)
+    )
+
+
+@inlined
+def _note_acknowledged(session: int, next_wanted: int) -> None:
+    """The client has everything below; it can neither take that back nor have what was never said."""
+    if load_int64(session + ACKNOWLEDGED) < next_wanted <= load_acquire(session + LOG_MESSAGES) + 1:
+        store_release(session + ACKNOWLEDGED, next_wanted)
+
+
+@kernel
+def _take_packets(
+    source: UdpSource,
+    session_id: int,
+    session: int,
+    datagram: int,
+    size_bytes: int,
+    count: int,
+    limit: int,
+    now_ns: int,
+) -> tuple[int, int]:
+    """Decode the packets of a datagram that are the client's next ones."""
+    packets = load_big_endian_uint16(datagram + _AT.message_count)
+    if packets == 0:
+        return count, _DONE
+    if load_int64(session + IS_STALLED) != 0:
+        return count, _UNDONE  # it stands behind one that has to wait
+    first, following = load_big_endian_int64(datagram + _AT.sequence_number), load_int64(session + IN_NEXT)
+    if first > following:
+        _ask_again(source, session_id, session, following, now_ns)
+        return count, _DONE
+    body, body_bytes = datagram + HEADER_BYTES, size_bytes - HEADER_BYTES
+    found, found_bytes, trouble = find_packets(body, body_bytes, source.rules, source.places, PACKETS_MAX)
+    if unlikely(first < 1 or trouble != _NO_TROUBLE or found != packets or found_bytes != body_bytes):
+        release_inbound(source.words, session, _NOT_SOUPBIN)
+        return count, _DONE
+    if unlikely(is_nearly_full(source.requests.sessions, session)):
+        release_inbound(source.words, session, _LOG_FULL)
+        return count, _DONE
+    store_int64(session + IN_OWED, load_int64(session + IN_OWED) + 1)
+    for index in range(max(following - first, 0), found):
+        if unlikely(count == limit):
+            return count, _stall(session)
+        place = source.places + index * _PLACE_BYTES
+        packet = body + load_int64(place)
+        kind = load_uint8(packet + PACKET_HEADER_BYTES - 1)
+        if kind == _UNSEQUENCED:
+            message_bytes = load_int64(place + 8) - PACKET_HEADER_BYTES
+            command = source.commands + count * RECORD_BYTES
+            message = packet + PACKET_HEADER_BYTES
+            outcome = take_request(
+                source.requests, session_id, session, message, message_bytes, now_ns, command
+            )
+            if outcome == FORWARD:
+                count += 1
+            elif outcome == WAIT:
+                return count, _stall(session)
+            elif outcome == GARBAGE:
+                release_inbound(source.words, session, _NOT_OUCH)
+                return count, _DONE
+            store_int64(session + REQUESTS, load_int64(session + REQUESTS) + 1)
+        elif kind in _NOT_HERE:
+            release_inbound(source.words, session, _NOT_SOUPBIN)
+            return count, _DONE
+        store_release(session + IN_NEXT, first + index + 1)
+    return count, _DONE
+
+
+@inlined
+def _stall(session: int) -> int:
+    store_int64(session + IS_STALLED, 1)
+    return _UNDONE
+
+
+@kernel
+def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, now_ns: int) -> None:
+    """Tell a client that there is a gap, unless it has been told a moment ago."""
+    if wanted == load_int64(session + ASKED_FOR) and now_ns - load_int64(session + ASKED_NS) < ASK_AGAIN_NS:
+        return
+    store_int64(session + ASKED_FOR, wanted)
+    store_int64(session + ASKED_NS, now_ns)
+    answer = source.answer
+    store_uint8(answer, _ASK)
+    store_big_endian_uint16(answer + _AT.session_number, session_id)
+    store_big_endian_int64(answer + _AT.token, load_int64(session + TOKEN))
+    store_big_endian_int64(answer + _AT.sequence_number, load_acquire(session + LOG_MESSAGES) + 1)
+    store_big_endian_int64(answer + _AT.next_wanted, wanted)
+    store_big_endian_uint16(answer + _AT.message_count, 0)
+    store_int64(source.answer_header + PEER_ADDRESS, session + PEER)
+    socket_send_many(source.descriptor, source.answer_header, 1)  # what is lost is asked for again
+
+
+@kernel
+def _look_around(source: UdpSource, now_ns: int) -> None:
+    """Adopt new connections, and let go of those that must end or are silent."""
+    note_scan(source.words, now_ns + SCAN_NS)
+    for session_id in range(source.requests.sessions.session_count):
+        session = session_address(source.requests.sessions, session_id)
+        connection = load_acquire(session + CONNECTION)
+        if connection != load_int64(session + IN_ADOPTED):
+            store_int64(session + RECEIVED_NS, now_ns)
+            store_int64(session + IN_NEXT, 1)
+            store_int64(session + ASKED_FOR, 0)
+            store_int64(session + IS_STALLED, 0)
+            store_release(session + ACKNOWLEDGED, load_int64(session + START_SEQUENCE))
+            store_int64(session + IN_ADOPTED, connection)
+        if is_inbound_connected(session):
+            if load_acquire(session + CLOSING) == connection:
+                release_inbound(source.words, session, _ASKED)
+            elif now_ns - load_int64(session + RECEIVED_NS) > source.client_timeout_ns:
+                release_inbound(source.words, session, _SILENT)
