@@ -6,15 +6,17 @@ writes ``docs/images/live-page.png``. Nothing in it is of a real market.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -90,7 +92,8 @@ def main() -> None:
         dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
         with running(folder, "serve", "--quiet", "--port", str(PORT), *sets, "--page", page):
-            wait_for(driver, f"http://{page}")
+            wait_for(lambda: socket.create_connection(("127.0.0.1", PORT)).close())
+            wait_for(lambda: driver.get(f"http://{page}"))
             with running(folder, *load, *more, "--price-ticks", "1872500"):
                 trade(driver)
                 time.sleep(LOAD_SECONDS / 2)
@@ -98,17 +101,16 @@ def main() -> None:
         driver.quit()
 
 
-def wait_for(driver: webdriver.Chrome, url: str) -> None:
-    """Open the page as soon as it is there: the first start compiles."""
+def wait_for(attempt: Callable[[], None]) -> None:
+    """Do something as soon as it can be done: the first start compiles."""
     deadline = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < deadline:
+    while True:
         try:
-            driver.get(url)
-        except Exception:
+            return attempt()
+        except (OSError, WebDriverException):
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.5)
-        else:
-            return
-    raise TimeoutError(url)
 
 
 if __name__ == "__main__":
