@@ -6,6 +6,7 @@ sessions: the command line makes exit codes of them."""
 
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,14 @@ _USERS_FILE = "exchange-users"
     show_default=True,
     help="How each line of the log (standard error) is written.",
 )
+@click.option(
+    "--page",
+    "page_listen",
+    is_flag=False,
+    flag_value="127.0.0.1:8080",
+    metavar="[HOST:PORT]",
+    help="Show the exchange in the browser there as well; 127.0.0.1:8080 if no address follows.",
+)
 def serve(
     profile: str,
     port: int | None,
@@ -44,6 +53,7 @@ def serve(
     overrides: tuple[str, ...],
     quiet: bool,
     log_format: Literal["text", "json"],
+    page_listen: str | None,
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
 
@@ -54,6 +64,7 @@ def serve(
     from exchange.gateway.credentials import read_users
     from exchange.gateway.logs import start_logging
     from exchange.gateway.server import Server
+    from exchange.page.page_process import PageProcess, page_arguments
     from exchange.settings import load_profile
 
     said = [f"transport.port={port}"] if port is not None else []
@@ -61,10 +72,11 @@ def serve(
     settings = load_profile(profile, [*overrides, *said])
     start_logging(log_format, quiet=quiet)
     server = Server(settings, read_users(Path(settings.gateway.users_file)))
-    ended_by = server.run(
-        progress=lambda text: click.echo(text, err=True),
-        listening=lambda address, at: click.echo(f"listening on {address} port {at}"),
-    )
+    with nullcontext() if page_listen is None else PageProcess(page_arguments(server, page_listen)):
+        ended_by = server.run(
+            progress=lambda text: click.echo(text, err=True),
+            listening=lambda address, at: click.echo(f"listening on {address} port {at}"),
+        )
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
 

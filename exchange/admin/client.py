@@ -1,19 +1,28 @@
 """The other end of the admin interface: asks it something, and tells mistakes in one line. For ``exchange admin``.
 
-Plain HTTP by the standard library; what an address answers is told in :mod:`exchange.admin.app`.
+Plain HTTP by the standard library; what an address answers is told in :mod:`exchange.admin.app`. The token is sent to
+the address that was named and to no other: through no proxy, and after no redirect.
 """
 
 import json
 import urllib.error
 import urllib.request
+from email.message import Message
 from http.client import HTTPException
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import quote, urlsplit
 
 from exchange.errors import UserError
 
 TIMEOUT_SECONDS: Final = 10.0
 _ANSWER_BYTES_MAX: Final = 1 << 26
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        return None
 
 
 class AdminClient:
@@ -23,11 +32,13 @@ class AdminClient:
         UserError: the URL is none of HTTP.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise UserError(f"--url {url}: must be like http://127.0.0.1:9010")
         self._url: Final = url.rstrip("/")
         self._token: Final = token
+        self._timeout_seconds: Final = timeout_seconds
+        self._opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
     def get(self, *path: str) -> Any:
         """The document at an address, given by its parts. Raises UserError, as all three."""
@@ -47,9 +58,8 @@ class AdminClient:
         request.add_header("Authorization", f"Bearer {self._token}")
         if body is not None:
             request.data = json.dumps(body).encode()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine: no proxy
         try:
-            with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+            with self._opener.open(request, timeout=self._timeout_seconds) as response:
                 return json.loads(response.read(_ANSWER_BYTES_MAX))
         except urllib.error.HTTPError as error:
             raise UserError(_told(error)) from error

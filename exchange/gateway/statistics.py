@@ -1,6 +1,6 @@
 """The statistics of a running exchange: one document that anybody may poll, ten to twenty times a second.
 
-``GET /statistics`` of the admin interface (:mod:`exchange.gateway.admin`) answers with a :class:`Statistics` as JSON,
+``GET /statistics`` of the admin interface (:mod:`exchange.admin.app`) answers with a :class:`Statistics` as JSON,
 and the metrics for Prometheus are made of the same. Its numbers are words that the agents write anyway; who reads them
 takes nothing from the order path but a cache line now and then.
 

@@ -15,7 +15,7 @@ then, or while one of its symbols is halted, it has the batch cut into runs here
 those that are answered without it. With all symbols trading a command costs two instructions more than without states.
 
 The memory: for each symbol a row that the shard alone writes: its state, the reason, and how often it was told one.
-Python reads them at any time; see ``docs/decisions/0015-a-halt-is-a-command.md``.
+Python reads them at any time; see ``docs/decisions/0016-a-halt-is-a-command.md``.
 """
 
 from typing import Final, NamedTuple
