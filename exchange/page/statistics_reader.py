@@ -1,7 +1,7 @@
 """The exchange's statistics, asked of its admin interface, and the points that charts are made of.
 
-:class:`StatisticsReader` fetches :class:`exchange.gateway.statistics.Statistics`. When there is no answer it says why in
-words, and tries again at the next call; the page goes on with the feed alone.
+:class:`StatisticsReader` fetches :class:`exchange.gateway.statistics.Statistics`. When there is no answer it says why
+in words, and tries again at the next call; the page goes on with the feed alone.
 
 :class:`Sampler` makes a :class:`~exchange.page.documents.Point` of the feed's count of messages and the last two
 documents: what only grows becomes a rate.
