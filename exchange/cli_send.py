@@ -14,6 +14,7 @@ from exchange.cli_replay import watching, write_json
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
+    from exchange.line import Carrier
     from exchange.load.recording import SentReport
 
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["tcp", "udp"]),
+    default="tcp",
+    show_default=True,
+    help="What carries the orders; as transport.kind in the exchange's profile.",
 )
 @click.option("--feed", "feed", required=True, metavar="ADDRESS:PORT", help="Where the exchange's feed goes.")
 @click.option(
@@ -61,6 +69,7 @@ def send(
     endpoint: str,
     users: str,
     password_env: str | None,
+    transport: "Carrier",
     feed: str,
     interface: str,
     reading: str,
@@ -85,7 +94,12 @@ def send(
 
     address, port = parse_endpoint(feed)
     destination = Destination(
-        parse_endpoint(endpoint), tuple(read_logins(users, password_env)), address, port, interface
+        parse_endpoint(endpoint),
+        tuple(read_logins(users, password_env)),
+        address,
+        port,
+        interface,
+        transport,
     )
     flow = build_flow(RecordedConfig(file, "feed" if reading == "feed" else "flow", symbol))
     settings = load_profile("compiled")

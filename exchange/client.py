@@ -97,6 +97,7 @@ class Client:
         self.next_sequence = 1
         self.next_user_reference = 1
         self.reconnections = 0
+        self._first_new_sequence = 1
         self._line: Line | None = None
         self._connected = asyncio.Event()
         self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
@@ -135,9 +136,9 @@ class Client:
             OSError: nobody listens there; over UDP that is a TimeoutError.
         """
         client = cls(host, port, username, password, reconnect_seconds=reconnect_seconds, transport=transport)
-        client.session, client.next_sequence = session, sequence
+        client.session = session
         try:
-            line = await client._log_on()
+            line = await client._log_on_at(sequence)
         except BaseException:
             await client._hang_up()
             raise
@@ -258,6 +259,21 @@ class Client:
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
         return await asyncio.wait_for(self._account, LOGIN_SECONDS)
 
+    async def _log_on_at(self, sequence: int) -> Line:
+        """A new line, logged on to get messages from ``sequence`` on.
+
+        First at the end of what there is, which tells where that is: among messages that are sent again there may be
+        answers to earlier queries, and only an answer behind them says which number is free.
+        """
+        self.next_sequence = 0
+        line = await self._log_on()
+        self._first_new_sequence = self.next_sequence
+        if sequence in (0, self.next_sequence):
+            return line
+        await self._hang_up(logout=True)
+        self.next_sequence = sequence
+        return await self._log_on()
+
     async def _log_on(self) -> Line:
         """A new line, logged on."""
         async with asyncio.timeout(LOGIN_SECONDS):
@@ -329,9 +345,10 @@ class Client:
                 self._unanswered.pop(("order", answer.user_reference_number), None)
             case OrderCanceled():
                 self._unanswered.pop(("cancel", answer.user_reference_number), None)
-            case AccountQueryResponse() if self._account is not None and not self._account.done():
-                self._account.set_result(answer.next_user_reference_number)
-                return
+            case AccountQueryResponse() if self.next_sequence > self._first_new_sequence:
+                if self._account is not None and not self._account.done():
+                    self._account.set_result(answer.next_user_reference_number)
+                    return
         await self._answers.put(answer)
 
     async def _beat(self) -> None:

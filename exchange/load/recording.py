@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from exchange.client import Client, Side, TimeInForce
 from exchange.errors import UserError
 from exchange.flow import Flow
+from exchange.line import Carrier
 from exchange.load.logins import Endpoint, Login
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_receiver import FeedReceiver
@@ -57,13 +58,17 @@ TURN_SECONDS: Final = 0.02
 
 
 class Destination(NamedTuple):
-    """Where the orders go, and where the feed comes: arguments of :class:`~exchange.market_data.FeedReceiver`."""
+    """Where the orders go and what carries them, and where the feed comes.
+
+    The feed's are arguments of :class:`~exchange.market_data.feed_receiver.FeedReceiver`.
+    """
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
     feed_address: str
     feed_port: int
     interface: str = ""
+    transport: Carrier = "tcp"
 
 
 class SentReport(msgspec.Struct, frozen=True):
@@ -278,7 +283,7 @@ async def _send_all(
     senders: list[_Sender] = []
     async with AsyncExitStack() as stack:
         for login in destination.logins:
-            client = await stack.enter_async_context(await _log_on(destination.endpoint, login))
+            client = await stack.enter_async_context(await _log_on(destination, login))
             senders.append(_Sender(client))
         readers = [asyncio.create_task(sender.read()) for sender in senders]
         try:
@@ -302,9 +307,17 @@ async def _send_all(
     ), elapsed_ns
 
 
-async def _log_on(endpoint: Endpoint, login: Login) -> Client:
+async def _log_on(destination: Destination, login: Login) -> Client:
+    endpoint = destination.endpoint
     try:
-        return await Client.connect(endpoint.host, endpoint.port, login.name, login.password, sequence=0)
+        return await Client.connect(
+            endpoint.host,
+            endpoint.port,
+            login.name,
+            login.password,
+            sequence=0,
+            transport=destination.transport,
+        )
     except OSError as error:
         raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
 

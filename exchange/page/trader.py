@@ -169,16 +169,9 @@ class Trader:
     async def log_on(
         cls, host: str, port: int, user: str, password: str, changed: Callable[[], None]
     ) -> "Trader":
-        """Log on. Raises BadRequest if the exchange does not let the user in, or is not there.
-
-        Twice: first for what is new only, because then the answer to the client's query about the next number can be
-        no other; among the answers of the whole day, which are wanted as well, are those to earlier queries.
-        """
+        """Log on, and hear the whole day. Raises BadRequest if the exchange is not there or refuses the user."""
         try:
-            asking = await Client.connect(host, port, user, password, sequence=0, reconnect_seconds=0)
-            await asking.close()
             client = await Client.connect(host, port, user, password, reconnect_seconds=0)
-            client.next_user_reference = max(client.next_user_reference, asking.next_user_reference)
         except LoginRefused as error:
             raise BadRequest("password", "the exchange does not know this name with this password") from error
         except (OSError, TimeoutError) as error:

@@ -26,18 +26,28 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "clients", "reading"), [(LOBSTER, 3, "flow"), (ITCH, 1, "feed")])
-def test_the_feeds_book_is_the_replays(tmp_path: Path, name: str, clients: int, reading: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "clients", "reading", "transport"),
+    [(LOBSTER, 3, "flow", "tcp"), (LOBSTER, 3, "flow", "udp"), (ITCH, 1, "feed", "tcp")],
+)
+def test_the_feeds_book_is_the_replays(
+    tmp_path: Path, name: str, clients: int, reading: str, transport: str
+) -> None:
     users, feed = tmp_path / "users", free_port()
     for user in NAMES[:clients]:
         assert add_user(users, user).returncode == 0
-    settings = (f"market_data.port={feed}", "gateway.log_bytes=64MiB")
+    settings = (
+        f"transport.kind={transport}",
+        "market_data.address=127.0.0.1",
+        f"market_data.port={feed}",
+        "gateway.log_bytes=64MiB",
+    )
     with served(users, "--quiet", *(part for one in settings for part in ("--set", one))) as (_process, port):
         done = subprocess.run(
             exchange(
                 "send", str(Path(FOLDER or "") / name), f"127.0.0.1:{port}", "--users", ",".join(NAMES[:clients]),
                 "--password-env", "SECRET", "--feed", f"127.0.0.1:{feed}", "--as", reading,
-                "--json", str(tmp_path / "sent.json"),
+                "--transport", transport, "--json", str(tmp_path / "sent.json"),
             ),
             cwd=ROOT, env=os.environ | {"SECRET": PASSWORD}, capture_output=True, text=True, check=False,
         )  # fmt: skip

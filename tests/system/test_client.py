@@ -162,6 +162,22 @@ def test_a_client_that_comes_back_goes_on_counting() -> None:
     run(scenario())
 
 
+def test_a_client_that_hears_the_whole_day_again_does_not_take_an_old_answer_for_its_own() -> None:
+    async def scenario() -> None:
+        async with serving("alice") as server:
+            for turn in range(1, 4):
+                async with await connect(server, "alice", sequence=1) as client:
+                    assert await client.place("AAPL", Side.BUY, 10, price_ticks=100_0000) == turn
+                    heard = []
+                    while heard.count(turn) == 0:
+                        if isinstance(answer := await client.next_answer(), OrderAccepted):
+                            heard.append(answer.user_reference_number)
+                    assert heard == list(range(1, turn + 1))
+                    assert client.reconnections == 0
+
+    run(scenario())
+
+
 def test_who_is_not_let_in_is_told() -> None:
     async def scenario() -> None:
         async with serving("alice") as server:

@@ -156,7 +156,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
 @pytest.mark.parametrize(
     ("place", "told"),
     [
-        (f"127.0.0.1:{unused_port()}", "Connection refused"),
+        pytest.param(f"127.0.0.1:{unused_port()}", "Connection refused", id="nobody"),
         ("127.0.0.1", "127.0.0.1: not HOST:PORT"),
         ("127.0.0.1:0", "127.0.0.1:0: not HOST:PORT"),
     ],
