@@ -22,11 +22,16 @@ from exchange.messages import (
     Command,
     CommandKind,
     Event,
+    EventKind,
+    Reason,
 )
 from exchange.native import Arena, view_bytes
 
 VARIANTS: Final[dict[str, type[BookConfig]]] = {"naive": NaiveBookConfig, "ladder": LadderBookConfig}
 BATCH_COMMANDS_MAX: Final = 4096
+BOOK_EVENTS: Final = [kind for kind in EventKind if kind != EventKind.TRADING_STATE]
+BOOK_REASONS: Final = [reason for reason in Reason if reason != Reason.SYMBOL_HALTED]
+"""What a book can say; a halt is its shard's business."""
 
 
 def new(order_id: int, side: int, price_ticks: int, quantity_lots: int, **fields: int) -> Command:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from exchange.bench.ablations import ABLATIONS
 from exchange.bench.variant_book import idea_of, load_variant
-from exchange.messages import EVENT_DTYPE, EventKind
-from tests.book_driver import BookDriver, first_difference
+from exchange.messages import EVENT_DTYPE
+from tests.book_driver import BOOK_EVENTS, BookDriver, first_difference
 from tests.property.book_flows import Regime, random_flow
 
 BOOK_ABLATIONS: Final = tuple(name for name in ABLATIONS if "book" in idea_of(name).measured)
@@ -50,7 +50,7 @@ def play(regime: Regime, commands: NDArray[Any], name: str | None) -> bytes:
 def rare_kinds(events: bytes, fewest: int) -> list[str]:
     """Kinds of events of which there were fewer than so many: what the markets do not try enough."""
     kinds = np.frombuffer(events, EVENT_DTYPE)["kind"]
-    return [kind.name for kind in EventKind if np.count_nonzero(kinds == int(kind)) < fewest]
+    return [kind.name for kind in BOOK_EVENTS if np.count_nonzero(kinds == int(kind)) < fewest]
 
 
 def main() -> int:

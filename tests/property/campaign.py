@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.book.naive import NaiveBook
-from exchange.messages import EVENT_DTYPE, EventKind
-from tests.book_driver import BookDriver, first_difference
+from exchange.messages import EVENT_DTYPE
+from tests.book_driver import BOOK_EVENTS, BOOK_REASONS, BookDriver, first_difference
 from tests.property.book_flows import aim_at_live_orders, random_flow
 from tests.property.ladder_audit import audit_ladder
 
@@ -36,12 +36,12 @@ class Tally:
 
     commands: int = 0
     seeds: int = 0
-    events_by_kind: np.ndarray = field(default_factory=lambda: np.zeros(7, np.int64))
-    events_by_reason: np.ndarray = field(default_factory=lambda: np.zeros(19, np.int64))
+    events_by_kind: np.ndarray = field(default_factory=lambda: np.zeros(max(BOOK_EVENTS) + 1, np.int64))
+    events_by_reason: np.ndarray = field(default_factory=lambda: np.zeros(max(BOOK_REASONS) + 1, np.int64))
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{self.events_by_kind[kind]:,} {kind.name.lower()}" for kind in EventKind)
+        kinds = ", ".join(f"{self.events_by_kind[kind]:,} {kind.name.lower()}" for kind in BOOK_EVENTS)
         return (
             f"{self.commands:,} commands over {self.seeds:,} seeds, {self.events_by_kind.sum():,} identical events "
             f"({kinds}), sha256 {self.digest.hexdigest()[:16]}"

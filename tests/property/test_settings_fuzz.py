@@ -193,6 +193,7 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "a disruptor has one producer",
             "threads leave out",
             "threads name an unknown agent",
+            "several take tcp",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return
