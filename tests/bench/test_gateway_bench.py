@@ -20,7 +20,7 @@ ROUND_TRIPS = ("round trip, median", "round trip, p99")
 @pytest.fixture(autouse=True)
 def _layout_that_is_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_bench, "EXCHANGES", {"serve": ()})
-    monkeypatch.setattr(gateway_bench, "SETTINGS", SETTINGS)
+    monkeypatch.setattr(gateway_bench, "SETTINGS", (*SETTINGS, "gateway.log_bytes=256MiB"))
     compile_once()
 
 

@@ -194,6 +194,8 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "threads leave out",
             "threads name an unknown agent",
             "several take tcp",
+            "block sleeps until",
+            "block watches one",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return
