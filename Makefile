@@ -15,7 +15,7 @@ demo: $(INSTALLED) ## Compare every technique with the textbook on this machine;
 	@$(BIN)/exchange demo
 
 test: $(INSTALLED) ## Run the tests (with recorded market data as well if EXCHANGE_DATA names its folder)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=2 --dist=worksteal
 
 docs: $(INSTALLED) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

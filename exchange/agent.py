@@ -28,7 +28,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
-from numba.extending import overload
+from numba import types
+from numba.extending import lower_builtin, type_callable
 
 from exchange.native import (
     Arena,
@@ -143,12 +144,22 @@ def do_all_work(agents: tuple[Any, ...]) -> int:
     return sum(do_work(agent) for agent in agents)
 
 
-@overload(do_all_work, strict=False)
-def _do_all_work(agents: Any) -> Any:
-    # A tuple of different types: one call for the first, and this same function for the rest.
-    if len(agents) == 1:
-        return lambda agents: do_work(agents[0])
-    return lambda agents: do_work(agents[0]) + do_all_work(agents[1:])
+@type_callable(do_all_work)
+def _type_of_all_work(context: Any) -> Any:
+    return lambda agents: types.int64
+
+
+@lower_builtin(do_all_work, types.BaseTuple)
+def _emit_all_work(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+    """A call for each agent of a tuple, which are of different types. As a function that calls itself with the rest of
+    the tuple, each rest would be compiled, and everything that the agents do once more for each."""
+    operation = context.typing_context.resolve_value_type(do_work)
+    total = context.get_constant(types.int64, 0)
+    for index, agent in enumerate(signature.args[0]):
+        one = operation.get_call_type(context.typing_context, (agent,), {})
+        count = context.get_function(operation, one)(builder, (builder.extract_value(operands[0], index),))
+        total = builder.add(total, context.cast(builder, count, one.return_type, types.int64))
+    return total
 
 
 @kernel

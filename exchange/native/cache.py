@@ -137,7 +137,9 @@ def inlined[F: Callable[..., Any]](function: F) -> F:
 def _compile[F: Callable[..., Any]](function: F, *, forceinline: bool) -> F:
     from numba import njit
 
-    dispatcher: Any = njit(nogil=True, cache=True, error_model="numpy", forceinline=forceinline)(function)
+    dispatcher: Any = njit(
+        nogil=True, cache=True, error_model="numpy", forceinline=forceinline, no_cfunc_wrapper=True
+    )(function)
     if hasattr(dispatcher, "enable_caching"):  # under NUMBA_DISABLE_JIT=1 it is the plain function
         _dispatchers.append(dispatcher)
     return dispatcher  # type: ignore[no-any-return]

@@ -20,9 +20,10 @@ A state whose class is a ``NamedTuple`` is compiled; any other class is plain Py
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
+from typing import Any, ClassVar
 
-from numba.extending import overload
+from numba import types
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global
 
 from exchange.native.cache import inlined, kernel
 
@@ -44,11 +45,31 @@ def generic[F: Callable[..., Any]](declaration: F) -> F:
     table: dict[type, Callable[..., Any]] = {}
     _implementations[operation] = table
 
-    @overload(operation, strict=False, jit_options={"forceinline": True, "nogil": True})
-    def _choose(state: Any, *arguments: Any) -> Any:
-        target = table.get(getattr(state, "instance_class", type(None)))
-        return None if target is None else _forward(target, 1 + len(arguments))
+    class Choice(AbstractTemplate):  # type: ignore[misc]
+        """How numba types a call of the operation inside a kernel: as a call of the compiled body, and nothing else.
 
+        ``numba.extending.overload`` would do, with a function that forwards to the body. That function would be
+        compiled, and all that the body consists of optimized once more, for each operation and each type.
+        """
+
+        key = operation
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            body = table.get(getattr(args[0], "instance_class", type(None)))
+            if body is None:
+                return None
+            dispatcher = types.Dispatcher(body)
+            signature = dispatcher.get_call_type(self.context, args, kws)
+            self._compiled[signature.args] = dispatcher.get_overload(signature)
+            return signature
+
+        def get_impl_key(self, sig: Any) -> Any:
+            return self._compiled[sig.args]
+
+        _compiled: ClassVar[dict[Any, Any]] = {}
+
+    infer(Choice)
+    infer_global(operation, types.Function(Choice))
     return operation  # type: ignore[no-any-return]
 
 
@@ -113,19 +134,3 @@ def is_compiled(state: Any) -> bool:
     if isinstance(state, tuple):
         return all(is_compiled(part) for part in state)
     return isinstance(state, int)
-
-
-def _forward(target: Any, arity: int) -> Callable[..., Any]:
-    """A function of exactly ``arity`` parameters, as numba wants it, that calls ``target``."""
-    match arity:
-        case 1:
-            return lambda a: target(a)
-        case 2:
-            return lambda a, b: target(a, b)
-        case 3:
-            return lambda a, b, c: target(a, b, c)
-        case 4:
-            return lambda a, b, c, d: target(a, b, c, d)
-        case 5:
-            return lambda a, b, c, d, e: target(a, b, c, d, e)
-    raise TypeError(f"a generic function takes one to five arguments, not {arity}")
