@@ -7,7 +7,6 @@ SIGTERM ends it with exit status 0, as the end of the feed's session does; Ctrl-
 """
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -19,7 +18,9 @@ import click
 
 from exchange import limits
 from exchange.cli_feed_options import feed_options, open_receiver
+from exchange.cli_serve import log_format_option
 from exchange.errors import UserError
+from exchange.logs import LogFormat, start_logging
 
 if TYPE_CHECKING:
     from exchange.market_data.glimpse_server import GlimpseServer
@@ -59,6 +60,7 @@ KEEP_MESSAGES: Final = 1 << 20
     help="A bound socket that a parent hands down, instead of an address; ends when standard input does.",
 )
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each client.")
+@log_format_option
 def glimpse(
     port: int,
     address: str,
@@ -66,6 +68,7 @@ def glimpse(
     capacity_orders: int,
     listener: int | None,
     quiet: bool,
+    log_format: LogFormat,
     **feed: str,
 ) -> None:
     """Serve snapshots of a feed's books to those who join late (GLIMPSE 5.0 over SoupBinTCP).
@@ -79,11 +82,7 @@ def glimpse(
     from exchange.gateway.logon import bind_listener
     from exchange.market_data.feed_book import FeedBook
 
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    start_logging(log_format, quiet=quiet)
     users = None if users_file is None else read_users(Path(users_file))
     with (
         open_receiver(

@@ -5,17 +5,17 @@ KeyboardInterrupt, of which the command line makes exit code 130.
 """
 
 import asyncio
-import logging
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from exchange import limits
 from exchange.cli_feed_options import feed_options, open_receiver
+from exchange.cli_serve import log_format_option
 from exchange.errors import UserError
+from exchange.logs import LogFormat, start_logging
 
 if TYPE_CHECKING:
     from exchange.market_data.feed_receiver import FeedReceiver
@@ -57,6 +57,7 @@ LISTEN = "127.0.0.1:8080"
     show_default=True,
     help="How far the page stands back for other processes.",
 )
+@log_format_option
 @click.option("--with-parent", is_flag=True, hidden=True)
 def page(
     gateway: str | None,
@@ -65,6 +66,7 @@ def page(
     listen: str,
     names: tuple[str, ...],
     niceness: int,
+    log_format: LogFormat,
     with_parent: bool,
     **feed: str,
 ) -> None:
@@ -77,9 +79,7 @@ def page(
 
     if with_parent:
         end_with_parent()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    start_logging(log_format, quiet=True)
     options = PageOptions(
         listen=_endpoint("--listen", listen, port_min=0),
         exchange=None if gateway is None else _endpoint("--exchange", gateway),

@@ -8,13 +8,22 @@ import os
 import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from exchange.errors import UserError
+from exchange.logs import LogFormat, start_logging
 
 _USERS_FILE = "exchange-users"
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How each line of the log (standard error) is written.",
+)
 
 
 @click.command()
@@ -31,13 +40,7 @@ _USERS_FILE = "exchange-users"
     help="Override a value of the profile, as in --set idle.kind=busy-spin. May be repeated.",
 )
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each logon.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How each line of the log (standard error) is written.",
-)
+@log_format_option
 @click.option(
     "--page",
     "page_listen",
@@ -52,7 +55,7 @@ def serve(
     users_file: str | None,
     overrides: tuple[str, ...],
     quiet: bool,
-    log_format: Literal["text", "json"],
+    log_format: LogFormat,
     page_listen: str | None,
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
@@ -62,7 +65,6 @@ def serve(
     Session.
     """
     from exchange.gateway.credentials import read_users
-    from exchange.gateway.logs import start_logging
     from exchange.gateway.server import Server
     from exchange.page.page_process import PageProcess, page_arguments
     from exchange.settings import load_profile

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from exchange import limits
-from exchange.gateway.logs import log_event
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.gateway.statistics import SymbolStatistics
+from exchange.logs import log_event
 from exchange.messages import (
     ALL_SYMBOLS,
     REASON_CHARACTERS,

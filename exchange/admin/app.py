@@ -36,7 +36,7 @@ from exchange.admin.access import is_right
 from exchange.admin.actions import Actions, Refusal
 from exchange.admin.metrics import CONTENT_TYPE, render_metrics
 from exchange.admin.readings import Readings
-from exchange.gateway.logs import log_event
+from exchange.logs import log_event
 from exchange.messages import SymbolState
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import uvicorn
 from exchange.admin.access import make_token, read_token
 from exchange.admin.app import build_app
 from exchange.admin.config import HttpAdminConfig
-from exchange.gateway.logs import log_event
+from exchange.logs import log_event
 
 if TYPE_CHECKING:
     from exchange.gateway.server import Server

@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple
 
 from exchange.gateway.credentials import Users
 from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
-from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -35,6 +34,7 @@ from exchange.gateway.session_memory import (
     SENT,
     CloseReason,
 )
+from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.transport.network import NetworkTransport
 from exchange.wire.soupbintcp import EndOfSession, LoginAccepted, LoginRejectReason, LoginRequest

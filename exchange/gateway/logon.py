@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from exchange.errors import UserError
-from exchange.gateway.logs import log_event
+from exchange.logs import log_event
 from exchange.wire.fields import WireError
 from exchange.wire.layout import LENGTH_BYTES
 from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest

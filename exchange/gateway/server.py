@@ -28,9 +28,9 @@ from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
-from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import begin_message, commit_message
 from exchange.gateway.udp_control import UdpControlPlane
+from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.glimpse_process import GlimpseProcess

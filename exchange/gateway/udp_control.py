@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from exchange.gateway.control import RELEASE_SECONDS, Connection, ControlPlane
 from exchange.gateway.credentials import Users
-from exchange.gateway.logs import log_event
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
+from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES, address_and_port
 from exchange.transport.udp import UdpTransport

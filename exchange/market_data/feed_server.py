@@ -16,7 +16,6 @@ requester can cause is limited (:mod:`exchange.market_data.request_limits`).
 
 import asyncio
 import ipaddress
-import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -25,14 +24,13 @@ from typing import Final
 
 from exchange import limits
 from exchange.errors import UserError
+from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.datagram_store import REQUEST_BYTES, DatagramStore
 from exchange.market_data.feed_sender import BEGIN, END, REFUSED, SENT, PublishingSink, SenderMemory, send_due
 from exchange.market_data.publisher import Publisher, opening_messages
 from exchange.market_data.request_limits import RequestLimits
 from exchange.native import load_int64
-
-log: Final = logging.getLogger("exchange.market_data")
 
 END_SECONDS: Final = 0.1
 END_DATAGRAMS: Final = 5
@@ -161,12 +159,12 @@ class FeedServer:
             await asyncio.sleep(END_SECONDS / END_DATAGRAMS)
         if self._loop is not None:
             self._loop.remove_reader(self.socket.fileno())
-        log.info(
-            "feed ended messages=%d answers=%d refused_requests=%d refused_datagrams=%d",
-            self.store.next_sequence - 1,
-            self.answers,
-            self.limits.refused,
-            self.refused_datagrams,
+        log_event(
+            "feed ended",
+            messages=self.store.next_sequence - 1,
+            answers=self.answers,
+            refused_requests=self.limits.refused,
+            refused_datagrams=self.refused_datagrams,
         )
 
     def _is_behind(self) -> bool:

@@ -31,10 +31,9 @@ import exchange
 from exchange import limits
 from exchange.errors import UserError
 from exchange.gateway.logon import bind_listener
+from exchange.logs import LOGGER, format_options, log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import is_multicast
-
-log: Final = logging.getLogger("exchange.market_data")
 
 READY_SECONDS: Final = 300.0
 """How long the child may take until it listens: a second or two, unless it fills a cold cache of compiled code."""
@@ -84,7 +83,8 @@ class GlimpseProcess:
             *("--orders", str(min(capacity_orders, limits.BOOK_CAPACITY_ORDERS_MAX))),
             *("--listener", str(self.listener.fileno())),
             *(("--users", users_file) if config.glimpse_logon == "users" else ()),
-            *(("--quiet",) if not log.isEnabledFor(logging.INFO) else ()),
+            *format_options(),
+            *(("--quiet",) if not LOGGER.isEnabledFor(logging.INFO) else ()),
         ]
         self._child: subprocess.Popen[bytes] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -114,7 +114,8 @@ class GlimpseProcess:
 
     async def __aenter__(self) -> Self:
         await self._until_it_listens()
-        log.info("glimpse listening address=%s port=%d", *self.listener.getsockname()[:2])
+        address, port = self.listener.getsockname()[:2]
+        log_event("glimpse listening", address=address, port=port)
         self._watching = asyncio.get_running_loop().create_task(self._watch())
         return self
 
@@ -154,7 +155,9 @@ class GlimpseProcess:
         while self._child is not None and (status := self._child.poll()) != 0:
             if status is not None:
                 self.restarts += 1
-                log.warning("glimpse process ended status=%d restarts=%d", status, self.restarts)
+                log_event(
+                    "glimpse process ended", level=logging.WARNING, status=status, restarts=self.restarts
+                )
                 self._let_go()
                 await asyncio.sleep(RESTART_SECONDS)
                 self.start()

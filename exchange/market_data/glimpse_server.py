@@ -22,7 +22,6 @@ Rules: one event loop, in which nothing else runs that takes long. The receiver'
 """
 
 import asyncio
-import logging
 import socket
 import time
 import weakref
@@ -31,6 +30,7 @@ from typing import Final
 
 from exchange.gateway.credentials import Users
 from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
+from exchange.logs import log_event
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_receiver import FeedReceiver
 from exchange.market_data.publisher import opening_messages
@@ -47,8 +47,6 @@ from exchange.wire.soupbintcp import (
     PacketSplitter,
     ServerHeartbeat,
 )
-
-log: Final = logging.getLogger("exchange.market_data")
 
 CLIENTS_MAX: Final = 512
 BACKLOG: Final = 512
@@ -153,7 +151,7 @@ class GlimpseServer:
         for task in (*tasks, stopping, *self._clients):
             task.cancel()
         await asyncio.gather(*tasks, stopping, *self._clients, return_exceptions=True)
-        log.info("glimpse ended spins=%d served=%d refused=%d", self.spins, self.served, self.refused)
+        log_event("glimpse ended", spins=self.spins, served=self.served, refused=self.refused)
         for task in done:
             task.result()  # what it failed with, if it did
 
@@ -219,7 +217,7 @@ class GlimpseServer:
             reason = error.strerror or "the line broke"
         finally:
             connection.close()
-            log.info("glimpse closed peer=%s reason=%s", peer, reason)
+            log_event("glimpse closed", peer=peer, reason=reason)
 
     async def _refusal(self, username: str, password: str) -> LoginRejectReason | None:
         if self._users is None:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Final, Self
 import exchange
 from exchange.admin.config import HttpAdminConfig
 from exchange.errors import UserError
+from exchange.logs import format_options, log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import is_multicast
 from exchange.transport.config import TcpTransportConfig
 
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
-
-log: Final = logging.getLogger("exchange.page")
 
 END_SECONDS: Final = 0.8
 RESTART_SECONDS: Final = 1.0
@@ -73,7 +72,16 @@ class PageProcess:
         package = Path(exchange.__file__).resolve().parents[1]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "exchange", "page", *self._arguments, "--with-parent"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "exchange",
+                "page",
+                *self._arguments,
+                *format_options(),
+                "--with-parent",
+            ],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for us
@@ -87,7 +95,7 @@ class PageProcess:
             status = child.wait()
             if self._ending.wait(RESTART_SECONDS) or status == MISTAKE_STATUS:
                 return
-            log.warning("page process ended status=%d, starting another", status)
+            log_event("page process ended", level=logging.WARNING, status=status)
             with self._lock:
                 if self._ending.is_set():
                     return

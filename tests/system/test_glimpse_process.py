@@ -51,7 +51,7 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def served(folder: Path, *more: str) -> Iterator[Serving]:
+def served(folder: Path, *more: str, log_format: str = "text") -> Iterator[Serving]:
     """An exchange, its GLIMPSE server and one user, alice."""
     users, log = folder / "users", folder / "log"
     write_user(users, User.create("alice", PASSWORD, cost=2))
@@ -65,12 +65,14 @@ def served(folder: Path, *more: str) -> Iterator[Serving]:
     settings += ("market_data.glimpse_port=0", "market_data.heartbeat_ns=10ms", *more)
     sets = [part for one in settings for part in ("--set", one)]
     with log.open("w") as logging:
-        process = exchange("serve", "--users", str(users), *sets, stderr=logging.fileno())
+        process = exchange(
+            "serve", "--users", str(users), "--log-format", log_format, *sets, stderr=logging.fileno()
+        )
     try:
         assert process.stdout is not None
         words = process.stdout.readline().split()
         assert words[:4] == ["listening", "on", LOOPBACK, "port"], log.read_text()
-        told = re.search(r"glimpse listening address=(\S+) port=(\d+)", log.read_text())
+        told = re.search(r"glimpse listening\W+address\W+([\d.]+)\W+port\W+(\d+)", log.read_text())
         assert told is not None
         address = told[1], int(told[2])
         yield Serving(process, int(words[4]), f"{GROUP}:{feed_port}", address)
@@ -123,9 +125,13 @@ def test_the_child_is_replaced_when_it_dies_and_dies_with_its_parent(tmp_path: P
     run(scenario())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_both_in_order(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    with served(tmp_path) as serving:
+@pytest.mark.parametrize(
+    ("number", "status", "log_format"), [(signal.SIGTERM, 0, "text"), (signal.SIGINT, 130, "json")]
+)
+def test_a_signal_ends_both_in_order(
+    tmp_path: Path, number: signal.Signals, status: int, log_format: str
+) -> None:
+    with served(tmp_path, log_format=log_format) as serving:
         (child,) = children(serving.process.pid)
         serving.process.send_signal(number)
         assert serving.process.wait(SECONDS_MAX) == status
@@ -135,6 +141,8 @@ def test_a_signal_ends_both_in_order(tmp_path: Path, number: signal.Signals, sta
     assert "feed ended" in log
     assert "Traceback" not in log
     assert "process ended" not in log  # nobody took its end for a failure
+    lines = [line for line in log.splitlines() if not line.startswith(("compiling", "exchange:"))]
+    assert all(line.startswith("{") == (log_format == "json") for line in lines), lines
 
 
 def test_the_feed_command_joins_late_by_a_snapshot(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from exchange.admin.client import AdminClient
 from exchange.bench.histogram import bucket_top_ns
 from exchange.errors import UserError
 from exchange.gateway.latency import RUNS_MAX, LatencyMemory, count_latencies, note_events
-from exchange.gateway.logs import JsonFormatter, TextFormatter, log_event
+from exchange.logs import JsonFormatter, TextFormatter, log_event
 from exchange.messages import EVENT_DTYPE
 from exchange.native import address_of, monotonic_ns
 

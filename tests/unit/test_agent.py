@@ -4,8 +4,10 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+import numba
 import pytest
 
+from exchange import agent
 from exchange.agent import AgentThread, Block, BusySpin, Park, SpinThenYield, ThreadGroup, build_idle, do_work
 from exchange.native import Arena, implements, load_int64, store_int64
 from exchange.settings import BlockIdle, BusySpinIdle, ParkIdle, SpinThenYieldIdle
@@ -21,11 +23,11 @@ class Counter(NamedTuple):
 
 
 @implements(do_work, Counter)
-def _count(agent: Counter) -> int:
-    done = load_int64(agent.word)
-    if done >= agent.limit:
+def _count(counter: Counter) -> int:
+    done = load_int64(counter.word)
+    if done >= counter.limit:
         return 0
-    store_int64(agent.word, done + 1)
+    store_int64(counter.word, done + 1)
     return 1
 
 
@@ -38,9 +40,9 @@ class PythonCounter:
 
 
 @implements(do_work, PythonCounter)
-def _count_in_python(agent: PythonCounter) -> int:
-    agent.done += agent.done < agent.limit
-    return int(agent.done < agent.limit)
+def _count_in_python(counter: PythonCounter) -> int:
+    counter.done += counter.done < counter.limit
+    return int(counter.done < counter.limit)
 
 
 class Failing:
@@ -48,8 +50,19 @@ class Failing:
 
 
 @implements(do_work, Failing)
-def _fail(agent: Failing) -> int:
+def _fail(failing: Failing) -> int:
     raise RuntimeError("this agent fails")
+
+
+_run_agents = numba.njit(nogil=True, error_model="numpy")(
+    getattr(agent.run_agents, "py_func", agent.run_agents)
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process can read a stored loop over this file's states, and none could read the others beside it."""
+    monkeypatch.setattr(agent, "run_agents", _run_agents)
 
 
 @pytest.fixture

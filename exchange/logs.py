@@ -1,4 +1,4 @@
-"""What a served exchange writes to its log: one line for each thing that happens once, as text or as JSON.
+"""What an exchange and the servers beside it write to their logs: a line for what happens once, as text or as JSON.
 
 A line is an *event* with fields: ``login user=alice session=0 peer=127.0.0.1 sequence=1``. As JSON it is one object
 with the same names, for a collector. Lines go to standard error; who wants files and rotation has tools for both.
@@ -9,8 +9,9 @@ Rules:
   that the session was sent.
 * What a client sends is quoted, so that nobody can forge a line with a line break in a name.
 * No password and no token is ever a field.
-* Only the control plane and the admin interface log. The agents that handle messages never do: what they have to say
-  are words in memory, which others read.
+* Only what handles connections and processes logs. The agents that handle messages never do: what they have to say are
+  words in memory, which others read.
+* A child process logs as its parent does: it is started with :func:`format_options`.
 """
 
 import json
@@ -62,6 +63,12 @@ def start_logging(log_format: LogFormat, *, quiet: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
+
+
+def format_options() -> tuple[str, ...]:
+    """The options of a command with which a child process writes its lines as this one does."""
+    is_json = any(isinstance(one.formatter, JsonFormatter) for one in logging.getLogger().handlers)
+    return ("--log-format", "json") if is_json else ()
 
 
 def _shown(value: object) -> str:
