@@ -55,7 +55,9 @@ def trade(driver: webdriver.Chrome) -> None:
     wait.until(lambda _: driver.find_element(By.ID, "order").is_displayed())
     for side, row, quantity in (("buy", ".level.bid", 250), ("sell", ".level.ask", 400)):
         levels = driver.find_elements(By.CSS_SELECTOR, f"{row}:enabled")
-        levels[3 if side == "buy" else -4].click()
+        levels[
+            -3 if side == "buy" else 2
+        ].click()  # far from the middle, so that it is still there in the picture
         driver.find_element(By.CSS_SELECTOR, f".sides .{side} span").click()
         shares = driver.find_element(By.ID, "order-quantity")
         shares.clear()

@@ -141,7 +141,7 @@ def test_a_signal_ends_both_in_order(
     assert "feed ended" in log
     assert "Traceback" not in log
     assert "process ended" not in log  # nobody took its end for a failure
-    lines = [line for line in log.splitlines() if not line.startswith(("compiling", "exchange:"))]
+    lines = [line for line in log.split("\n") if line and not line.startswith(("compiling", "exchange:"))]
     assert all(line.startswith("{") == (log_format == "json") for line in lines), lines
 
 
