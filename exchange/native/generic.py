@@ -20,7 +20,7 @@ A state whose class is a ``NamedTuple`` is compiled; any other class is plain Py
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any, ClassVar
+from typing import Any
 
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global
@@ -45,32 +45,37 @@ def generic[F: Callable[..., Any]](declaration: F) -> F:
     table: dict[type, Callable[..., Any]] = {}
     _implementations[operation] = table
 
-    class Choice(AbstractTemplate):  # type: ignore[misc]
-        """How numba types a call of the operation inside a kernel: as a call of the compiled body, and nothing else.
-
-        ``numba.extending.overload`` would do, with a function that forwards to the body. That function would be
-        compiled, and all that the body consists of optimized once more, for each operation and each type.
-        """
-
-        key = operation
-
-        def generic(self, args: Any, kws: Any) -> Any:
-            body = table.get(getattr(args[0], "instance_class", type(None)))
-            if body is None:
-                return None
-            dispatcher = types.Dispatcher(body)
-            signature = dispatcher.get_call_type(self.context, args, kws)
-            self._compiled[signature.args] = dispatcher.get_overload(signature)
-            return signature
-
-        def get_impl_key(self, sig: Any) -> Any:
-            return self._compiled[sig.args]
-
-        _compiled: ClassVar[dict[Any, Any]] = {}
-
-    infer(Choice)
-    infer_global(operation, types.Function(Choice))
+    _type_calls(operation, table)
     return operation  # type: ignore[no-any-return]
+
+
+def _type_calls(operation: Any, table: dict[type, Callable[..., Any]]) -> None:
+    """Have numba take a call of the operation inside a kernel as a call of the compiled body, and nothing else.
+
+    ``numba.extending.overload`` would do, with a function that forwards to the body. That function would be compiled,
+    and all that the body consists of optimized once more, for each operation and each type.
+    """
+    compiled: dict[Any, Any] = {}
+
+    def signature_of(template: Any, args: Any, kws: Any) -> Any:
+        body = table.get(getattr(args[0], "instance_class", type(None)))
+        if body is None:
+            return None
+        dispatcher = types.Dispatcher(body)
+        signature = dispatcher.get_call_type(template.context, args, kws)
+        compiled[signature.args] = dispatcher.get_overload(signature)
+        return signature
+
+    def body_of(_template: Any, signature: Any) -> Any:
+        return compiled[signature.args]
+
+    choice = type(
+        "Choice",
+        (AbstractTemplate,),
+        {"key": operation, "generic": signature_of, "get_impl_key": body_of},  # as numba calls them
+    )
+    infer(choice)
+    infer_global(operation, types.Function(choice))
 
 
 def implements[F: Callable[..., Any]](
