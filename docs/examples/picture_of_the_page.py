@@ -46,13 +46,17 @@ def running(folder: Path, *arguments: str) -> Iterator[None]:
         process.wait()
 
 
-def trade(driver: webdriver.Chrome) -> None:
-    """Wait for a market, log on, and place an order on each side of it."""
+def log_on(driver: webdriver.Chrome) -> None:
+    """Wait for a market, and log on."""
     wait = WebDriverWait(driver, SECONDS_MAX)
     wait.until(lambda _: len(driver.find_elements(By.CSS_SELECTOR, ".level:enabled")) == 24)
     driver.find_element(By.ID, "log-on-user").send_keys("carol")
     driver.find_element(By.ID, "log-on-password").send_keys("hunter2" + Keys.ENTER)
     wait.until(lambda _: driver.find_element(By.ID, "order").is_displayed())
+
+
+def trade(driver: webdriver.Chrome) -> None:
+    """Place an order on each side of the market."""
     for side, row, quantity in (("buy", ".level.bid", 250), ("sell", ".level.ask", 400)):
         levels = driver.find_elements(By.CSS_SELECTOR, f"{row}:enabled")
         levels[
@@ -97,8 +101,10 @@ def main() -> None:
             wait_for(lambda: socket.create_connection(("127.0.0.1", PORT)).close())
             wait_for(lambda: driver.get(f"http://{page}"))
             with running(folder, *load, *more, "--price-ticks", "1872500"):
-                trade(driver)
+                log_on(driver)
                 time.sleep(LOAD_SECONDS / 2)
+                trade(driver)
+                time.sleep(1.0)
                 driver.save_screenshot(str(PICTURE))
         driver.quit()
 
