@@ -1,5 +1,6 @@
 """``exchange page`` as a person starts it, by itself and beside an exchange: addresses, ends, mistakes."""
 
+import json
 import os
 import re
 import signal
@@ -7,13 +8,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.gateway_driver import SETTINGS, compile_once
+from tests.market_data_driver import free_port
 from tests.page_driver import compile_tape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,20 +87,44 @@ def test_it_ends_at_a_signal_and_with_its_parent(
         assert "Traceback" not in process.stderr.read()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_page_of_an_exchange_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
+@contextmanager
+def served_with_page(folder: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """An exchange with a page, and where the page is."""
     compile_once()
     compile_tape()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SECRET": "hunter2"}
     add = exchange("user", "add", "alice", "--password-env", "SECRET")
-    subprocess.run(add, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    sets = [
-        part
-        for one in (*SETTINGS, f"market_data.address={GROUP}", "market_data.port=19407")
-        for part in ("--set", one)
-    ]
-    with started("serve", "--quiet", *sets, "--page", "127.0.0.1:0", folder=tmp_path) as process:
-        url = address_in(process)
+    subprocess.run(add, cwd=folder, env=environment, check=True, capture_output=True)
+    feed = (f"market_data.address={GROUP}", f"market_data.port={free_port()}")
+    sets = [part for one in (*SETTINGS, *feed, *settings) for part in ("--set", one)]
+    with started("serve", "--quiet", *sets, "--page", "127.0.0.1:0", folder=folder) as process:
+        yield process, address_in(process)
+
+
+def test_the_page_of_an_exchange_shows_its_statistics_and_its_halts(tmp_path: Path) -> None:
+    port = free_port()
+    token = ("--url", f"http://127.0.0.1:{port}", "--token-file", "exchange-admin-token")
+    with (
+        served_with_page(tmp_path, "admin.kind=http", f"admin.port={port}") as (_process, url),
+        connect(f"{url.replace('http', 'ws')}/live", origin=Origin(url), proxy=None) as line,
+    ):
+
+        def until(kind: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+            while True:
+                document = json.loads(line.recv(timeout=20))
+                if document["type"] == kind and holds(document):
+                    return
+
+        until("history", lambda one: one["trouble"] == "" and any(point["queues"] for point in one["points"]))
+        until("overview", lambda one: ["AAPL", "T"] in [row[:2] for row in one["symbols"]])
+        halt = exchange("admin", *token, "halt", "AAPL", "--reason", "T1")
+        subprocess.run(halt, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+        until("overview", lambda one: ["AAPL", "H"] in [row[:2] for row in one["symbols"]])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_page_of_an_exchange_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
+    with served_with_page(tmp_path) as (process, url):
         assert health(url).startswith("ok")
         process.send_signal(number)
         process.wait(END_SECONDS_MAX)
