@@ -3,12 +3,16 @@
 The command only parses, calls :mod:`exchange.load` and prints; results and reports are those of ``exchange bench``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exchange import limits
 from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar
 from exchange.errors import UserError
+
+if TYPE_CHECKING:
+    from exchange.line import Carrier
 
 _CLOSED_LOOP = "max"
 
@@ -23,6 +27,13 @@ _CLOSED_LOOP = "max"
 )
 @click.option(
     "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["tcp", "udp"]),
+    default="tcp",
+    show_default=True,
+    help="What carries the orders; as transport.kind in the exchange's profile.",
 )
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
@@ -77,6 +88,7 @@ def load(
     endpoint: str,
     users: str,
     password_env: str | None,
+    transport: "Carrier",
     sessions: int | None,
     rates: tuple[str, ...],
     seconds: float,
@@ -91,11 +103,12 @@ def load(
     json_path: Path | None,
     html_path: Path | None,
 ) -> None:
-    """Send orders to an exchange over TCP at fixed times, and measure how long each takes to be answered.
+    """Send orders to an exchange at fixed times, and measure how long each takes to be answered.
 
-    Any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Latency counts from
-    the time at which a request should have been sent. Orders are real: they are cancelled at the end, and may trade
-    before.
+    Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
+    is an 'exchange serve serve-udp', whose datagrams are its own. Latency counts from the time at which a request
+    should have been sent, also of one that is lost and sent again. Orders are real: they are cancelled at the end, and
+    may trade before.
     """
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins
@@ -116,6 +129,7 @@ def load(
         middle_ticks=price_ticks,
         rounds=rounds,
         seed=seed,
+        transport=transport,
     )
     check_plan(plan)
     with progress_bar() as progress:

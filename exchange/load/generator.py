@@ -25,11 +25,17 @@ from exchange.bench.micro import choose_cores, run_pinned
 from exchange.bench.results import BenchResult, FlowDescription, LoadPoint, ProfileResult, SaturationRound
 from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
 from exchange.errors import UserError
-from exchange.load import loops
+from exchange.line import Carrier
+from exchange.load import loops, words
 from exchange.load.logins import Endpoint, Login
 from exchange.load.loops import Load, run_load
+from exchange.load.protocol import LineMemory
 from exchange.load.requests import SessionRequests, session_requests
 from exchange.load.sessions import Session, log_out
+from exchange.load.tcp_line import TcpLineMemory
+from exchange.load.tcp_session import TcpSession
+from exchange.load.udp_line import UdpLineMemory
+from exchange.load.udp_session import UdpSession
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_EVENT_BYTES,
@@ -41,8 +47,7 @@ from exchange.native import (
     store_int64,
     write_epoll_event,
 )
-from exchange.wire.soupbintcp import SERVER_PACKETS, ClientHeartbeat
-from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, PacketRuleTable
+from exchange.wire.soupbintcp import SILENCE_SECONDS_MAX
 
 Arrivals = Literal["poisson", "constant"]
 
@@ -55,6 +60,10 @@ DRAIN_NS: Final = 2_000_000_000
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
 
+LINES: Final[dict[Carrier, Callable[[int], LineMemory]]] = {"tcp": TcpLineMemory, "udp": UdpLineMemory}
+SESSIONS: Final[dict[Carrier, Callable[[Endpoint, Login], Session]]] = {"tcp": TcpSession, "udp": UdpSession}
+"""Who carries the bytes in the compiled loop, and who before and after it."""
+
 NOT_SEEN: Final = "not seen from a client"
 """What stands for a digest of the books: a client knows its own orders only."""
 
@@ -63,6 +72,7 @@ class LoadPlan(NamedTuple):
     """What to do. ``rates`` are requests per second of all sessions together; None is "as many as are answered".
 
     ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
+    ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams.
     """
 
     endpoint: Endpoint
@@ -77,20 +87,22 @@ class LoadPlan(NamedTuple):
     middle_ticks: int = 100_0000
     rounds: int = 1
     seed: int = 1
+    transport: Carrier = "tcp"
 
 
 class Measured(NamedTuple):
     """One run. All counts but ``measured`` include the warm-up; ``elapsed_ns`` is that of what was measured.
 
     ``latencies`` are of all requests, ``order_latencies`` of new orders alone. ``user_ns`` and ``system_ns`` are what
-    this process took of a processor meanwhile, warm-up included, outside the kernel and in it.
+    this process took of a processor meanwhile, warm-up included, outside the kernel and in it. ``back_pressure`` is how
+    often the line was full, and what it had to repeat.
     """
 
     counts: dict[str, int]
     measured: int
     elapsed_ns: int
     lateness_ns: int
-    full: int
+    back_pressure: dict[str, int]
     latencies: Counts
     order_latencies: Counts
     user_ns: int
@@ -106,7 +118,7 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
     check_plan(plan)
     progress.total(plan.rounds * len(plan.rates))
     progress.detail("compiling")
-    compile_loop()
+    compile_loop(plan.transport)
     points: list[LoadPoint] = []
     saturation: list[SaturationRound] = []
     for round_index in range(plan.rounds):
@@ -120,7 +132,7 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
                 points.append(_load_point(measured, rate, round_index))
     profile = ProfileResult(
         name=str(plan.endpoint),
-        description=f"{len(plan.logins)} sessions over TCP, one thread",
+        description=f"{len(plan.logins)} sessions over {plan.transport.upper()}, one thread",
         settings={"load": _settings(plan)},
         digest=None,
         saturation_rounds=tuple(saturation),
@@ -179,10 +191,11 @@ def request_count(plan: LoadPlan, rate: float | None) -> int:
     return max(int(rate * seconds), 1)
 
 
-def compile_loop() -> None:
+def compile_loop(transport: Carrier = "tcp") -> None:
     """Compile the loop, or find it in the cache: it takes longer than an exchange waits for a client that is silent."""
-    words = np.zeros(loops.LOAD_BYTES // 8, np.int64)
-    run_load(Load(address_of(words), 0, 0, PacketRules(0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    memory = np.zeros(words.LOAD_BYTES // 8, np.int64)
+    line = LINES[transport](address_of(memory))
+    run_load(Load(line.state, address_of(memory), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Callable[[str], None]) -> Measured:
@@ -192,7 +205,7 @@ def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Calla
     detail("logging on")
     try:
         for login in plan.logins:
-            sessions.append(Session(plan.endpoint, login))
+            sessions.append(SESSIONS[plan.transport](plan.endpoint, login))
             resting.append([])
         run = _Run(plan, rate, round_index, sessions)
         detail("sending")
@@ -200,6 +213,7 @@ def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Calla
             return run.measure()
         finally:
             resting = run.resting_numbers()
+            run.give_back()
     finally:
         log_out(sessions, resting)
 
@@ -230,39 +244,42 @@ class _Run:
         self._window: Final = plan.window if rate is None else 0
         self._latencies: Final = empty_counts()
         self._order_latencies: Final = empty_counts()
-        self._rules: Final = PacketRuleTable(SERVER_PACKETS, loops.INPUT_BYTES // 2)
-        self._places: Final = np.zeros(loops.PLACES_MAX, PLACE_DTYPE)
         self._events: Final = np.zeros(loops.EVENTS_MAX * EPOLL_EVENT_BYTES, np.uint8)
-        self._heartbeat: Final = np.frombuffer(ClientHeartbeat().encode(), np.uint8)
         self._epoll: Final = select.epoll()
-        size_bytes = loops.LOAD_BYTES + loops.SESSION_BYTES * len(sessions)
-        self._arena: Final = Arena.private(size_bytes + 4096, huge_pages="never")
-        self._words: Final = self._arena.allocate(loops.LOAD_BYTES)
-        self._base: Final = self._arena.allocate(loops.SESSION_BYTES * len(sessions))
+        self._load_memory: Final = Arena.private(words.LOAD_BYTES, huge_pages="never")
+        self._words: Final = self._load_memory.allocate(words.LOAD_BYTES)
+        self._line: Final = LINES[plan.transport](self._words)
+        session_bytes = self._line.session_bytes * len(sessions)
+        self._session_memory: Final = Arena.private(session_bytes + 4096, huge_pages="never")
+        self._base: Final = self._session_memory.allocate(session_bytes)
         for index, (session, requests) in enumerate(zip(sessions, self._requests, strict=True)):
             self._lay_out(index, session, requests)
 
     def _lay_out(self, index: int, session: Session, requests: SessionRequests) -> None:
-        address = self._base + index * loops.SESSION_BYTES
+        address = self._address(index)
         for offset, value in (
-            (loops.DESCRIPTOR, session.socket.fileno()),
-            (loops.RECORDS, address_of(requests.records)),
-            (loops.COUNT, len(requests.records)),
-            (loops.PACKETS, address_of(requests.packets)),
-            (loops.CREATORS, address_of(requests.creators)),
-            (loops.NUMBERS, len(requests.creators)),
-            (loops.FIRST_NUMBER, session.next_number),
+            (words.DESCRIPTOR, session.socket.fileno()),
+            (words.RECORDS, address_of(requests.records)),
+            (words.COUNT, len(requests.records)),
+            (words.PACKETS, address_of(requests.packets)),
+            (words.CREATORS, address_of(requests.creators)),
+            (words.NUMBERS, len(requests.creators)),
+            (words.FIRST_NUMBER, session.next_number),
         ):
             store_int64(address + offset, value)
+        self._line.lay_out(address, session)
         write_epoll_event(address_of(self._events), READABLE, index)
         epoll_control(self._epoll.fileno(), EPOLL_ADD, session.socket.fileno(), address_of(self._events))
+
+    def _address(self, index: int) -> int:
+        return self._base + index * self._line.session_bytes
 
     def _load(self) -> Load:
         """The loop's state; its clock starts a moment from now."""
         deadline_ns = max(self._sending_ns, self._last_intended_ns) + DRAIN_NS
         return Load(
-            self._words, self._base, len(self._sessions), self._rules.state, address_of(self._places),
-            self._epoll.fileno(), address_of(self._events), address_of(self._heartbeat), address_of(self._latencies),
+            self._line.state, self._words, self._base, len(self._sessions), self._line.session_bytes,
+            self._epoll.fileno(), address_of(self._events), address_of(self._latencies),
             address_of(self._order_latencies),
             time.monotonic_ns() + LEAD_NS, self._warmup_ns, self._sending_ns, deadline_ns, self._window,
         )  # fmt: skip
@@ -273,14 +290,14 @@ class _Run:
         seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
         before = getrusage(RUSAGE_SELF)
         try:
-            run_pinned([(choose_cores().second, lambda: run_load(load))], self._words + loops.STOP, seconds)
+            run_pinned([(choose_cores().second, lambda: run_load(load))], self._words + words.STOP, seconds)
         finally:
             self._epoll.close()
         after = getrusage(RUSAGE_SELF)
         self._check_sessions()
         word = self._word
         sent, answered, rejected, lapsed = (
-            word(offset) for offset in (loops.SENT, loops.ANSWERED, loops.REJECTED, loops.LAPSED)
+            word(offset) for offset in (words.SENT, words.ANSWERED, words.REJECTED, words.LAPSED)
         )
         counts = {
             "sent": sent,
@@ -288,15 +305,15 @@ class _Run:
             "rejected": rejected,
             "lapsed": lapsed,
             "unanswered": sent - answered - rejected - lapsed,
-            "executions": word(loops.EXECUTIONS),
+            "executions": word(words.EXECUTIONS),
             "not sent": (0 if self._window else sum(len(one.records) for one in self._requests) - sent),
         }
         return Measured(
             counts=counts,
-            measured=word(loops.MEASURED),
-            elapsed_ns=max(word(loops.LAST_NS) - self._warmup_ns, 1),
-            lateness_ns=word(loops.LAST_NS) - self._last_intended_ns,
-            full=word(loops.FULL),
+            measured=word(words.MEASURED),
+            elapsed_ns=max(word(words.LAST_NS) - self._warmup_ns, 1),
+            lateness_ns=word(words.LAST_NS) - self._last_intended_ns,
+            back_pressure={name: word(offset) for name, offset in self._line.counted.items()},
             latencies=self._latencies,
             order_latencies=self._order_latencies,
             user_ns=int((after.ru_utime - before.ru_utime) * 1e9),
@@ -310,17 +327,19 @@ class _Run:
         """UserError for a session that the exchange ended."""
         closed = "the exchange closed the connection; its own log says why (if full: gateway.log_bytes)"
         reasons = {
-            loops.CLOSED: closed,
+            words.CLOSED: closed,
             -errno.ECONNRESET: closed,
             -errno.EPIPE: closed,
-            loops.ENDED: "the exchange ended the session",
-            loops.NOT_SOUPBINTCP: "what it sends is not SoupBinTCP",
+            words.ENDED: "the exchange ended the session",
+            words.NOT_SOUPBINTCP: "what it sends is not SoupBinTCP",
+            words.SILENT: f"the exchange has said nothing for {SILENCE_SECONDS_MAX} s",
+            -errno.ECONNREFUSED: "nobody listens there any more",
         }
         for index, session in enumerate(self._sessions):
-            address = self._base + index * loops.SESSION_BYTES
-            failure = load_int64(address + loops.FAILURE)
+            address = self._address(index)
+            failure = load_int64(address + words.FAILURE)
             if failure != 0:
-                settled = load_int64(address + loops.SETTLED)
+                settled = load_int64(address + words.SETTLED)
                 raise UserError(
                     f"session of {session.name}, after {settled:,} answers: "
                     f"{reasons.get(failure, f'the line is broken (errno {-failure})')}"
@@ -329,6 +348,11 @@ class _Run:
     def resting_numbers(self) -> list[list[int]]:
         """For each session the orders that may still rest in the book."""
         return [_resting(requests.records) for requests in self._requests]
+
+    def give_back(self) -> None:
+        """Let the sessions have their lines again; the loop must have ended."""
+        for index, (session, requests) in enumerate(zip(self._sessions, self._requests, strict=True)):
+            self._line.give_back(self._address(index), session, requests)
 
 
 def _resting(records: NDArray[Any]) -> list[int]:
@@ -361,7 +385,7 @@ def _load_point(measured: Measured, rate: float, round_index: int) -> LoadPoint:
         sample_count=int(latencies.sum()),
         histogram=encode(latencies) if latencies.any() else None,
         percentiles=latency_percentiles(latencies),
-        back_pressure={"line": measured.full},
+        back_pressure=measured.back_pressure,
         threads=(),
         behind=has_gaps or measured.lateness_ns > max(BEHIND_NS_MIN, BEHIND_FRACTION * measured.elapsed_ns),
         counts=measured.counts,
@@ -375,7 +399,7 @@ def _saturation_round(measured: Measured, round_index: int) -> SaturationRound:
         events=measured.counts["answered"] + measured.counts["rejected"] + measured.counts["executions"],
         elapsed_ns=measured.elapsed_ns,
         commands_per_second=measured.measured / measured.elapsed_ns * 1e9,
-        back_pressure={"line": measured.full},
+        back_pressure=measured.back_pressure,
         threads=(),
         digest=NOT_SEEN,
         trades=measured.counts["executions"],

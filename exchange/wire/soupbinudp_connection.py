@@ -70,6 +70,11 @@ class DatagramConnection:
         """How many packets the other side is not known to have."""
         return len(self._packets)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the packet that is put next."""
+        return self._first + len(self._packets)
+
     def put(self, packet: bytes) -> None:
         """A packet to be sent, with its length in front of it."""
         assert len(packet) <= PACKETS_BYTES_MAX

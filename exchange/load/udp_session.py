@@ -1,0 +1,155 @@
+"""A session over UDP: log on, ask for the next number; when the loop has ended, see to what is unacknowledged, log out.
+
+Here a connection is driven in plain Python, by :class:`~exchange.wire.soupbinudp_connection.DatagramConnection`. The
+loop takes over from it where it stands (:attr:`UdpSession.connection`) and gives back where the loop stands
+(:meth:`UdpSession.go_on`): the numbers of packets go on through both.
+
+What came behind the answer to the account query in the same datagram is no answer to a request of the load, and nobody
+misses it. That query is a packet, too: the load's first request is the second of its connection.
+
+Rules: as of :mod:`exchange.load.sessions`. IPv4 only, as the exchange's end."""
+
+import secrets
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+from exchange.datagram_line import LOGIN_REPEAT_SECONDS
+from exchange.errors import UserError
+from exchange.load.logins import Endpoint, Login
+from exchange.load.sessions import CONNECT_SECONDS, NEWEST, TICK_SECONDS, refusal
+from exchange.wire.fields import WireError
+from exchange.wire.ouch50 import OUTBOUND_MESSAGES, AccountQuery, AccountQueryResponse, CancelOrder
+from exchange.wire.soupbintcp import SERVER_PACKETS, SequencedData, UnsequencedData
+from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejected, LoginRequest
+from exchange.wire.soupbinudp_connection import DatagramConnection
+
+LOGOUT_REPEAT_SECONDS: Final = 0.05
+"""A Logout Request that is lost is not missed by anybody else."""
+
+RECEIVE_BUFFER_BYTES: Final = 1 << 20
+"""What is asked for of the kernel: a window of datagrams with one short message each takes it many times 32 KiB."""
+
+DATAGRAM_BYTES: Final = 2048
+
+
+class UdpSession:
+    """See :class:`~exchange.load.sessions.Session`.
+
+    Attributes:
+        connection: how far the connection has come, before the loop has it and afterwards.
+    """
+
+    def __init__(self, endpoint: Endpoint, login: Login) -> None:
+        self.name: Final = login.name
+        self.socket: Final = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._says_goodbye_at = 0.0
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            self.socket.connect(endpoint)
+            answer = self._log_on(login)
+            if isinstance(answer, LoginRejected):
+                raise refusal(endpoint, login, answer)
+            self.connection = DatagramConnection(
+                answer.session_number, answer.token, answer.sequence_number, time.monotonic()
+            )
+            self.next_number: Final = self._query_number()
+            self.socket.setblocking(False)
+        except (TimeoutError, WireError) as error:
+            self.socket.close()
+            raise UserError(f"{endpoint} did not log {login.name} on over UDP: {error}") from error
+        except OSError as error:
+            self.socket.close()
+            raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _log_on(self, login: Login) -> LoginAccepted | LoginRejected:
+        """Ask until there is an answer."""
+        number = secrets.randbits(64)
+        request = LoginRequest(number, login.name, login.password, "", NEWEST).encode()
+        deadline = time.monotonic() + CONNECT_SECONDS
+        self.socket.settimeout(LOGIN_REPEAT_SECONDS)
+        while time.monotonic() < deadline:
+            self.socket.send(request)
+            with suppress(TimeoutError, WireError):
+                answer = SERVER_DATAGRAMS.decode(self.socket.recv(DATAGRAM_BYTES))
+                if isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number:
+                    return answer
+        raise TimeoutError("no answer")
+
+    def _query_number(self) -> int:
+        self.connection.put(UnsequencedData(AccountQuery().encode()).encode())
+        deadline = time.monotonic() + CONNECT_SECONDS
+        self.socket.settimeout(TICK_SECONDS)
+        while time.monotonic() < deadline and not self.connection.is_closed:
+            self._send_due()
+            with suppress(TimeoutError):
+                for packet in self._packets():
+                    decoded = SERVER_PACKETS.decode(packet)
+                    message = (
+                        OUTBOUND_MESSAGES.decode(decoded.message)
+                        if isinstance(decoded, SequencedData)
+                        else None
+                    )
+                    if isinstance(message, AccountQueryResponse):
+                        self._send_due()  # which acknowledges it
+                        return message.next_user_reference_number
+        raise TimeoutError("no answer")
+
+    def _packets(self) -> list[bytes]:
+        """The packets of the next datagram."""
+        return self.connection.receive(self.socket.recv(DATAGRAM_BYTES), time.monotonic())
+
+    def _send_due(self) -> None:
+        for datagram in self.connection.due(time.monotonic()):
+            self.socket.send(datagram)
+
+    def go_on(self, first: int, next_wanted: int, unacknowledged: list[bytes], *, is_closed: bool) -> None:
+        """Take over from the loop.
+
+        Args:
+            first: the number of the first packet that the exchange is not known to have.
+            next_wanted: the number of the exchange's next packet.
+            unacknowledged: that packet, and those behind it that have been sent.
+            is_closed: the loop has seen the end of the connection.
+        """
+        before = self.connection
+        self.connection = DatagramConnection(
+            before.session_number, before.token, next_wanted, time.monotonic(), first
+        )
+        self.connection.is_closed = is_closed
+        for packet in unacknowledged:
+            self.connection.put(packet)
+
+    def begin_logout(self, resting_numbers: list[int]) -> None:
+        """As the protocol says."""
+        for number in resting_numbers:
+            self.connection.put(UnsequencedData(CancelOrder(number, 0).encode()).encode())
+        self.has_logged_out()
+
+    def has_logged_out(self) -> bool:
+        """As the protocol says: what is unacknowledged goes first, then goodbye, until the exchange has said it too."""
+        try:
+            with suppress(BlockingIOError):
+                while not self._has_ended():
+                    self._packets()
+            if not self._has_ended():
+                self._send_due()
+                self._say_goodbye()
+        except BlockingIOError:
+            return False
+        except (OSError, WireError):
+            return True
+        return self._has_ended()
+
+    def _has_ended(self) -> bool:
+        return self.connection.is_closed or self.connection.has_ended
+
+    def _say_goodbye(self) -> None:
+        now = time.monotonic()
+        if not self.connection.unacknowledged and now >= self._says_goodbye_at:
+            self._says_goodbye_at = now + LOGOUT_REPEAT_SECONDS
+            self.socket.send(self.connection.logout())
