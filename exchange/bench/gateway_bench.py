@@ -42,7 +42,7 @@ from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns
 from exchange.bench.results import BenchResult
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
-from exchange.load.generator import LoadPlan, Measured, compile_loop, run_once
+from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
 from exchange.load.logins import Endpoint, Login
 from exchange.wire.ouch50 import EnterOrder
 from exchange.wire.soupbintcp import UnsequencedData
@@ -221,10 +221,10 @@ def _measure_exchange(table: Table, name: str, server: _Server, plan: GatewayBen
             )
             return
         _add_round_trip(table, name, percentiles.p50_ns / 1000, percentiles.p99_ns / 1000)
-        before = server.processor_ns()
-        measured = run_once(everybody, None, 0, lambda text: None)
-        spent = [after - earlier for earlier, after in zip(before, server.processor_ns(), strict=True)]
-    _add_rate(table, name, measured, spent)
+        spent: dict[str, tuple[int, int]] = {}
+        measured = run_once(everybody, None, 0, lambda doing: spent.update({doing: server.processor_ns()}))
+        server_ns = [after - before for before, after in zip(spent[SENDING], spent[LEAVING], strict=True)]
+    _add_rate(table, name, measured, server_ns)
 
 
 def _add_round_trip(table: Table, variant: str, median_us: float, p99_us: float) -> None:

@@ -64,6 +64,10 @@ LINES: Final[dict[Carrier, Callable[[int], LineMemory]]] = {"tcp": TcpLineMemory
 SESSIONS: Final[dict[Carrier, Callable[[Endpoint, Login], Session]]] = {"tcp": TcpSession, "udp": UdpSession}
 """Who carries the bytes in the compiled loop, and who before and after it."""
 
+SENDING: Final = "sending"
+LEAVING: Final = "logging out"
+"""What a run says it is doing, before it measures and after."""
+
 NOT_SEEN: Final = "not seen from a client"
 """What stands for a digest of the books: a client knows its own orders only."""
 
@@ -208,10 +212,11 @@ def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Calla
             sessions.append(SESSIONS[plan.transport](plan.endpoint, login))
             resting.append([])
         run = _Run(plan, rate, round_index, sessions)
-        detail("sending")
+        detail(SENDING)
         try:
             return run.measure()
         finally:
+            detail(LEAVING)
             resting = run.resting_numbers()
             run.give_back()
     finally:
