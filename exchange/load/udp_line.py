@@ -321,6 +321,7 @@ def _send_word(line: UdpLine, session: int, elapsed_ns: int) -> int:
     sent = socket_send(load_int64(session + DESCRIPTOR), line.headers, HEADER_BYTES)
     if sent < 0:
         return 0 if sent in _FULL else sent
+    add(line.words + ASKED_AGAIN, 1 if kind == _AGAIN else 0)
     store_int64(session + OWED, 0)
     store_int64(session + SENT_NS, elapsed_ns)
     return 0
@@ -405,7 +406,7 @@ def _take_data(
         return 0, 0
     wanted = load_int64(session + NEXT_WANTED)
     if unlikely(first > wanted):
-        _note_gap(line, session, wanted, elapsed_ns)
+        _note_gap(session, wanted, elapsed_ns)
         return 0, 0
     if load_int64(session + OWED) == 0:
         store_int64(session + OWED, _ACKNOWLEDGE)
@@ -416,7 +417,7 @@ def _take_data(
 
 
 @inlined
-def _note_gap(line: UdpLine, session: int, wanted: int, elapsed_ns: int) -> None:
+def _note_gap(session: int, wanted: int, elapsed_ns: int) -> None:
     """Ask for what is missing, unless that was done a moment ago."""
     is_asked = load_int64(session + ASKED_FOR) == wanted
     if is_asked and elapsed_ns - load_int64(session + ASKED_NS) < ASK_AGAIN_NS:
@@ -424,4 +425,3 @@ def _note_gap(line: UdpLine, session: int, wanted: int, elapsed_ns: int) -> None
     store_int64(session + ASKED_FOR, wanted)
     store_int64(session + ASKED_NS, elapsed_ns)
     store_int64(session + OWED, _ASK)
-    add(line.words + ASKED_AGAIN, 1)

@@ -37,7 +37,7 @@ DUE_COUNT: Final = 208
 SENT_AGAIN: Final = 216
 """Requests that were sent once more, because nobody had acknowledged them."""
 ASKED_AGAIN: Final = 224
-"""Retransmission Requests: so often there was a gap in what came."""
+"""Retransmission Requests that were sent, because there was a gap in what had come."""
 STRANGE: Final = 232
 """Datagrams that are not of the session in whose socket they were."""
 LOAD_LINE_WORDS: Final = 240

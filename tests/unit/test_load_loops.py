@@ -1,9 +1,7 @@
-"""The loop of a load against an exchange of a few lines that does everything OUCH allows, and counts what it did."""
+"""The loop of a load over streams, against an exchange of a few lines that does everything OUCH allows."""
 
-import random
 import socket
 import threading
-from collections import Counter
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -13,20 +11,7 @@ from exchange.bench.results import LoadPoint
 from exchange.errors import UserError
 from exchange.load.generator import LoadPlan, _load_point, _Run, compile_loop
 from exchange.load.logins import Endpoint, Login
-from exchange.wire.layout import Message
-from exchange.wire.ouch50 import (
-    INBOUND_MESSAGES,
-    CancelOrder,
-    EnterOrder,
-    OrderAccepted,
-    OrderCanceled,
-    OrderExecuted,
-    OrderReplaced,
-    Rejected,
-    ReplaceOrder,
-    SystemEvent,
-    TimeInForce,
-)
+from exchange.wire.ouch50 import INBOUND_MESSAGES
 from exchange.wire.soupbintcp import (
     CLIENT_PACKETS,
     ClientHeartbeat,
@@ -36,19 +21,18 @@ from exchange.wire.soupbintcp import (
     ServerHeartbeat,
     UnsequencedData,
 )
+from tests.moody_exchange import FIRST_NUMBER, Moody
 
-FIRST_NUMBER = 41
 SEND_BUFFER_BYTES = 8192
 """Little, so that a line is soon full."""
 
 
-class Moody:
-    """An exchange with one client: it fills, rejects and ignores as chance will have it, as OUCH says."""
+class Streaming(Moody):
+    """It reads a stream, and answers in pieces."""
 
     def __init__(self, line: socket.socket, seed: int) -> None:
-        self.line, self.chance = line, random.Random(seed)
-        self.alive: dict[int, int] = {}
-        self.counts: Counter[str] = Counter()
+        super().__init__(seed)
+        self.line = line
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
@@ -77,70 +61,6 @@ class Moody:
         except ConnectionResetError:
             return b""
 
-    def answer(self, request: Message) -> list[Message]:
-        match request:
-            case EnterOrder():
-                return self.enter(request)
-            case ReplaceOrder():
-                return self.replace(request)
-            case CancelOrder(user_reference_number=number):
-                return self.cancel(number)
-        raise AssertionError(request)
-
-    def enter(self, order: EnterOrder) -> list[Message]:
-        number = order.user_reference_number
-        if self.chance.random() < 0.1:
-            self.counts["rejected"] += 1
-            return [Rejected(0, number, 0x0F, "")]
-        self.counts["answered"] += 1
-        said: list[Message] = [
-            OrderAccepted(0, number, order.side, order.quantity, order.symbol, order.price, order.time_in_force,
-                          "Y", number, "P", "N", "N", "L", "")
-        ]  # fmt: skip
-        if order.time_in_force == TimeInForce.IMMEDIATE_OR_CANCEL:
-            return [*said, OrderCanceled(0, number, order.quantity, "I")]
-        self.alive[number] = order.quantity
-        return said + self.maybe_fill(number)
-
-    def maybe_fill(self, number: int) -> list[Message]:
-        if self.chance.random() < 0.7:
-            return []
-        parts = [100] * (self.alive[number] // 100)
-        parts = parts if self.chance.random() < 0.5 else parts[:1]
-        self.alive[number] -= sum(parts)
-        if self.alive[number] == 0:
-            del self.alive[number]
-        self.counts["executions"] += len(parts)
-        return [OrderExecuted(0, number, part, 1, "A", 1) for part in parts]
-
-    def replace(self, request: ReplaceOrder) -> list[Message]:
-        original, number = request.original_user_reference_number, request.user_reference_number
-        left = self.alive.pop(original, 0)
-        if left == 0:
-            self.counts["lapsed"] += 1
-            return []
-        if self.chance.random() < 0.2:
-            self.counts["rejected"] += 1
-            return [OrderCanceled(0, original, left, "D")]
-        self.counts["answered"] += 1
-        left = 0 if self.chance.random() < 0.1 else left
-        said: list[Message] = [
-            OrderReplaced(0, original, number, "B", left, "AAPL", request.price, "0", "Y", number, "P", "N", "N",
-                          "L" if left else "D", "")
-        ]  # fmt: skip
-        if left:
-            self.alive[number] = left
-            said += self.maybe_fill(number)
-        return said
-
-    def cancel(self, number: int) -> list[Message]:
-        left = self.alive.pop(number, 0)
-        if left == 0:
-            self.counts["lapsed"] += 1
-            return []
-        self.counts["answered"] += 1
-        return [OrderCanceled(0, number, left, "U"), SystemEvent(0, "S")]
-
 
 class Line(NamedTuple):
     """What the loop asks of a session."""
@@ -150,12 +70,14 @@ class Line(NamedTuple):
     next_number: int
 
 
-def run(moodies: int, rate: float | None, seed: int, **changes: Any) -> tuple[LoadPoint, list[Moody], _Run]:
+def run(
+    sessions: int, rate: float | None, seed: int, **changes: Any
+) -> tuple[LoadPoint, list[Streaming], _Run]:
     compile_loop()
-    pairs = [socket.socketpair() for _ in range(moodies)]
+    pairs = [socket.socketpair() for _ in range(sessions)]
     for here, _ in pairs:
         here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    exchanges = [Moody(there, seed + index) for index, (_, there) in enumerate(pairs)]
+    exchanges = [Streaming(there, seed + index) for index, (_, there) in enumerate(pairs)]
     lines: list[Any] = [Line(f"U{index}", here, FIRST_NUMBER) for index, (here, _) in enumerate(pairs)]
     plan = LoadPlan(
         Endpoint("moody", 1), tuple(Login(line.name, "x") for line in lines), (rate,), 0.3, 0.1, orders=4, seed=seed
@@ -194,7 +116,7 @@ def test_a_quiet_session_keeps_its_line_alive() -> None:
     assert (point.counts["sent"], exchange.counts["heartbeats"]) == (2, 1)
 
 
-class Abrupt(Moody):
+class Abrupt(Streaming):
     """It says one thing to the first request, whatever it was, and hangs up."""
 
     said = b""
@@ -216,7 +138,7 @@ class Abrupt(Moody):
 )
 def test_a_line_that_ends_is_told(monkeypatch: pytest.MonkeyPatch, said: bytes, told: str) -> None:
     monkeypatch.setattr(Abrupt, "said", said)
-    monkeypatch.setitem(globals(), "Moody", Abrupt)
+    monkeypatch.setitem(globals(), "Streaming", Abrupt)
     with pytest.raises(UserError, match=rf"^session of U0, after 0 answers: ({told})"):
         run(1, 1000.0, 1)
 
@@ -224,13 +146,13 @@ def test_a_line_that_ends_is_told(monkeypatch: pytest.MonkeyPatch, said: bytes, 
 def test_requests_that_do_not_fit_are_counted_and_late() -> None:
     """An exchange that reads nothing for a while: the line fills, and latency counts from the intended times."""
 
-    class Asleep(Moody):
+    class Asleep(Streaming):
         def serve(self) -> None:
             threading.Event().wait(0.5)
             super().serve()
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(globals(), "Moody", Asleep)
+        patched.setitem(globals(), "Streaming", Asleep)
         point, _, _ = run(1, 2000.0, 1, warmup_seconds=0.0)
     assert point.back_pressure["line"] > 0
     assert point.counts["unanswered"] == 0
