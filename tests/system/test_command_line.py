@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
+
+from exchange.cli import cli
 
 
 def exchange(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -38,10 +41,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["demo", "bench", "replay", "admin", "export", "compare", "flame", "profile", "topology", "doctor"],
-)
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
 def test_every_command_has_a_help_text(command: str) -> None:
     done = exchange(command, "--help")
     assert done.returncode == 0
