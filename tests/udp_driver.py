@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -98,13 +98,22 @@ class Relay(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def relayed(server: Server, seed: int = 1, trouble: float = 0.2) -> AsyncIterator[tuple[Relay, Any]]:
-    """A relay, and where clients find it."""
+async def relaying(
+    exchange: tuple[str, int], seed: int = 1, trouble: float = 0.2
+) -> AsyncIterator[tuple[Relay, tuple[str, int]]]:
+    """A relay to an address, and where clients find it."""
     transport, relay = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Relay(server.address, seed, trouble), local_addr=(LOOPBACK, 0)
+        lambda: Relay(exchange, seed, trouble), local_addr=(LOOPBACK, 0)
     )
     yield relay, transport.get_extra_info("sockname")
     relay.close()
+
+
+def relayed(
+    server: Server, seed: int = 1, trouble: float = 0.2
+) -> AbstractAsyncContextManager[tuple[Relay, tuple[str, int]]]:
+    """A relay to a server, and where clients find it."""
+    return relaying(server.address, seed, trouble)
 
 
 class BareDatagrams:

@@ -14,11 +14,12 @@ from exchange.bench.wording import duration, quantity, rate
 SHOWN_PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
 COUNTS: Final = ("sent", "answered", "rejected", "lapsed", "unanswered", "executions")
 SPEED_HEADINGS: Final = ("offered/s", "reached/s", *SHOWN_PERCENTILES, "kept up")
-COUNT_HEADINGS: Final = ("offered/s", *COUNTS, "line was full")
+COUNT_HEADINGS: Final = ("offered/s", *COUNTS, "line was full", "sent again")
 
 COUNTS_NOTE: Final = (
     "Warm-up included. Lapsed: the order that the request named was filled before, and OUCH says nothing about a "
-    "request that comes too late. Line was full: sends that did not fit into the socket."
+    "request that comes too late. Line was full: sends that did not fit into the socket, or over UDP into the "
+    "window. Sent again: requests over UDP of which it was not known in time that they had arrived."
 )
 
 
@@ -76,5 +77,7 @@ def _saturation_row(profile: ProfileResult) -> LoadRow:
 def _counts(rounds: Sequence[LoadPoint] | Sequence[SaturationRound]) -> tuple[str, ...]:
     """What became of the requests of all rounds together."""
     totals = [sum(one.counts.get(name, 0) for one in rounds) for name in COUNTS]
-    full = sum(one.back_pressure.get("line", 0) for one in rounds)
-    return tuple(f"{total:,}" for total in (*totals, full))
+    totals.append(sum(one.back_pressure.get("line", 0) for one in rounds))
+    again = sum(one.back_pressure.get("sent again", 0) for one in rounds)
+    has_again = any("sent again" in one.back_pressure for one in rounds)
+    return (*(f"{total:,}" for total in totals), f"{again:,}" if has_again else "–")
