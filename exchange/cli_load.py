@@ -17,24 +17,29 @@ if TYPE_CHECKING:
 _CLOSED_LOOP = "max"
 
 
-@click.command()
-@click.argument("endpoint", metavar="HOST:PORT")
-@click.option(
+users_option = click.option(
     "--users",
     required=True,
     metavar="FILE|NAMES",
     help="Who logs on: a file with NAME:PASSWORD or NAME in a line, or names with commas between them.",
 )
-@click.option(
+password_option = click.option(
     "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
 )
-@click.option(
+transport_option = click.option(
     "--transport",
     type=click.Choice(["tcp", "udp"]),
     default="tcp",
     show_default=True,
     help="What carries the orders; as transport.kind in the exchange's profile.",
 )
+
+
+@click.command()
+@click.argument("endpoint", metavar="HOST:PORT")
+@users_option
+@password_option
+@transport_option
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",

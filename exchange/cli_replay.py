@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from exchange.replay import Watcher
 
 
+reading_option = click.option(
+    "--as",
+    "reading",
+    type=click.Choice(["flow", "feed"]),
+    default="flow",
+    show_default=True,
+    help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
+)
+symbol_option = click.option("--symbol", help="Of an ITCH file, only this symbol.")
+speed_option = click.option(
+    "--speed",
+    "speed_factor",
+    type=float,
+    default=0.0,
+    metavar="FACTOR",
+    help="Send at the recorded times: 1 as it happened, 10 ten times as fast; 0, the default, all at once.",
+)
+
+
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option(
@@ -30,29 +49,15 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="The exchange to play it through: a profile's name, or the path of a file.",
 )
-@click.option(
-    "--as",
-    "reading",
-    type=click.Choice(["flow", "feed"]),
-    default="flow",
-    show_default=True,
-    help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
-)
-@click.option("--symbol", help="Of an ITCH file, only this symbol.")
+@reading_option
+@symbol_option
 @click.option(
     "--level-one",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     help="LOBSTER's order book file of the same symbol and day: compare the best prices with it.",
 )
-@click.option(
-    "--speed",
-    "speed_factor",
-    type=float,
-    default=0.0,
-    metavar="FACTOR",
-    help="Send at the recorded times: 1 as it happened, 10 ten times as fast; 0, the default, all at once.",
-)
+@speed_option
 @click.option("--allow-truncated", is_flag=True, help="Of a file that is cut off, replay what is whole.")
 @click.option(
     "--set",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange.cli_replay import watching, write_json
+from exchange.cli_load import password_option, transport_option, users_option
+from exchange.cli_replay import reading_option, speed_option, symbol_option, watching, write_json
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,22 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.argument("endpoint", metavar="HOST:PORT")
-@click.option(
-    "--users",
-    required=True,
-    metavar="FILE|NAMES",
-    help="Who logs on: a file with NAME:PASSWORD or NAME in a line, or names with commas between them.",
-)
-@click.option(
-    "--password-env", metavar="VARIABLE", help="Everybody's password is in this environment variable."
-)
-@click.option(
-    "--transport",
-    type=click.Choice(["tcp", "udp"]),
-    default="tcp",
-    show_default=True,
-    help="What carries the orders; as transport.kind in the exchange's profile.",
-)
+@users_option
+@password_option
+@transport_option
 @click.option("--feed", "feed", required=True, metavar="ADDRESS:PORT", help="Where the exchange's feed goes.")
 @click.option(
     "--interface",
@@ -44,23 +32,9 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     help="For a multicast group: the address of this machine on whose network it is joined.",
 )
-@click.option(
-    "--as",
-    "reading",
-    type=click.Choice(["flow", "feed"]),
-    default="flow",
-    show_default=True,
-    help="What a recorded execution becomes: an aggressive order, or a reduction of the order it names.",
-)
-@click.option("--symbol", help="Of an ITCH file, only this symbol.")
-@click.option(
-    "--speed",
-    "speed_factor",
-    type=float,
-    default=0.0,
-    metavar="FACTOR",
-    help="Send at the recorded times: 1 as it happened, 10 ten times as fast; 0, the default, all at once.",
-)
+@reading_option
+@symbol_option
+@speed_option
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here."
 )
