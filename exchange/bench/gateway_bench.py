@@ -7,8 +7,10 @@ to it. What is measured in turns:
 variant       what it is
 ============= ==========================================================================================
 sockperf      Debian's ``sockperf``, server and client: no decoding, no book, no log. What the kernel takes.
-NAME          ``exchange serve NAME``, a profile
-NAME-no-feed  the same without market data: what publishing costs the order path
+sockperf-udp  the same with datagrams
+serve         ``exchange serve``
+serve-no-feed the same without market data: what publishing costs the order path
+serve-udp     as ``serve``, with orders and answers in datagrams, which are acknowledged and sent again when lost
 ============= ==========================================================================================
 
 *Round trip*: one session sends an order and waits for its answer before it sends the next. For the exchange the time is
@@ -34,6 +36,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -42,6 +45,7 @@ from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns
 from exchange.bench.results import BenchResult
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
+from exchange.line import Carrier
 from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
 from exchange.load.logins import Endpoint, Login
 from exchange.wire.ouch50 import EnterOrder
@@ -51,15 +55,23 @@ if TYPE_CHECKING:
     from exchange.bench.runner import Progress
 
 SOCKPERF: Final = "sockperf"
+SOCKPERF_UDP: Final = "sockperf-udp"
+SOCKPERF_OPTIONS: Final[dict[str, tuple[str, ...]]] = {SOCKPERF: ("--tcp",), SOCKPERF_UDP: ()}
+"""The variants that are sockperf, with what it is told."""
 PROFILE: Final = "serve"
 ALONE: Final = ("--set", "admin.kind=none")
 """Nobody looks in, and no second exchange wants the same port."""
 NO_FEED: Final = f"{PROFILE}-no-feed"
+UDP: Final = f"{PROFILE}-udp"
 SESSIONS: Final = 8
 ORDER_BYTES: Final = UnsequencedData.layout.size_bytes + EnterOrder.layout.size_bytes
 """An Enter Order without options, in its packet."""
 
-EXCHANGES: Final[dict[str, tuple[str, ...]]] = {PROFILE: (), NO_FEED: ("market_data.kind=none",)}
+EXCHANGES: Final[dict[str, tuple[str, ...]]] = {
+    PROFILE: (),
+    NO_FEED: ("market_data.kind=none",),
+    UDP: ("transport.kind=udp",),
+}
 """The variants that are exchanges, with what is set in the profile for each."""
 SETTINGS: Final = ("idle.kind=busy-spin", "gateway.log_bytes=1GiB")
 """What is set in all of them."""
@@ -89,18 +101,20 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
     Raises:
         UserError: a server did not start.
     """
-    cores, variants = choose_cores(), (SOCKPERF, *EXCHANGES)
+    cores, variants = choose_cores(), (*SOCKPERF_OPTIONS, *EXCHANGES)
     table = Table(variants, cores)
     progress.total(len(variants) + plan.rounds)
-    compile_loop()
+    for name in EXCHANGES:
+        compile_loop(_carrier(name))
     with ExitStack() as stack:
         runs: dict[str, Callable[[], None]] = {}
-        if shutil.which(SOCKPERF) is None:
-            table.skip(SOCKPERF, "not measured on this machine: no sockperf; apt install sockperf")
-        else:
-            progress.step("starting sockperf")
-            server = stack.enter_context(_sockperf_server(cores.first))
-            runs[SOCKPERF] = lambda: _measure_sockperf(table, server, cores.second, plan)
+        for name in SOCKPERF_OPTIONS:
+            if shutil.which(SOCKPERF) is None:
+                table.skip(name, "not measured on this machine: no sockperf; apt install sockperf")
+                continue
+            progress.step(f"starting {name}")
+            server = stack.enter_context(_sockperf_server(name, cores.first))
+            runs[name] = partial(_measure_sockperf, table, name, server, cores.second, plan)
         feed = (
             "market_data.request_port=0",
             f"market_data.port={stack.enter_context(_feed_sink())}",
@@ -109,14 +123,18 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
         )
         for name, own in EXCHANGES.items():
             progress.step(f"starting exchange {name}")
-            settings = (*SETTINGS, *(own or feed))
+            settings = (*SETTINGS, *own, *(() if name == NO_FEED else feed))
             exchange = stack.enter_context(_exchange(name, settings, cores.first))
-            runs[name] = lambda name=name, exchange=exchange: _measure_exchange(table, name, exchange, plan)  # type: ignore[misc]
+            runs[name] = partial(_measure_exchange, table, name, exchange, plan)
         for round_index in range(plan.rounds):
             progress.step(f"round {round_index + 1} of {plan.rounds}")
             for name in in_turns(table.remaining(), round_index):
                 runs[name]()
     return finish("gateway", table, _warnings(cores), command_line)
+
+
+def _carrier(name: str) -> Carrier:
+    return "udp" if name == UDP else "tcp"
 
 
 class _Server(NamedTuple):
@@ -209,8 +227,9 @@ def _listening_port(process: "subprocess.Popen[str]", name: str) -> int:
 def _measure_exchange(table: Table, name: str, server: _Server, plan: GatewayBenchPlan) -> None:
     """One round: a round trip, then the rate of all sessions."""
     alone = LoadPlan(
-        server.endpoint, server.logins[:1], (None,), plan.seconds, plan.warmup_seconds, window=1, orders=4
-    )
+        server.endpoint, server.logins[:1], (None,), plan.seconds, plan.warmup_seconds, window=1, orders=4,
+        transport=_carrier(name),
+    )  # fmt: skip
     everybody = alone._replace(logins=server.logins, window=plan.window, orders=16)
     with server.awake():
         measured = run_once(alone, None, 0, lambda text: None)
@@ -257,38 +276,41 @@ def _feed_sink() -> Iterator[int]:
 
 
 @contextmanager
-def _sockperf_server(core: int) -> Iterator[_Server]:
+def _sockperf_server(name: str, core: int) -> Iterator[_Server]:
     """sockperf's server, polling, stopped."""
     port = _free_port()
-    command = (SOCKPERF, "server", "--tcp", "-i", "127.0.0.1", "-p", str(port), "--nonblocked")
+    command = (
+        *(SOCKPERF, "server", *SOCKPERF_OPTIONS[name]),
+        *("-i", "127.0.0.1", "-p", str(port), "--nonblocked"),
+    )
     with _started(command, core) as process:
-        _wait_for_listener(process, port)
+        _wait_for_listener(name, process, port)
         process.send_signal(signal.SIGSTOP)
         yield _Server(process, Endpoint("127.0.0.1", port))
 
 
-def _wait_for_listener(process: "subprocess.Popen[str]", port: int) -> None:
+def _wait_for_listener(name: str, process: "subprocess.Popen[str]", port: int) -> None:
+    """Until somebody has the port, as proc(5) says: nobody can connect to a socket for datagrams."""
+    table = Path("/proc/net/tcp" if SOCKPERF_OPTIONS[name] else "/proc/net/udp")
     deadline = time.monotonic() + STOP_SECONDS
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+    while f" 0100007F:{port:04X} 00000000:0000 " not in table.read_text():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise UserError("sockperf's server did not start")
+            raise UserError(f"the server of {name} did not start")
         time.sleep(0.05)
 
 
-def _measure_sockperf(table: Table, server: _Server, core: int, plan: GatewayBenchPlan) -> None:
+def _measure_sockperf(table: Table, name: str, server: _Server, core: int, plan: GatewayBenchPlan) -> None:
     command = (
-        SOCKPERF, "ping-pong", "--tcp", "-i", "127.0.0.1", "-p", str(server.endpoint.port), "-m", str(ORDER_BYTES),
-        "-t", str(max(1, round(plan.seconds))), "--full-rtt", "--nonblocked",
+        SOCKPERF, "ping-pong", *SOCKPERF_OPTIONS[name], "-i", "127.0.0.1", "-p", str(server.endpoint.port),
+        "-m", str(ORDER_BYTES), "-t", str(max(1, round(plan.seconds))), "--full-rtt", "--nonblocked",
     )  # fmt: skip
     with server.awake(), _on_core(core):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = dict(_PERCENTILE.findall(done.stdout))
     if len(found) < 2:
-        table.skip(SOCKPERF, f"sockperf failed: {(done.stderr or done.stdout).strip()[-200:]}")
+        table.skip(name, f"sockperf failed: {(done.stderr or done.stdout).strip()[-200:]}")
         return
-    _add_round_trip(table, SOCKPERF, float(found["50"]), float(found["99"]))
+    _add_round_trip(table, name, float(found["50"]), float(found["99"]))
 
 
 def _free_port() -> int:

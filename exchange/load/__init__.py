@@ -1,11 +1,16 @@
 """Load from the network: many clients' requests at fixed times, and how long each took to be answered.
 
 ``exchange bench`` measures an exchange from inside its own process. Here the exchange is on the other side of a socket,
-and anything that speaks SoupBinTCP 3.00 and OUCH 5.0 can be measured; what is seen is what a client would see.
+and anything that speaks SoupBinTCP 3.00 and OUCH 5.0 can be measured, or the same in the exchange's own datagrams; what
+is seen is what a client would see.
 
 * :mod:`~exchange.load.logins` - who logs on, and the passwords, which never stand on a command line
 * :mod:`~exchange.load.requests` - the seeded flow: every byte that will be sent, and when
-* :mod:`~exchange.load.sessions` - connect, log on, log out: what happens once for each session
+* :mod:`~exchange.load.sessions` - what happens once for each session: connect, log on, log out
+  (:mod:`~exchange.load.tcp_session`, :mod:`~exchange.load.udp_session`)
 * :mod:`~exchange.load.loops` - the compiled loop: send what is due, read what came, account for it
+* :mod:`~exchange.load.protocol` - what carries the bytes meanwhile, a type that the loop is compiled for
+  (:mod:`~exchange.load.tcp_line`, :mod:`~exchange.load.udp_line`)
+* :mod:`~exchange.load.words` - the memory that loop and line have in common
 * :mod:`~exchange.load.generator` - one run after the other, and a result as ``exchange bench`` writes it
 """

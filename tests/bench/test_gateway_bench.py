@@ -12,6 +12,7 @@ from exchange.bench.runner import Progress
 from exchange.bench.terminal import print_result
 from exchange.errors import UserError
 from tests.gateway_driver import SETTINGS, compile_once
+from tests.udp_driver import UDP
 
 TINY = GatewayBenchPlan(seconds=0.5, warmup_seconds=0.05, window=8, rounds=2)
 ROUND_TRIPS = ("round trip, median", "round trip, p99")
@@ -19,9 +20,10 @@ ROUND_TRIPS = ("round trip, median", "round trip, p99")
 
 @pytest.fixture(autouse=True)
 def _layout_that_is_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_bench, "EXCHANGES", {"serve": ()})
+    monkeypatch.setattr(gateway_bench, "EXCHANGES", {"serve": (), "serve-udp": UDP})
     monkeypatch.setattr(gateway_bench, "SETTINGS", (*SETTINGS, "gateway.log_bytes=256MiB"))
     compile_once()
+    compile_once(UDP)
 
 
 def measure() -> BenchResult:
@@ -36,15 +38,17 @@ def test_every_row_has_a_value_for_each_round(capsys: pytest.CaptureFixture[str]
         if row.skipped is None:
             assert len(row.values) == TINY.rounds, (name, variant)
             assert min(row.values) >= 0
-    for name in ROUND_TRIPS:
-        assert rows[name, "serve"].parameters["bytes"] == ORDER_BYTES
-        assert min(rows[name, "serve"].values) > 1  # microseconds
-    assert min(rows["requests answered", "serve"].values) > 100
-    assert sum("core for a request" in name for name, _ in rows) == 4
-    first = next(row for row in result.micro if row.name == ROUND_TRIPS[0])
+    for variant in ("serve", "serve-udp"):
+        for name in ROUND_TRIPS:
+            assert rows[name, variant].parameters["bytes"] == ORDER_BYTES
+            assert min(rows[name, variant].values) > 1  # microseconds
+        assert min(rows["requests answered", variant].values) > 100
+    assert sum("core for a request" in name for name, _ in rows) == 2 * 4
     if shutil.which("sockperf") is not None:
-        assert (first.variant, first.skipped) == ("sockperf", None)
-        assert min(first.values) > 1
+        for variant in ("sockperf", "sockperf-udp"):
+            row = rows[ROUND_TRIPS[0], variant]
+            assert row.skipped is None
+            assert min(row.values) > 1
     print_result(result)
     assert "requests answered" in capsys.readouterr().out
 
@@ -52,8 +56,9 @@ def test_every_row_has_a_value_for_each_round(capsys: pytest.CaptureFixture[str]
 def test_without_sockperf_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_bench.shutil, "which", lambda name: None)
     rows = {(row.name, row.variant): row for row in measure().micro}
-    told = rows["round trip, median", "sockperf"].skipped
-    assert told == "not measured on this machine: no sockperf; apt install sockperf"
+    for variant in ("sockperf", "sockperf-udp"):
+        told = rows["round trip, median", variant].skipped
+        assert told == "not measured on this machine: no sockperf; apt install sockperf"
     assert len(rows["round trip, median", "serve"].values) == TINY.rounds
 
 
