@@ -150,6 +150,7 @@ TINY: Final = AblationPlan(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # thirteen books are compiled, where that has not been done before
 def test_every_variant_has_a_figure_for_each_scenario_and_round() -> None:
     result = from_json(
         to_json(run_ablation("book", TINY, "exchange bench --ablate book", Progress())), "a run"
