@@ -28,7 +28,7 @@ from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
 from exchange.load.logins import Endpoint, Login
-from exchange.load.loops import Load, run_load
+from exchange.load.loops import Account, Load, run_load
 from exchange.load.protocol import LineMemory
 from exchange.load.requests import SessionRequests, session_requests
 from exchange.load.sessions import Session, log_out
@@ -199,7 +199,7 @@ def compile_loop(transport: Carrier = "tcp") -> None:
     """Compile the loop, or find it in the cache: it takes longer than an exchange waits for a client that is silent."""
     memory = np.zeros(words.LOAD_BYTES // 8, np.int64)
     line = LINES[transport](address_of(memory))
-    run_load(Load(line.state, address_of(memory), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    run_load(Load(line.state, Account(0, 0, 0, 0), address_of(memory), 0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Callable[[str], None]) -> Measured:
@@ -282,11 +282,13 @@ class _Run:
     def _load(self) -> Load:
         """The loop's state; its clock starts a moment from now."""
         deadline_ns = max(self._sending_ns, self._last_intended_ns) + DRAIN_NS
+        account = Account(
+            self._words, address_of(self._latencies), address_of(self._order_latencies), self._warmup_ns
+        )
         return Load(
-            self._line.state, self._words, self._base, len(self._sessions), self._line.session_bytes,
-            self._epoll.fileno(), address_of(self._events), address_of(self._latencies),
-            address_of(self._order_latencies),
-            time.monotonic_ns() + LEAD_NS, self._warmup_ns, self._sending_ns, deadline_ns, self._window,
+            self._line.state, account, self._words, self._base, len(self._sessions), self._line.session_bytes,
+            self._epoll.fileno(), address_of(self._events),
+            time.monotonic_ns() + LEAD_NS, self._sending_ns, deadline_ns, self._window,
         )  # fmt: skip
 
     def measure(self) -> Measured:

@@ -96,26 +96,35 @@ _PLACE_BYTES: Final = PLACE_DTYPE.itemsize
 _PACKET_TYPE: Final = 2
 
 
+class Account(NamedTuple):
+    """Where the accounting writes: the load's words, counts of the latencies of all answers and of those to new orders.
+
+    Requests before ``warmup_ns`` are not measured.
+    """
+
+    words: int
+    latencies: int
+    order_latencies: int
+    warmup_ns: int
+
+
 class Load(NamedTuple):
     """All that the loop works on: addresses, and the plan of the run in nanoseconds from its start at ``start_ns``.
 
-    ``line`` is a line's state; each of ``session_count`` sessions has ``session_bytes`` of words. ``latencies`` are
-    counts of all answers, ``order_latencies`` of those to new orders alone. Requests before ``warmup_ns`` are not
-    measured. ``window`` 0 keeps to the intended times; with another, nothing more becomes due after ``sending_ns``. The
-    loop ends at ``deadline_ns`` at the latest.
+    ``line`` is a line's state; each of ``session_count`` sessions has ``session_bytes`` of words. ``window`` 0 keeps to
+    the intended times; with another, nothing more becomes due after ``sending_ns``. The loop ends at ``deadline_ns`` at
+    the latest.
     """
 
     line: Any
+    account: Account
     words: int
     sessions: int
     session_count: int
     session_bytes: int
     epoll: int
     events: int
-    latencies: int
-    order_latencies: int
     start_ns: int
-    warmup_ns: int
     sending_ns: int
     deadline_ns: int
     window: int
@@ -175,7 +184,7 @@ def _note_sent(load: Load, session: int, due: int, taken: int, elapsed_ns: int) 
         add(load.words + SENT, 1)
         order = load_int64(record + ORDER)
         if order != NOBODY and _is_gone(record_of(session, order)):
-            _lapse(load, session, following, elapsed_ns)
+            _lapse(load.account, session, following, elapsed_ns)
         following += 1
     store_int64(session + NEXT, following)
 
@@ -213,7 +222,7 @@ def _take_packets(load: Load, session: int, turn_ns: int, elapsed_ns: int) -> No
             packet = packets + load_int64(load.line.places + index * _PLACE_BYTES)
             kind = load_uint8(packet + _PACKET_TYPE)
             if kind == _SEQUENCED:
-                _take_message(load, session, packet + HEADER_BYTES, elapsed_ns)
+                _take_message(load.account, session, packet + HEADER_BYTES, elapsed_ns)
             elif kind == _END:
                 fail(load.words, session, ENDED)
 
@@ -228,89 +237,89 @@ def _creator(session: int, number: int) -> int:
 
 
 @kernel
-def _take_message(load: Load, session: int, message: int, elapsed_ns: int) -> None:
+def _take_message(account: Account, session: int, message: int, elapsed_ns: int) -> None:
     kind = load_uint8(message)
     number = load_big_endian_uint32(message + _ACCEPTED_MESSAGE.user_reference_number)
     if kind == _REPLACED_MESSAGE.type_byte:
         number = load_big_endian_uint32(message + _REPLACED_MESSAGE.user_reference_number)
     request = _creator(session, number)
     if request == NOBODY:
-        add(load.words + OTHERS, 1)
+        add(account.words + OTHERS, 1)
         return
     record = record_of(session, request)
     if kind == _ACCEPTED_MESSAGE.type_byte:
         store_int64(record + OPEN_SHARES, load_big_endian_uint32(message + _ACCEPTED_MESSAGE.quantity))
-        _settle(load, session, record, ANSWERED, elapsed_ns)
+        _settle(account, session, record, ANSWERED, elapsed_ns)
     elif kind == _REPLACED_MESSAGE.type_byte:
         store_int64(record + OPEN_SHARES, load_big_endian_uint32(message + _REPLACED_MESSAGE.quantity))
         store_int64(record_of(session, load_int64(record + ORDER)) + OPEN_SHARES, 0)
-        _settle(load, session, record, ANSWERED, elapsed_ns)
-        _lapse_if_gone(load, session, record, elapsed_ns)
+        _settle(account, session, record, ANSWERED, elapsed_ns)
+        _lapse_if_gone(account, session, record, elapsed_ns)
     elif kind == _REJECTED_MESSAGE.type_byte:
-        _settle(load, session, record, REJECTED, elapsed_ns)
-        _lapse_if_gone(load, session, record, elapsed_ns)
+        _settle(account, session, record, REJECTED, elapsed_ns)
+        _lapse_if_gone(account, session, record, elapsed_ns)
     elif kind == _CANCELED_MESSAGE.type_byte:
-        _take_canceled(load, session, record, elapsed_ns)
+        _take_canceled(account, session, record, elapsed_ns)
     elif kind == _EXECUTED_MESSAGE.type_byte:
-        add(load.words + EXECUTIONS, 1)
+        add(account.words + EXECUTIONS, 1)
         executed = load_big_endian_uint32(message + _EXECUTED_MESSAGE.quantity)
         store_int64(record + OPEN_SHARES, max(load_int64(record + OPEN_SHARES) - executed, 0))
-        _lapse_if_gone(load, session, record, elapsed_ns)
+        _lapse_if_gone(account, session, record, elapsed_ns)
     else:
-        add(load.words + OTHERS, 1)
+        add(account.words + OTHERS, 1)
 
 
 @inlined
-def _take_canceled(load: Load, session: int, order: int, elapsed_ns: int) -> None:
+def _take_canceled(account: Account, session: int, order: int, elapsed_ns: int) -> None:
     """An order is gone, because a request asked for it or because it was immediate."""
     store_int64(order + OPEN_SHARES, 0)
     follower = load_int64(order + FOLLOWER)
     record = record_of(session, follower)
     if follower == NOBODY or load_int64(record + STATE) != _UNANSWERED:
-        add(load.words + OTHERS, 1)
+        add(account.words + OTHERS, 1)
         return
     is_replace = load_int64(record + NUMBER) != 0
-    _settle(load, session, record, REJECTED if is_replace else ANSWERED, elapsed_ns)
-    _lapse_if_gone(load, session, record, elapsed_ns)
+    _settle(account, session, record, REJECTED if is_replace else ANSWERED, elapsed_ns)
+    _lapse_if_gone(account, session, record, elapsed_ns)
 
 
 @inlined
-def _settle(load: Load, session: int, record: int, outcome: int, elapsed_ns: int) -> None:
+def _settle(account: Account, session: int, record: int, outcome: int, elapsed_ns: int) -> None:
     """A request has its answer."""
     if unlikely(load_int64(record + STATE) != _UNANSWERED):
-        add(load.words + OTHERS, 1)
+        add(account.words + OTHERS, 1)
         return
-    _account(load, session, record, outcome, elapsed_ns)
+    _account(account, session, record, outcome, elapsed_ns)
     intended_ns = load_int64(record + INTENDED_NS)
-    if intended_ns >= load.warmup_ns:
+    if intended_ns >= account.warmup_ns:
         bucket = bucket_index(elapsed_ns - intended_ns)
-        add(load.latencies + 8 * bucket, 1)
+        add(account.latencies + 8 * bucket, 1)
         if load_int64(record + ORDER) == NOBODY:
-            add(load.order_latencies + 8 * bucket, 1)
+            add(account.order_latencies + 8 * bucket, 1)
 
 
 @inlined
-def _account(load: Load, session: int, record: int, outcome: int, elapsed_ns: int) -> None:
+def _account(account: Account, session: int, record: int, outcome: int, elapsed_ns: int) -> None:
     store_int64(record + STATE, _SETTLED)
     add(session + SETTLED, 1)
-    add(load.words + outcome, 1)
-    if load_int64(record + INTENDED_NS) >= load.warmup_ns:
-        add(load.words + MEASURED, 1)
-        store_int64(load.words + LAST_NS, elapsed_ns)
+    add(account.words + outcome, 1)
+    if load_int64(record + INTENDED_NS) >= account.warmup_ns:
+        add(account.words + MEASURED, 1)
+        store_int64(account.words + LAST_NS, elapsed_ns)
 
 
 @inlined
-def _lapse_if_gone(load: Load, session: int, order: int, elapsed_ns: int) -> None:
+def _lapse_if_gone(account: Account, session: int, order: int, elapsed_ns: int) -> None:
     if _is_gone(order):
-        _lapse(load, session, load_int64(order + FOLLOWER), elapsed_ns)
+        _lapse(account, session, load_int64(order + FOLLOWER), elapsed_ns)
 
 
 @kernel
-def _lapse(load: Load, session: int, request: int, elapsed_ns: int) -> None:
+def _lapse(account: Account, session: int, request: int, elapsed_ns: int) -> None:
     """The order that a request names is gone, so the request comes to nothing, and so does who named its order."""
     while request != NOBODY:
         record = record_of(session, request)
         if load_int64(record + STATE) != _UNANSWERED:
             return
-        _account(load, session, record, LAPSED, elapsed_ns)
+        _account(account, session, record, LAPSED, elapsed_ns)
         request = load_int64(record + FOLLOWER)

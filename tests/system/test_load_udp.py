@@ -99,7 +99,7 @@ def test_the_command_says_what_was_sent_again(endpoint: Endpoint, tmp_path: Path
     assert "over UDP" in read_result(figures).profiles[0].description
 
 
-def test_ctrl_c_logs_out(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_in_order(endpoint: Endpoint, tmp_path: Path) -> None:
     process = start(
         str(endpoint), "--transport", "udp", "--users", "alice", "--password-env", "SECRET", "--rate", "100",
         "--seconds", "60", "--json", str(tmp_path / "none.json"),
