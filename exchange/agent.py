@@ -25,7 +25,9 @@ Sources: the agents of Agrona (Thompson, Montgomery) and their idle strategies.
 
 import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 from numba import types
@@ -204,7 +206,7 @@ class AgentThread(threading.Thread):
         self._idle = idle
         self._arena = Arena.private(64, huge_pages="never")
         self._stop_address = self._arena.allocate(8)
-        self._group: ThreadGroup | None = None
+        self._group: Callable[[], ThreadGroup | None] = lambda: None
 
     def compile(self) -> None:
         """Compile the thread's loop (or load it from disk) by running it with its stop word set."""
@@ -219,7 +221,9 @@ class AgentThread(threading.Thread):
 
     def join_group(self, group: "ThreadGroup") -> None:
         """If this thread fails, ``group`` is to be stopped."""
-        self._group = group
+        self._group = weakref.ref(
+            group
+        )  # no cycle: the group's memory is to be freed at once when it is not needed
 
     def run(self) -> None:
         """The thread's body; called by ``start()``."""
@@ -235,30 +239,53 @@ class AgentThread(threading.Thread):
             self.counters = _difference(before, after)
         except BaseException as error:
             self.error = error
-            if self._group is not None:
-                self._group.request_stop()
+            group = self._group()
+            if group is not None:
+                group.request_stop()
+
+
+_memory_in_use: Final[dict[int, object]] = {}
+"""What the threads of each running group read and write, by the group's id.
+
+Threads hold plain addresses. If whoever started them goes away without waiting for them (Ctrl-C while they are being
+started, a thread that does not end in time), the memory behind the addresses must stay nevertheless: as long as the
+process, if need be.
+"""
 
 
 class ThreadGroup:
     """The threads of an exchange, which live and end together. Use it in a ``with`` statement.
 
     Leaving the block stops and joins every thread, also after Ctrl-C or an error in the block.
+
+    Args:
+        threads: what runs.
+        memory: the owners of all memory that the agents use; held until every thread has ended.
     """
 
-    def __init__(self, threads: Sequence[AgentThread]) -> None:
+    def __init__(self, threads: Sequence[AgentThread], memory: object = None) -> None:
         self.threads: Final = tuple(threads)
+        self._memory = memory
         for thread in self.threads:
             thread.join_group(self)
 
     def __enter__(self) -> Self:
-        for thread in self.threads:
-            thread.start()
+        _memory_in_use[id(self)] = (self, self._memory)
+        try:
+            for thread in self.threads:
+                thread.start()
+        except BaseException:
+            self.request_stop()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop()
         if exception[0] is None:
+            self.stop()
             self.check()
+        else:
+            with suppress(RuntimeError):  # what ended the block is the news, not that a thread is slow to end
+                self.stop()
 
     def check(self) -> None:
         """Raise what a thread failed with, if one did."""
@@ -285,6 +312,7 @@ class ThreadGroup:
         stuck = [thread.name for thread in self.threads if thread.is_alive()]
         if stuck:
             raise RuntimeError(f"threads did not stop within {STOP_SECONDS} s: {', '.join(stuck)}")
+        _memory_in_use.pop(id(self), None)
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class Exchange:
         machine = load_topology(None)
         described = describe_threads(settings, machine)
         self.plan: Final = plan_placement(machine, described, settings.placement)
+        self._idle_memory = Arena.private(4096, huge_pages="never")
         idle = self._build_idle()
         self.threads: Final = ThreadGroup(
             [
@@ -97,8 +98,10 @@ class Exchange:
                     self.plan.assignment_of(one.name),
                 )
                 for one in described
-            ]
-        )
+            ],
+            memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory,
+                    self._ingress_memory, self._egress_memory, self._idle_memory),
+        )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
         """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress."""
@@ -148,7 +151,6 @@ class Exchange:
         from exchange.transport.network import NetworkTransport
 
         assert isinstance(self._transport, NetworkTransport), "the settings refuse all others"
-        self._idle_memory = Arena.private(4096, huge_pages="never")
         return build_idle(config, self._transport.readiness(), self._idle_memory.allocate(EPOLL_EVENT_BYTES))
 
     def compile(self, progress: Progress) -> None:

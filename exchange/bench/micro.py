@@ -123,17 +123,21 @@ def run_pinned(
             together.abort()
 
     threads = [threading.Thread(target=run, args=(index, *task)) for index, task in enumerate(tasks)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         deadline = time.monotonic() + (PATIENCE_S if seconds is None else seconds)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         stood_still = seconds is None and any(thread.is_alive() for thread in threads)
+    except BaseException:  # Ctrl-C, maybe before all have been started
+        together.abort()
+        raise
     finally:
         store_release(stop_address, 1)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
     if failures:
         raise next(
             (one for one in failures if not isinstance(one, threading.BrokenBarrierError)), failures[0]

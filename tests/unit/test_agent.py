@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from typing import Any, NamedTuple
 
 import numba
@@ -125,6 +126,60 @@ def test_an_error_in_the_block_stops_the_threads(word: int) -> None:
         raise KeyboardInterrupt
     assert not thread.is_alive()
     assert thread not in threading.enumerate()
+
+
+class Memory:
+    """Stands for what owns the memory that agents use."""
+
+
+def test_memory_stays_while_a_thread_may_use_it_and_goes_when_all_have_ended(word: int) -> None:
+    running = AgentThread("running", (Counter(word, 10),), SpinThenYield(10), None)
+    memory = Memory()
+    seen = weakref.ref(memory)
+    group = ThreadGroup([running], memory)
+    del memory
+    with group:
+        pass
+    del group
+    assert seen() is None
+
+
+def test_ctrl_c_between_two_starts_stops_the_first_and_leaves_its_memory_alone(
+    word: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = AgentThread("first", (Counter(word, 10),), SpinThenYield(10), None)
+    second = AgentThread("second", (Counter(word, 10),), SpinThenYield(10), None)
+    first.compile()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(second, "start", interrupted)
+    memory = Memory()
+    seen = weakref.ref(memory)
+    with pytest.raises(KeyboardInterrupt), ThreadGroup([first, second], memory):
+        pytest.fail("the block was entered")
+    del memory
+    first.join(20)
+    assert not first.is_alive()
+    assert seen() is not None
+
+
+def test_a_thread_that_does_not_end_keeps_its_memory_and_does_not_hide_ctrl_c(
+    word: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "STOP_SECONDS", 0.01)
+    slow = AgentThread("slow", (Counter(word, 0),), Park(0, 300_000_000), None)
+    slow.compile()
+    memory = Memory()
+    seen = weakref.ref(memory)
+    with pytest.raises(KeyboardInterrupt), ThreadGroup([slow], memory):  # noqa: PT012 (it has to sleep by then)
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+    del memory
+    assert slow.is_alive()
+    assert seen() is not None
+    slow.join(20)
 
 
 def test_idle_settings_become_strategies() -> None:
