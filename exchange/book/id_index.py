@@ -8,6 +8,10 @@ R; the hash in the slot says where each would like to be), so there are no tombs
 out, however many orders have passed through it.
 
 An id is any 64-bit pattern, unique within its symbol.
+
+A book that matches has its table at full size from the start: to grow takes time, and an order would have to wait for
+it. Who only follows a feed may begin with a small one, which stays in the cache while orders are few, and have it
+doubled by :func:`grow_ids`.
 """
 
 from typing import Final
@@ -28,6 +32,7 @@ from exchange.book.ladder_memory import (
     word,
 )
 from exchange.native import (
+    count_leading_zeros,
     inlined,
     kernel,
     likely,
@@ -131,3 +136,26 @@ def _close_gap(book: LadderBook, gap: int) -> None:
             gap = following
         following = _slot_behind(book, following)
     store_uint32(gap + ID_SLOT_LINK, NO_LINK)
+
+
+@kernel
+def start_ids(book: LadderBook, place: int, slots: int) -> None:
+    """Use a table of so many slots, a power of two, all of them empty, at ``place``."""
+    store_int64(book.base + ID_SLOTS, place)
+    store_int64(book.base + ID_SLOTS_SHIFT, HASH_BITS - 63 + count_leading_zeros(slots))
+    store_int64(book.base + ID_SLOTS_MASK, (slots - 1) << ID_SLOT_SHIFT)
+
+
+@kernel
+def grow_ids(book: LadderBook, place: int) -> None:
+    """Move to a table of twice as many slots, all of them empty, at ``place``. The old one stays as it was."""
+    slot, size_bytes = word(book, ID_SLOTS), word(book, ID_SLOTS_MASK) + (1 << ID_SLOT_SHIFT)
+    behind = slot + size_bytes
+    start_ids(book, place, size_bytes >> ID_SLOT_SHIFT << 1)
+    while slot < behind:
+        if load_uint32(slot + ID_SLOT_LINK) != NO_LINK:
+            free = slot_of_hash(book, load_uint32(slot + ID_SLOT_HASH))
+            while load_uint32(free + ID_SLOT_LINK) != NO_LINK:
+                free = _slot_behind(book, free)
+            store_int64(free, load_int64(slot))
+        slot += 1 << ID_SLOT_SHIFT

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from exchange import limits
 from exchange.book.ladder import Ladder
+from exchange.book.ladder_memory import ID_SLOT_SHIFT, ID_SLOTS_MASK, word
 from exchange.book.protocol import export_orders, live_order_count, top_of_book
 from exchange.errors import UserError
 from exchange.market_data.feed_kernel import (
@@ -58,6 +59,7 @@ from exchange.market_data.feed_memory import (
     UNWANTED,
     WORDS_BYTES,
     FeedState,
+    lay_out_tables,
 )
 from exchange.market_data.top_of_book import TopOfBook
 from exchange.matching.digest import state_digest
@@ -228,7 +230,9 @@ class FeedBook:
         chosen_bytes = STOCK_BYTES * max(1, len(chosen))
         kept_bytes = KEPT_SLOT_BYTES * keep_messages
         size_bytes = WORDS_BYTES + LOCATE_BYTES + names_bytes + chosen_bytes + capacity_symbols + kept_bytes
+        tables_bytes = word(self._ladder.state, ID_SLOTS_MASK) + (1 << ID_SLOT_SHIFT)
         self._arena: Final = Arena.private(size_bytes + 4096)
+        self._tables: Final = Arena.private(tables_bytes, huge_pages)
         self.state: Final = FeedState(
             book=self._ladder.state,
             words=self._arena.allocate(WORDS_BYTES),
@@ -238,6 +242,7 @@ class FeedBook:
             states=self._arena.allocate(capacity_symbols),
             kept=self._arena.allocate(kept_bytes),
         )
+        lay_out_tables(self.state.book, self.state.words, self._tables.allocate(tables_bytes))
         store_int64(self.state.words + SYMBOLS_MAX, capacity_symbols)
         store_int64(self.state.words + CHOSEN, len(chosen))
         store_int64(self.state.words + KEPT_MAX, keep_messages)

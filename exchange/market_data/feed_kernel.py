@@ -66,6 +66,7 @@ from exchange.market_data.feed_memory import (
     BY_TYPE,
     CHOSEN,
     CROSSED,
+    CROWDED_ORDERS,
     DUPLICATE_REFERENCES,
     INVALID,
     IS_KEPT,
@@ -88,6 +89,7 @@ from exchange.market_data.feed_memory import (
     UNWANTED,
     FeedState,
     count,
+    take_larger_table,
 )
 from exchange.messages import BUY, SELL
 from exchange.native import (
@@ -365,9 +367,12 @@ def _add(feed: FeedState, message: int, entry: int) -> None:
     if unlikely(found != NO_LINK):
         count(feed, DUPLICATE_REFERENCES)
         return
-    if unlikely(word(feed.book, LIVE_ORDERS) >= word(feed.book, CAPACITY_ORDERS)):
-        count(feed, NO_ROOM)
-        return
+    if unlikely(word(feed.book, LIVE_ORDERS) >= load_int64(feed.words + CROWDED_ORDERS)):
+        if word(feed.book, LIVE_ORDERS) >= word(feed.book, CAPACITY_ORDERS):
+            count(feed, NO_ROOM)
+            return
+        take_larger_table(feed)
+        slot = find_id(feed.book, entry - 1, reference)[1]
     _rest(feed, entry - 1, side, price_ticks, reference, shares, slot)
 
 

@@ -9,13 +9,30 @@ A feed names symbols by the *stock locate* of its day, any number below 65,536. 
 0. The table ``locates`` leads from one to the other; symbols get their numbers in the order in which the feed first
 names them.
 
+The ladder's table of order numbers has room for the most orders that may rest. A day seldom has so many, and a table
+that is far too large is in no cache. So a feed book begins with a table of :data:`SLOTS_FIRST` slots and takes one
+of twice the size whenever it is crowded, up to the ladder's own.
+
 Rules: everything here is written by the one thread that applies messages. Counters only count up.
 """
 
 from typing import Final, NamedTuple
 
-from exchange.book.ladder_memory import LadderBook
-from exchange.native import inlined, load_int64, store_int64
+from exchange.book.id_index import grow_ids, start_ids
+from exchange.book.ladder_memory import (
+    CAPACITY_ORDERS,
+    ID_SLOT_SHIFT,
+    ID_SLOTS,
+    ID_SLOTS_MASK,
+    LadderBook,
+    word,
+)
+from exchange.native import inlined, kernel, load_int64, store_int64
+
+SLOTS_FIRST: Final = 1 << 15
+CROWDED_SHIFT: Final = 3
+"""A table is crowded when one slot in eight is taken: where a search meets another number first, the processor has
+guessed wrong, and that costs more than the memory."""
 
 # words
 MISSING_REFERENCES: Final = 0
@@ -43,6 +60,12 @@ NOT_KEPT: Final = 120
 """How many should have been kept when there was no room."""
 OWNER: Final = 128
 """Eight bytes that stand where a command would have its symbol and session; see ``rest_order`` of the ladder."""
+CROWDED_ORDERS: Final = 136
+"""With so many live orders the table of their numbers is crowded, or the book is full."""
+TABLES: Final = 144
+"""Where tables smaller than the book's own are, one of n slots n slots from here; and the book's own."""
+OWN_TABLE: Final = 152
+OWN_SLOTS: Final = 160
 LENGTHS: Final = 192
 """A byte for each type of message: its length, 0 for what is no type."""
 IS_KEPT: Final = LENGTHS + 256
@@ -82,6 +105,34 @@ class FeedState(NamedTuple):
 
 
 @inlined
-def count(feed: FeedState, word: int) -> None:
+def count(feed: FeedState, offset: int) -> None:
     """Add one to a word."""
-    store_int64(feed.words + word, load_int64(feed.words + word) + 1)
+    store_int64(feed.words + offset, load_int64(feed.words + offset) + 1)
+
+
+def lay_out_tables(book: LadderBook, words: int, tables: int) -> None:
+    """Give an empty book its first table of order numbers; ``tables`` is as much memory as its own table takes."""
+    own_slots = (word(book, ID_SLOTS_MASK) >> ID_SLOT_SHIFT) + 1
+    store_int64(words + TABLES, tables)
+    store_int64(words + OWN_TABLE, word(book, ID_SLOTS))
+    store_int64(words + OWN_SLOTS, own_slots)
+    store_int64(words + CROWDED_ORDERS, word(book, CAPACITY_ORDERS))
+    if own_slots > SLOTS_FIRST:
+        start_ids(book, tables + (SLOTS_FIRST << ID_SLOT_SHIFT), SLOTS_FIRST)
+        store_int64(words + CROWDED_ORDERS, SLOTS_FIRST >> CROWDED_SHIFT)
+
+
+@kernel
+def take_larger_table(feed: FeedState) -> None:
+    """Double the table of order numbers, which is crowded."""
+    slots = 2 * ((word(feed.book, ID_SLOTS_MASK) >> ID_SLOT_SHIFT) + 1)
+    is_own = slots == load_int64(feed.words + OWN_SLOTS)
+    place = (
+        load_int64(feed.words + OWN_TABLE)
+        if is_own
+        else load_int64(feed.words + TABLES) + (slots << ID_SLOT_SHIFT)
+    )
+    grow_ids(feed.book, place)
+    store_int64(
+        feed.words + CROWDED_ORDERS, word(feed.book, CAPACITY_ORDERS) if is_own else slots >> CROWDED_SHIFT
+    )

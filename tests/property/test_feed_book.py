@@ -1,6 +1,7 @@
 """The compiled book of a feed against its plain twin, message by message; files, cuts and damage."""
 
 import gzip
+import random
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import UserError
+from exchange.market_data import feed_memory
 from exchange.market_data.feed_book import BadBlock, FeedBook, FeedCounts, Level
 from exchange.market_data.feed_file import read_day, read_pieces
 from exchange.market_data.plain_feed_book import PlainFeedBook
@@ -26,6 +28,7 @@ from exchange.wire.itch50 import (
 )
 from exchange.wire.moldudp64 import encode_blocks
 from tests.feed_driver import Twins, feed_messages, random_feed, seen
+from tests.property.ladder_audit import audit_ladder
 from tests.wire_messages import mutated
 
 quick = settings(max_examples=150, deadline=None)
@@ -53,6 +56,32 @@ def test_twins_agree_on_long_feeds(seed: int) -> None:
     assert seen(at_once) == seen(twins.compiled)
     assert at_once.digest() == twins.plain.digest()
     assert at_once.counts().missing_references > 0
+
+
+@pytest.mark.parametrize("slots_first", [2, 64, 1 << 15])
+def test_a_table_of_numbers_that_grows_loses_none(monkeypatch: pytest.MonkeyPatch, slots_first: int) -> None:
+    monkeypatch.setattr(feed_memory, "SLOTS_FIRST", slots_first)
+    capacity_orders, chance = 20_000, random.Random(slots_first)
+    compiled, plain = (
+        FeedBook(capacity_orders=capacity_orders),
+        PlainFeedBook(capacity_orders=capacity_orders),
+    )
+    live: list[int] = []
+    while compiled.counts().no_room < 3:
+        messages = []
+        for _ in range(1000):
+            if live and chance.random() < 0.2:
+                messages.append(OrderDelete(7, 0, 5, live.pop(chance.randrange(len(live)))).encode())
+            else:
+                live.append(chance.getrandbits(63))
+                messages.append(add(live[-1], chance.choice("BS"), 100, chance.randrange(1, 500)))
+        for book in (compiled, plain):
+            book.apply_blocks(encode_blocks(messages))
+        audit_ladder(compiled._ladder)
+        assert compiled.live_orders() == plain.live_orders()
+    assert compiled.live_orders() == capacity_orders
+    assert seen(compiled) == seen(plain)
+    assert compiled.digest() == plain.digest()
 
 
 def add(reference: int, side: str, shares: int, price: int, locate: int = 7) -> bytes:
