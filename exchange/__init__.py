@@ -14,9 +14,14 @@ Read in this order: :mod:`exchange.messages` (the vocabulary), :mod:`exchange.as
 together), :mod:`exchange.matching.shard` (the heart), :mod:`exchange.book.naive` (the rules), then any layer.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("hpc-exchange")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+def __getattr__(name: str) -> str:
+    """``__version__``, when somebody asks for it: to find it takes longer than all the rest of this file."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hpc-exchange")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from exchange import __version__
-from exchange.ending import BROKEN_PIPE_STATUS, end_process
+from exchange.ending import BROKEN_PIPE_STATUS, end_process, keep_ctrl_c
 from exchange.errors import UserError
 
 _COMMANDS: Final = {
@@ -107,4 +107,5 @@ def run_command() -> int:
 
 def main() -> None:
     """The ``exchange`` command, and the end of its process."""
+    keep_ctrl_c()
     end_process(run_command())

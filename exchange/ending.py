@@ -6,6 +6,10 @@ None of it is of use: a command has closed what it opened before it returns, and
 So :func:`end_process` does what is of use, which is to write out what is buffered and to run what was registered for
 the exit, and leaves.
 
+On its way there a Ctrl-C can be lost. Python throws away what is raised where nobody could catch it: in a ``__del__``,
+in a callback from C. :func:`keep_ctrl_c` has it come once more. And a library in C may not bear that one of its calls
+is cut off in the middle: :func:`ctrl_c_postponed` lets Ctrl-C wait for the end of a block.
+
 Rules: threads that still run are cut off, so a command joins its own. An exception that nobody caught does not come
 here: it is a fault of ours, and Python prints it.
 """
@@ -15,10 +19,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 BROKEN_PIPE_STATUS = 141
 """As a shell has it: 128 and the number of SIGPIPE."""
@@ -36,6 +41,44 @@ def end_process(status: int) -> NoReturn:
         except (OSError, ValueError):  # it is closed, or the disk is full
             status = status or 1
     os._exit(status)
+
+
+RAISED_AGAIN_SECONDS: Final = 0.01
+"""After this a Ctrl-C that was lost is raised again: by then the ``__del__`` that had no use for it has ended."""
+
+
+def keep_ctrl_c() -> None:
+    """From now on, raise a KeyboardInterrupt that would be ignored once more, until somebody gets it."""
+    before = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            threading.Timer(RAISED_AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,)).start()
+        else:
+            before(ignored)
+
+    sys.unraisablehook = hook
+
+
+@contextmanager
+def ctrl_c_postponed() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended. It does nothing in other threads than the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    was_pressed = False
+
+    def remember(_number: int, _frame: FrameType | None) -> None:
+        nonlocal was_pressed
+        was_pressed = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if was_pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _Terminated(BaseException):

@@ -18,7 +18,7 @@ from exchange.book.ladder_events import (
     SYMBOL_ID,
 )
 from exchange.book.ladder_events import ORDER_ID as COMMAND_ORDER_ID
-from exchange.book.ladder_layout import ALIGNMENT_BYTES, build_ladder, place_ladder, shape_ladder
+from exchange.book.ladder_layout import ALIGNMENT_BYTES, build_ladder_at, measure_ladder
 from exchange.book.ladder_memory import (
     EMPTY,
     LEVEL_QUANTITY,
@@ -75,12 +75,12 @@ class Ladder:
         price_max_ticks: int,
         huge_pages: HugePages = "advise",
     ) -> None:
-        shape = shape_ladder(symbol_count, capacity_orders, price_min_ticks, price_max_ticks)
-        places = place_ladder(shape)
-        _check_links(capacity_orders, places.id_slots)
-        self.arena: Final = _reserve(capacity_orders, places.end, huge_pages)
-        base = self.arena.allocate(places.end, ALIGNMENT_BYTES)
-        self.state: Final = LadderBook(*build_ladder(shape, base))
+        shape = (symbol_count, capacity_orders, price_min_ticks, price_max_ticks)
+        size_bytes, linked_bytes = measure_ladder(*shape)
+        _check_links(capacity_orders, linked_bytes)
+        self.arena: Final = _reserve(capacity_orders, size_bytes, huge_pages)
+        self.state: Final = LadderBook(self.arena.allocate(size_bytes, ALIGNMENT_BYTES))
+        build_ladder_at(self.state.base, *shape)
 
 
 def _check_links(capacity_orders: int, linked_bytes: int) -> None:

@@ -194,3 +194,20 @@ def build_ladder(shape: LadderShape, base: int) -> LadderBook:
         store_int64(side_address(book, side_id) + BEST_BOUND, EMPTY)
         store_int64(side_address(book, side_id) + SECOND_BOUND, EMPTY)
     return book
+
+
+@kernel
+def measure_ladder(
+    symbol_count: int, capacity_orders: int, price_min_ticks: int, price_max_ticks: int
+) -> tuple[int, int]:
+    """How many bytes a book takes, and how many of them its links must reach. For callers in Python."""
+    places = place_ladder(shape_ladder(symbol_count, capacity_orders, price_min_ticks, price_max_ticks))
+    return places.end, places.id_slots
+
+
+@kernel
+def build_ladder_at(
+    base: int, symbol_count: int, capacity_orders: int, price_min_ticks: int, price_max_ticks: int
+) -> None:
+    """Make a book without orders of memory that is zero. For callers in Python."""
+    build_ladder(shape_ladder(symbol_count, capacity_orders, price_min_ticks, price_max_ticks), base)

@@ -125,7 +125,11 @@ def include_source(path: Path, content: bytes) -> None:
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
-    """Compile ``function`` to run without the interpreter lock, kept on disk. Divisions never raise."""
+    """Compile ``function`` to run without the interpreter lock, kept on disk. Divisions never raise.
+
+    A kernel that is called from Python returns numbers or a plain tuple, never a ``NamedTuple``: numba runs Python code
+    to make one, does not look whether that has failed, and if Ctrl-C was pressed in the meantime, it has.
+    """
     return _compile(function, forceinline=False)
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from exchange.ending import ctrl_c_postponed
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
@@ -150,11 +151,12 @@ def load_topology(source: str | None) -> Topology:
     return read_synthetic(source)
 
 
+@ctrl_c_postponed()
 def read_this_machine(system_root: Path = Path("/")) -> Topology:
     """The machine we run on, with what this process may not use marked so.
 
     Where hwloc does not load, the kernel's own files below ``system_root`` are read instead and ``notes``
-    says so.
+    says so. Ctrl-C waits until it is done: hwloc ends the process when it has to close what was opened by half.
     """
     isolated = frozenset(read_cpu_list(system_root / "sys/devices/system/cpu/isolated"))
     affinity = frozenset(os.sched_getaffinity(os.getpid()))
@@ -181,6 +183,7 @@ def read_this_machine(system_root: Path = Path("/")) -> Topology:
     )
 
 
+@ctrl_c_postponed()
 def read_synthetic(description: str) -> Topology:
     """The imagined machine of an hwloc synthetic string such as ``"pack:2 l3:2 core:4 pu:2"``.
 
