@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from exchange import __version__
-from exchange.ending import BROKEN_PIPE_STATUS, end_process, keep_ctrl_c
+from exchange.ending import BROKEN_PIPE_STATUS, end_process, keep_ctrl_c, was_ctrl_c_lost
 from exchange.errors import UserError
 
 _COMMANDS: Final = {
@@ -99,10 +99,18 @@ def run_command() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_STATUS
     except (KeyboardInterrupt, click.Abort):
-        click.echo("exchange: stopped", err=True)
-        return 130
+        return _stopped()
     except SystemExit as ended:  # a command that has a status of its own
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except Exception:
+        if was_ctrl_c_lost():
+            return _stopped()
+        raise
+
+
+def _stopped() -> int:
+    click.echo("exchange: stopped", err=True)
+    return 130
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ So :func:`end_process` does what is of use, which is to write out what is buffer
 the exit, and leaves.
 
 On its way there a Ctrl-C can be lost. Python throws away what is raised where nobody could catch it: in a ``__del__``,
-in a callback from C. :func:`keep_ctrl_c` has it come once more. And a library in C may not bear that one of its calls
-is cut off in the middle: :func:`ctrl_c_postponed` lets Ctrl-C wait for the end of a block.
+in a callback from C. :func:`keep_ctrl_c` has it come once more, and :func:`was_ctrl_c_lost` tells an error that comes
+of it (a compiler whose callback was broken off) from a fault of ours. And a library in C may not bear that one of its
+calls is cut off in the middle: :func:`ctrl_c_postponed` lets Ctrl-C wait for the end of a block.
 
 Rules: threads that still run are cut off, so a command joins its own. An exception that nobody caught does not come
 here: it is a fault of ours, and Python prints it.
@@ -47,17 +48,28 @@ RAISED_AGAIN_SECONDS: Final = 0.01
 """After this a Ctrl-C that was lost is raised again: by then the ``__del__`` that had no use for it has ended."""
 
 
+_again: list[threading.Timer] = []
+
+
 def keep_ctrl_c() -> None:
     """From now on, raise a KeyboardInterrupt that would be ignored once more, until somebody gets it."""
     before = sys.unraisablehook
 
     def hook(ignored: "sys.UnraisableHookArgs") -> None:
         if ignored.exc_type is KeyboardInterrupt:
-            threading.Timer(RAISED_AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,)).start()
+            _again.append(threading.Timer(RAISED_AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,)))
+            _again[-1].start()
         else:
             before(ignored)
 
     sys.unraisablehook = hook
+
+
+def was_ctrl_c_lost() -> bool:
+    """Whether Python has ignored a Ctrl-C, so that an error may come of what it broke off. It does not come again."""
+    for timer in _again:
+        timer.cancel()
+    return bool(_again)
 
 
 @contextmanager
