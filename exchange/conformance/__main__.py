@@ -2,7 +2,8 @@
 
 It reads messages from standard input and answers on standard output, and nothing else is printed there. Exits
 with 0 when the run is complete, 2 after an ``error`` answer or for a mistake in the options, 130 after Ctrl-C
-and 141 if the other side hangs up; the last two without a word, for they are how such a run is stopped.
+and 141 if the other side hangs up; the last two without a word, for they are how such a run is stopped. It is gone at
+once when it has ended: the other side waits half a second for that and no longer.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 import click
 
 from exchange.conformance.units import LOTS_PER_UNIT
+from exchange.ending import end_process
 from exchange.limits import QUANTITY_LOTS_MAX
 
 
@@ -40,7 +42,7 @@ def conformance(book_kind: str, lots_per_unit: int, keep_open: bool) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush it, and fail
         status = 141
-    sys.exit(status)
+    end_process(status)
 
 
 def main() -> None:
