@@ -1,7 +1,9 @@
 """``exchange load --transport udp`` against a served exchange, straight and through a bad relay."""
 
 import asyncio
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +146,17 @@ def test_an_exchange_that_hangs_up_is_named(tmp_path: Path) -> None:
             run_load_plan(asked, "exchange load", Progress())
 
 
+def wait_for_socket(process: subprocess.Popen[str]) -> None:
+    """Until it has opened one: its start takes as long as the machine is busy."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        if any("socket:" in os.readlink(one) for one in Path(f"/proc/{process.pid}/fd").iterdir()):
+            return
+        time.sleep(0.05)
+    pytest.fail("the load opened no socket")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_exchange_that_ends_is_told(tmp_path: Path, number: signal.Signals) -> None:
     users = tmp_path / "users"
@@ -153,7 +166,8 @@ def test_an_exchange_that_ends_is_told(tmp_path: Path, number: signal.Signals) -
             f"127.0.0.1:{port}", "--transport", "udp", "--users", "frank", "--password-env", "SECRET", "--rate", "1000",
             "--seconds", "30", "--json", str(tmp_path / "none.json"),
         )  # fmt: skip
-        time.sleep(4)
+        wait_for_socket(load)
+        time.sleep(2)  # to log on and send some orders
         assert load.poll() is None, load.communicate()
         process.send_signal(number)
         _, told = load.communicate(timeout=60)
