@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -151,8 +152,9 @@ def wait_for_socket(process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
-        if any("socket:" in os.readlink(one) for one in Path(f"/proc/{process.pid}/fd").iterdir()):
-            return
+        with suppress(FileNotFoundError):  # a file was closed while we looked
+            if any("socket:" in os.readlink(one) for one in Path(f"/proc/{process.pid}/fd").iterdir()):
+                return
         time.sleep(0.05)
     pytest.fail("the load opened no socket")
 
