@@ -221,9 +221,8 @@ class AgentThread(threading.Thread):
 
     def join_group(self, group: "ThreadGroup") -> None:
         """If this thread fails, ``group`` is to be stopped."""
-        self._group = weakref.ref(
-            group
-        )  # no cycle: the group's memory is to be freed at once when it is not needed
+        # Not held, or there were a cycle, and the group's memory would not be freed as soon as nobody needs it.
+        self._group = weakref.ref(group)
 
     def run(self) -> None:
         """The thread's body; called by ``start()``."""
