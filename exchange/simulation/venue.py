@@ -1,0 +1,233 @@
+"""The exchange under simulation: its agents, stepped by hand, and the door at which clients log on.
+
+It is put together by :class:`exchange.assembly.Exchange` from the same settings as a served one, with the same
+transport and the same control plane. Its threads are never started: a step is one call of ``do_work`` of one agent, of
+the body that a thread would run, compiled.
+
+Behind each step of a shard the simulation looks at what the shard has numbered and at the events that it made of it,
+where they lie in the shard's memory. Nothing of the exchange knows of it."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from ctypes import string_at
+from typing import Any, Final, NamedTuple
+
+from exchange.agent import do_work
+from exchange.assembly import Exchange, spread_symbols
+from exchange.clock import ManualTime
+from exchange.errors import UserError
+from exchange.gateway.control import ControlPlane
+from exchange.gateway.credentials import OUCH42, Users
+from exchange.gateway.logon import login_bytes_missing
+from exchange.gateway.order_table import order_at
+from exchange.gateway.session_memory import (
+    LOG_END,
+    LOG_MESSAGES,
+    LOST_MESSAGES,
+    WAYS,
+)
+from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
+from exchange.messages import RECORD_BYTES, Command
+from exchange.native import body_for, load_int64
+from exchange.settings import Settings, agent_names
+from exchange.simulation.network import Line
+from exchange.simulation.trace import Trace
+from exchange.transport.network import NetworkOptions
+from exchange.transport.tcp import TcpTransport
+from exchange.wire.fields import WireError
+from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
+
+
+class SteppedAgent(NamedTuple):
+    """An agent, the body to call for a step, and for a shard its number, else -1."""
+
+    name: str
+    state: Any
+    body: Any
+    shard: int
+
+
+class Made(NamedTuple):
+    """What a shard made in a step: the records that it numbered, and their events."""
+
+    shard: int
+    records: bytes
+    events: bytes
+
+
+class SimulatedVenue:
+    """An exchange with a gateway, built and stepped by hand.
+
+    Args:
+        settings: with the transport ``tcp``.
+        users: who may log on; a user's number is the session's.
+        time: the exchange's clock.
+        session_name: what this run is called in logons.
+        trace: where steps are noted.
+    """
+
+    def __init__(
+        self, settings: Settings, users: Users, time: ManualTime, session_name: str, trace: Trace
+    ) -> None:
+        symbols, shards = settings.gateway.symbols, settings.shards
+        self.settings: Final = settings
+        self.transport: Final = TcpTransport(
+            settings.gateway,
+            settings.book,
+            len(users.users),
+            spread_symbols(len(symbols), shards.count),
+            shards.count,
+            settings.transport.ingress_lanes,
+            shards.batch_commands,
+            NetworkOptions(clock=time.clock),
+        )
+        for session_id, user in enumerate(users.users):
+            if user.cancels_on_disconnect:
+                self.transport.cancel_on_disconnect(session_id)
+            if user.protocol == OUCH42:
+                self.transport.speak_ouch42(session_id)
+        self.exchange: Final = Exchange(settings, len(symbols), self.transport)
+        self.control: Final = ControlPlane(self.transport, users, session_name)
+        self.agents: Final = _agents_of(self.exchange, agent_names(settings))
+        self._users: Final = users
+        self._trace: Final = trace
+        self._waiting: list[tuple[Line, bytearray]] = []
+
+    # Agents.
+
+    def step(self, agent: SteppedAgent) -> tuple[int, Made | None]:
+        """Let an agent do what it can; how much that was, and what it made if it is a shard."""
+        if agent.shard < 0:
+            return agent.body(agent.state), None
+        words = agent.state.words
+        sequence, events = load_int64(words + SEQUENCE), load_int64(words + EVENTS)
+        done = agent.body(agent.state)
+        records = load_int64(words + SEQUENCE) - sequence
+        if records == 0:
+            return done, None
+        made = load_int64(words + EVENTS) - events
+        return done, Made(
+            agent.shard,
+            string_at(agent.state.batch, records * RECORD_BYTES),
+            string_at(agent.state.events, made * RECORD_BYTES),
+        )
+
+    def pending_events(self) -> int:
+        """Events that shards have made and not handed on."""
+        return sum(load_int64(one.state.words + PENDING) for one in self.agents if one.shard >= 0)
+
+    def command(self, command: Command) -> bool:
+        """A command of the control plane's own."""
+        return self.transport.command(command)
+
+    # The door.
+
+    def connect(self, line: Line) -> None:
+        """A client has connected and is to log on."""
+        self._waiting.append((line, bytearray()))
+
+    def waiting(self) -> int:
+        """How many connections are logging on."""
+        return len(self._waiting)
+
+    def look_at_door(self, place: int) -> None:
+        """Go on with one of the connections that are logging on, and then look for those that have ended."""
+        if self._waiting:
+            line, packet = self._waiting[place % len(self._waiting)]
+            if not self._go_on(line, packet):
+                self._waiting.remove((line, packet))
+        self.control.reap()
+
+    def _go_on(self, line: Line, packet: bytearray) -> bool:
+        """Read what a login lacks, and let it in if it is whole; whether there is more to do."""
+        while (missing := login_bytes_missing(bytes(packet))) > 0:
+            try:
+                received = line.far.recv(missing)
+            except BlockingIOError:
+                return True
+            except OSError:
+                received = b""
+            if not received:
+                return self._turn_away(line, "nothing")
+            packet += received
+        try:
+            if missing < 0:
+                raise WireError("no login")
+            request = LoginRequest.decode(packet)
+        except (WireError, UserError):
+            return self._turn_away(line, "no login")
+        return self._log_on(line, request)
+
+    def _log_on(self, line: Line, request: LoginRequest) -> bool:
+        session_id = self._users.authenticate(request.username, request.password)
+        if session_id is None:
+            return self._reject(line, LoginRejectReason.NOT_AUTHORIZED)
+        if request.requested_session not in ("", self.control.session_name):
+            return self._reject(line, LoginRejectReason.SESSION_NOT_AVAILABLE)
+        if session_id in self.control.connections:
+            self.control.disconnect(session_id)
+            return True
+        try:
+            sequence = self.control.hand_over(
+                session_id, line.far, line.name, request.requested_sequence_number
+            )
+        except OSError:
+            return self._turn_away(line, "gone")
+        self._trace.note("logged on", line.name, session_id, sequence)
+        return False
+
+    def _reject(self, line: Line, reason: LoginRejectReason) -> bool:
+        with suppress(OSError):
+            line.far.send(LoginRejected(reason).encode())
+        return self._turn_away(line, reason)
+
+    def _turn_away(self, line: Line, why: str) -> bool:
+        self._trace.note("turned away", line.name, why)
+        line.far.close()
+        return False
+
+    # What can be seen of it.
+
+    def session(self, session_id: int) -> int:
+        """Where a session's memory begins."""
+        return self.transport.memory.address(session_id)
+
+    def logged_messages(self, session_id: int) -> list[bytes]:
+        """All messages of a session's log, without their framing."""
+        session, sessions = self.session(session_id), self.transport.memory.sessions
+        log = string_at(session + sessions.log_offset, load_int64(session + LOG_END))
+        messages, place = [], 0
+        while place < len(log):
+            following = place + 2 + int.from_bytes(log[place : place + 2], "big")
+            messages.append(log[place + 3 : following])
+            place = following
+        return messages
+
+    def log_messages(self, session_id: int) -> int:
+        """How many messages a session's log has."""
+        return int(load_int64(self.session(session_id) + LOG_MESSAGES))
+
+    def lost_messages(self, session_id: int) -> int:
+        """How many messages found a session's log full."""
+        return int(load_int64(self.session(session_id) + LOST_MESSAGES))
+
+    def table_numbers(self, session_id: int) -> set[int]:
+        """The numbers of the orders that a session's table has alive."""
+        sessions, session = self.transport.memory.sessions, self.session(session_id)
+        places = range(sessions.sets * WAYS)
+        return {number for number, _order in (order_at(sessions, session, place) for place in places)} - {0}
+
+    def close(self) -> None:
+        """Close the descriptors of its own; those of connections belong to their lines."""
+        self._waiting.clear()
+        self.transport.close()
+
+
+def _agents_of(exchange: Exchange, names: Sequence[str]) -> list[SteppedAgent]:
+    """All agents, which are on one thread in the order of their names."""
+    (thread,) = exchange.threads.threads
+    found: list[SteppedAgent] = []
+    for name, state in zip(names, thread.agents, strict=True):
+        shard = int(name.removeprefix("shard.")) if isinstance(state, Shard) else -1
+        found.append(SteppedAgent(name, state, body_for(do_work, state), shard))
+    return found
