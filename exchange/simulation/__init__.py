@@ -10,7 +10,7 @@ and its socket, the disk, and the clients.
 
 =========================== ==================================================================
 :mod:`~.plan`               what a seed decides before anything happens
-:mod:`~.trace`              chance and the record of what happened, both by the seed
+:mod:`~.chance`             chance and the record of what happened, both by the seed
 :mod:`~.network`            the lines: late, torn, dropped
 :mod:`~.dialects`           OUCH 5.0 and 4.2 as the clients speak them
 :mod:`~.client`             a client: what it does, and what it has been told

@@ -13,11 +13,12 @@ After a lost line a client sends everything again that was not answered, in the 
 is how OUCH wants it, and what makes each order come to exactly one answer in the end."""
 
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from exchange.simulation.dialects import DAY, IMMEDIATE, Dialect, Entry, Ouch50, Told
 from exchange.simulation.invariants import broken
 from exchange.simulation.network import Line
-from exchange.simulation.trace import Chance, Trace, Weights
+from exchange.simulation.chance import Chance, Trace, Weights
 from exchange.wire.ouch_codes import Side
 from exchange.wire.soupbintcp import (
     SERVER_PACKETS,
@@ -98,12 +99,13 @@ class SimulatedClient:
         self._totals: dict[int, int] = {}
         self._symbols: Final = symbols
         self._habits: Final = habits
-        self._chance: Final = Chance(seed, f"client {name}")
+        self._chance: Final = Chance.of(seed, f"client {name}")
         self._trace: Final = trace
         self._unanswered: dict[tuple[str, int], bytes] = {}
         self._sent: list[bytes] = []
         self._next_number = 1
         self._next_sequence = 0
+        self._first_sequence = 0
         self._asked_sequence = 0
         self._has_repeated = False
         self._splitter = PacketSplitter(SERVER_PACKETS)
@@ -119,6 +121,9 @@ class SimulatedClient:
         if self.line is None:
             if self._is_careful or self._chance.happens(self._habits.reconnects):
                 self.open_line(session_name)
+        elif self.is_logged_on and self._first_sequence > self.heard + 1:
+            if self._is_careful or self._chance.happens(0.2):
+                self._hang_up()  # it has seen where the end is, and now wants what is before it
         elif self._is_careful:
             self._say_again()
         elif self._is_silent:
@@ -126,7 +131,7 @@ class SimulatedClient:
                 self._chance.pick((self._hang_up, self._pull_cable))()
         elif self.is_logged_on:
             getattr(self, "_" + self._habits.actions.draw(self._chance))()
-        elif self._chance.happens(0.03):
+        elif self._chance.happens(0.005):
             self._hang_up()
 
     def be_careful(self) -> None:
@@ -148,7 +153,7 @@ class SimulatedClient:
                 wanted = self._chance.pick((1, self._chance.number(1, self.heard + 1), 0, self.heard + 50))
         self._asked_sequence = wanted
         self._trace.note("connect", self.line.name, wanted)
-        self.line.upward += LoginRequest(self.name, password, session, wanted).encode()
+        self.line.upward.extend(LoginRequest(self.name, password, session, wanted).encode())
         if self._chance.happens(0.2):
             self._say_again()
 
@@ -169,46 +174,57 @@ class SimulatedClient:
             entry = chance.pick(
                 (entry._replace(symbol="NONE"), entry._replace(price=0), entry._replace(flaw="display"))
             )
+        self._trace.note("enter", self.name, *entry)
         self.entered[number] = 0
         self._request(("order", number), self.dialect.enter(entry))
 
     def _replace(self) -> None:
         order = self._some_order()
         if order is None:
-            return self._enter()
+            self._enter()
+            return
         number = self._take_number()
         total = order.executed + self._chance.number(1, 2 * max(order.open, 1))
         price = order.price + self._chance.number(-2, 2) * PRICE_STEP
         if self._chance.happens(0.04):
             price = 0
+        self._trace.note("replace", self.name, order.number, number, total, price)
         self._totals[number] = total
         self._request(("order", number), self.dialect.replace(order.number, number, total, price))
 
     def _cancel(self) -> None:
         order = self._some_order()
         if order is None:
-            return self._enter()
+            self._enter()
+            return
         left = 0 if self._chance.happens(0.6) else order.executed + self._chance.number(0, order.open)
+        self._trace.note("cancel", self.name, order.number, left)
         self._request(("cancel", order.number), self.dialect.cancel(order.number, left))
 
     def _modify(self) -> None:
         order = self._some_order()
         if order is None:
-            return self._enter()
+            self._enter()
+            return
         side = order.side if order.side == Side.BUY else self._chance.pick(_SALES)
         total = order.executed + self._chance.number(1, max(order.open, 1))
+        self._trace.note("modify", self.name, order.number, side, total)
         self._request(("modify", order.number), self.dialect.modify(order.number, side, total))
 
     def _mass_cancel(self) -> None:
         if isinstance(self.dialect, Ouch50):
             number, symbol = self._take_number(), self._chance.pick(("", *self._symbols))
-            message = self.dialect.mass_cancel(number, symbol, self._chance.pick(FIRMS))
+            firm = self._chance.pick(FIRMS)
+            self._trace.note("mass cancel", self.name, number, symbol, firm)
+            message = self.dialect.mass_cancel(number, symbol, firm)
             self._request(("firm", number), message)
 
     def _change_firm(self) -> None:
         if isinstance(self.dialect, Ouch50):
             number, disables = self._take_number(), self._chance.happens(0.3)
-            message = self.dialect.change_firm(number, self._chance.pick(FIRMS), disables=disables)
+            firm = self._chance.pick(FIRMS)
+            self._trace.note("disable" if disables else "enable", self.name, number, firm)
+            message = self.dialect.change_firm(number, firm, disables=disables)
             self._request(("firm", number), message)
 
     def _query(self) -> None:
@@ -217,6 +233,7 @@ class SimulatedClient:
 
     def _repeat(self) -> None:
         if self._sent:
+            self._say_again()
             self._send(self._chance.pick(self._sent))
 
     def _beat(self) -> None:
@@ -234,7 +251,7 @@ class SimulatedClient:
         if kind == 0:
             self._send(bytes(self._chance.number(0, 255) for _ in range(self._chance.number(1, 40))))
         elif kind == 1:
-            self._send(UnsequencedData(b"O" + bytes(self._chance.number(0, 60))).encode())
+            self._send(UnsequencedData(b"Z" + bytes(self._chance.number(0, 60))).encode())
         elif self._sent:
             spoiled = bytearray(self._chance.pick(self._sent))
             spoiled[self._chance.number(0, 3)] ^= 1 << self._chance.number(0, 7)
@@ -294,8 +311,8 @@ class SimulatedClient:
 
     def _send(self, data: bytes) -> None:
         if self.line is not None and not self.line.is_cut:
-            self._trace.note("says", self.line.name, data)
-            self.line.upward += data
+            self._trace.note("says", self.line.name, len(data), crc32(data))
+            self.line.upward.extend(data)
 
     # What it is told.
 
@@ -313,7 +330,7 @@ class SimulatedClient:
         if isinstance(message, LoginAccepted):
             self._check_position(message.sequence_number)
             self.is_logged_on = True
-            self._next_sequence = message.sequence_number
+            self._next_sequence = self._first_sequence = message.sequence_number
             if self._is_careful or self._chance.happens(0.7):
                 self._say_again()
         elif isinstance(message, LoginRejected | EndOfSession):
@@ -347,6 +364,7 @@ class SimulatedClient:
         while (following := self.told.get(self.heard + 1)) is not None:
             self.heard += 1
             told = self.dialect.told(following)
+            self._trace.note("told", self.name, self.heard, *told)
             self._account(told)
             self.new.append(told)
 

@@ -33,8 +33,8 @@ class Told(NamedTuple):
     """A message of the exchange: its type, which is the same letter in both versions, and what it says.
 
     ``number`` is the client's own, 0 if the message concerns no order; ``quantity`` shares, ``price`` ticks of
-    0.0001 dollars; ``reason`` whatever letter or number the message has for it; ``reference`` the exchange's own number of
-    the order. What a message lacks is 0 or empty.
+    0.0001 dollars; ``reason`` whatever letter or number the message has for it; ``reference`` the exchange's own number
+    of the order. What a message lacks is 0 or empty.
     """
 
     letter: str

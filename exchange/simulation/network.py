@@ -67,7 +67,7 @@ class Line:
             data = b""
         if not data:
             self.has_ended = True
-        self.downward += data
+        self.downward.extend(data)
         return len(data)
 
     def take(self, most: int) -> bytes:

@@ -18,7 +18,7 @@ from exchange.gateway.credentials import User, Users
 from exchange.settings import Resolved, Settings, agent_names, resolve
 from exchange.simulation.client import PASSWORD, Habits
 from exchange.simulation.dialects import Dialect, Ouch42, Ouch50
-from exchange.simulation.trace import Chance, Weights
+from exchange.simulation.chance import Chance, Weights
 from exchange.transport.config import TcpTransportConfig
 
 PROFILE: Final = "serve"
@@ -102,7 +102,7 @@ def base_settings(profile: str, overrides: tuple[str, ...]) -> Resolved:
 
 def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), actions: int = 0) -> Plan:
     """The plan of a seed. ``actions`` is how often clients act; 0 is the usual. Raises UserError."""
-    chance = Chance(seed, "plan")
+    chance = Chance.of(seed, "plan")
     settings = _draw_settings(chance, base_settings(profile, tuple(overrides)))
     count = chance.number(2, 6)
     dialects = tuple(Ouch42() if chance.happens(0.25) else Ouch50() for _ in range(count))
@@ -118,7 +118,7 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         "down": chance.pick((2.0, 8.0)),
         "door": 1.0,
         "time": chance.pick((0.2, 1.0)),
-        "cut": chance.pick((0.0, 0.0, 0.02, 0.1)),
+        "cut": chance.pick((0.0, 0.0, 0.01, 0.03)),
         "command": chance.pick((0.0, 0.05, 0.2)),
     }
     return Plan(

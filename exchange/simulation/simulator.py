@@ -11,17 +11,18 @@ A broken invariant ends the run; so does an exception, which is as good a findin
 import traceback
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from exchange.clock import ManualTime
 from exchange.matching.digest import state_digest
-from exchange.messages import ALL_SYMBOLS, Command, CommandKind, SymbolState
+from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
-from exchange.simulation.trace import Chance, Teller, Trace
+from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.venue import Made, SimulatedVenue, SteppedAgent
 
 START_NS: Final = 1_700_000_000_000_000_000
@@ -89,8 +90,8 @@ class Simulation:
         self.plan: Final = plan
         self.trace: Final = trace
         self.time: Final = ManualTime(START_NS)
-        self._chance: Final = Chance(seed, "turns")
-        self._network: Final = Chance(seed, "network")
+        self._chance: Final = Chance.of(seed, "turns")
+        self._network: Final = Chance.of(seed, "network")
         self.venue = SimulatedVenue(plan.settings, plan.users, self.time, "run1", trace)
         settings, book = plan.settings, plan.settings.book
         symbols, shards = settings.gateway.symbols, settings.shards.count
@@ -98,9 +99,7 @@ class Simulation:
             ShardTwin(len(symbols), book.capacity_orders, book.price_min_ticks, book.price_max_ticks)
             for _ in range(shards)
         ]
-        self.expectations: Final = Expectations(
-            len(plan.dialects), shards, self.venue.transport.midnight_ns
-        )
+        self.expectations: Final = Expectations(len(plan.dialects), shards, self.venue.transport.midnight_ns)
         self.clients: Final = [
             SimulatedClient(user.name, dialect, symbols, habits, seed, trace)
             for user, dialect, habits in zip(plan.users.users, plan.dialects, plan.habits, strict=True)
@@ -119,8 +118,7 @@ class Simulation:
             if agent is not None:
                 self._step(agent)
             elif whose == "client":
-                acted += 1
-                self._act(self._chance.pick(self.clients))
+                acted += self._act(self._chance.pick(self.clients))
             else:
                 getattr(self, "_turn_" + whose)()
         self._come_to_rest()
@@ -145,7 +143,7 @@ class Simulation:
     def _follow(self, made: Made) -> None:
         """A shard has made events: its twin must make the same ones of the same records."""
         twin = self.twins[made.shard]
-        self.trace.note("sequenced", made.shard, twin.sequence, made.records)
+        self.trace.note("sequenced", made.shard, twin.sequence, *_shown(made.records))
         events = twin.apply(made.records)
         if events != made.events:
             raise broken(
@@ -159,20 +157,26 @@ class Simulation:
         if self._shard_steps % DIGEST_EVERY == 0:
             self._compare_books()
 
-    def _act(self, client: SimulatedClient) -> None:
-        had = client.line
+    def _act(self, client: SimulatedClient) -> bool:
+        """A client's turn; whether it did something as a user who is logged on."""
+        had, was_logged_on = client.line, client.is_logged_on
         client.act(self.venue.control.session_name)
         if client.line is not None and client.line is not had:
             self._lines.append(client.line)
             self.venue.connect(client.line)
+        return was_logged_on
 
     def _turn_up(self) -> None:
-        if self._lines:
-            self._carry_up(self._network.pick(self._lines), self._network.number(1, self.plan.bytes_max))
+        under_way = [line for line in self._lines if line.upward and not line.is_cut]
+        if under_way:
+            self._carry_up(self._network.pick(under_way), self._draw_bytes())
 
     def _turn_down(self) -> None:
-        client = self._network.pick(self.clients)
-        self._carry_down(client, self._network.number(1, self.plan.bytes_max))
+        self._carry_down(self._network.pick(self.clients), self._draw_bytes())
+
+    def _draw_bytes(self) -> int:
+        """How much a turn of the network carries: mostly what there is."""
+        return 1 << 16 if self._network.happens(0.7) else self._network.number(1, self.plan.bytes_max)
 
     def _turn_door(self) -> None:
         self.venue.look_at_door(self._network.number(0, 100))
@@ -214,7 +218,7 @@ class Simulation:
         moved = line.carry_down(most)
         data = line.take(most)
         if data:
-            self.trace.note("hears", line.name, data)
+            self.trace.note("hears", line.name, len(data), crc32(data))
             client.hear(data)
             self._note_told(client)
         elif (line.is_cut or line.has_ended) and not line.downward:
@@ -237,7 +241,7 @@ class Simulation:
         self.trace.note("no more faults")
         for client in self.clients:
             client.be_careful()
-        quiet = 0
+        quiet = requests = 0
         for _round in range(ROUNDS_TO_REST_MAX):
             moved = 0
             for client in self.clients:
@@ -248,7 +252,13 @@ class Simulation:
             moved += sum(self._step(agent) for agent in self.venue.agents)
             moved += sum(self._carry_down(client, 1 << 16) for client in self.clients)
             self.time.advance(ROUND_NS)
-            is_quiet = moved == 0 and all(client.is_logged_on for client in self.clients)
+            before, requests = (
+                requests,
+                self.venue.requests(),
+            )  # some need no command, and no agent counts them
+            is_quiet = (
+                moved == 0 and requests == before and all(client.is_logged_on for client in self.clients)
+            )
             quiet = quiet + 1 if is_quiet and self.venue.waiting() == 0 else 0
             if quiet == QUIET_ROUNDS:
                 return
@@ -269,7 +279,9 @@ class Simulation:
     ) -> None:
         venue, name = self.venue, client.name
         if venue.lost_messages(session_id):
-            raise broken("no message is lost", f"{name}: {venue.lost_messages(session_id)} found its log full")
+            raise broken(
+                "no message is lost", f"{name}: {venue.lost_messages(session_id)} found its log full"
+            )
         logged = venue.logged_messages(session_id)
         told = [client.told.get(sequence) for sequence in range(1, len(client.told) + 1)]
         if logged != told or venue.log_messages(session_id) != len(told):
@@ -303,3 +315,10 @@ class Simulation:
             raise broken(
                 "books are a function of the stream", f"the digest is {found}, the textbook's {expected}"
             )
+
+
+def _shown(records: bytes) -> list[str]:
+    """For each record its kind and its session, and a digest of them all."""
+    heads = [records[place : place + 8] for place in range(0, len(records), RECORD_BYTES)]
+    named = [f"{CommandKind(head[0]).name.lower()}:{int.from_bytes(head[6:8], 'little')}" for head in heads]
+    return [*named, str(crc32(records))]

@@ -24,6 +24,7 @@ from exchange.gateway.session_memory import (
     LOG_END,
     LOG_MESSAGES,
     LOST_MESSAGES,
+    REQUESTS,
     WAYS,
 )
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
@@ -31,7 +32,7 @@ from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
 from exchange.settings import Settings, agent_names
 from exchange.simulation.network import Line
-from exchange.simulation.trace import Trace
+from exchange.simulation.chance import Trace
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
 from exchange.wire.fields import WireError
@@ -115,6 +116,10 @@ class SimulatedVenue:
     def pending_events(self) -> int:
         """Events that shards have made and not handed on."""
         return sum(load_int64(one.state.words + PENDING) for one in self.agents if one.shard >= 0)
+
+    def requests(self) -> int:
+        """OUCH messages that were decoded so far, of all sessions."""
+        return int(self.transport.memory.column(REQUESTS).sum())
 
     def command(self, command: Command) -> bool:
         """A command of the control plane's own."""

@@ -12,21 +12,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Final
+from typing import Final, Self
 
 Teller = Callable[[str], None]
 """Told each step in a line, for who wants to see them."""
 
 
 class Chance(random.Random):
-    """A stream of randomness: that of ``part`` under a seed."""
+    """A stream of randomness."""
 
-    def __new__(cls, seed: int, part: str) -> "Chance":
-        """As its parent, which would hash the arguments."""
-        return super().__new__(cls, 0)
-
-    def __init__(self, seed: int, part: str) -> None:
-        super().__init__(f"{seed} {part}")
+    @classmethod
+    def of(cls, seed: int, part: str) -> Self:
+        """The stream of a part under a seed."""
+        return cls(f"{seed} {part}")
 
     def happens(self, probability: float) -> bool:
         """True with that probability."""
@@ -63,11 +61,9 @@ class Trace:
         self.steps = 0
 
     def note(self, what: str, *details: object) -> None:
-        """A step happened; ``details`` are texts, numbers and bytes."""
+        """A step happened; ``details`` are texts and numbers."""
         self.steps += 1
-        line = " ".join(
-            [what, *(one.hex() if isinstance(one, bytes | bytearray) else str(one) for one in details)]
-        )
+        line = " ".join([what, *map(str, details)])
         self._hasher.update(line.encode() + b"\n")
         if self._tell is not None:
             self._tell(f"{self.steps:>7} {line}")
