@@ -37,8 +37,8 @@ from exchange.native import (
     Arena,
     address_of,
     copy_record,
+    generic,
     implements,
-    inlined,
     kernel,
     load_int64,
     load_uint8,
@@ -147,9 +147,24 @@ def drop_details(batch: int, count: int) -> int:
     return kept
 
 
-@inlined
-def apply_batch(shard: Shard, count: int, kinds: int) -> int:
-    """Apply the ``count`` stamped records of the batch, whose kinds have these bits; how many events that makes."""
+@generic
+def apply_batch(shard: Any, count: int, kinds: int) -> int:
+    """Apply the ``count`` stamped records of a shard's batch, whose kinds have these bits.
+
+    Returns:
+        How many events that made; they stand in the shard's room for events.
+    """
+    raise NotImplementedError
+
+
+@generic
+def publish_status(shard: Any, sequence: int, events: int) -> None:
+    """The shard is at ``sequence`` and has made ``events`` more: tell whoever wants to know."""
+    raise NotImplementedError
+
+
+@implements(apply_batch, Shard)
+def _apply_batch(shard: Shard, count: int, kinds: int) -> int:
     if unlikely(kinds & _DETAILS != 0):
         count = drop_details(shard.batch, count)
     is_judged = kinds & _NOT_OF_BOOK != 0 or any_halted(shard.trading)
@@ -168,24 +183,15 @@ def apply_batch(shard: Shard, count: int, kinds: int) -> int:
             shard.book, shard.batch + applied * RECORD_BYTES, run, shard.events + events * RECORD_BYTES
         )
         applied += run
-    _note_top(shard, count)
-    return events
-
-
-@inlined
-def _note_top(shard: Shard, count: int) -> None:
-    """Take down the top of the book that the last of ``count`` commands was about."""
-    if count == 0:
-        return
-    symbol_id = load_uint16(shard.batch + (count - 1) * RECORD_BYTES + SYMBOL_ID)
+    symbol_id = load_uint16(shard.batch + (max(count, 1) - 1) * RECORD_BYTES + SYMBOL_ID)
     if symbol_id < shard.symbol_count:
         top_of_book(shard.book, symbol_id, shard.words + STATUS + 32)
         store_int64(shard.words + STATUS + 24, symbol_id)
+    return events
 
 
-@inlined
-def publish_status(shard: Shard, sequence: int, events: int) -> None:
-    """The shard is at ``sequence`` and has made ``events`` more: tell whoever wants to know."""
+@implements(publish_status, Shard)
+def _publish_status(shard: Shard, sequence: int, events: int) -> None:
     words = shard.words
     store_int64(words + EVENTS, load_int64(words + EVENTS) + events)
     store_int64(words + SEQUENCE, sequence)
