@@ -63,7 +63,7 @@ class Flaw(IntEnum):
 _NONE, _END, _ZEROS, _NO_FRAME, _LENGTH, _CHECKSUM, _OTHER_JOURNAL, _OTHER_STREAM, _SEQUENCE = map(int, Flaw)
 
 FRAME_PLACE_DTYPE: Final = np.dtype(
-    [("address", "<i8"), ("count", "<i8"), ("first_sequence", "<i8"), ("durable_sequence", "<i8")]
+    [("address", "<i8"), ("record_count", "<i8"), ("first_sequence", "<i8"), ("durable_sequence", "<i8")]
 )
 """Where the records of a good frame are, how many, and what its header says. Written by :func:`scan_frames`."""
 
@@ -155,9 +155,10 @@ def check_frame(frame: int, room_bytes: int, stream: StreamName) -> int:
 
 
 @kernel
-def flaw_at(frame: int, room_bytes: int, stream: StreamName) -> int:
-    """As :func:`check_frame`, for callers in Python."""
-    return check_frame(frame, room_bytes, stream)
+def frame_checksum(header: int, records: int, count: int) -> int:
+    """The checksum of a frame whose header and records lie apart."""
+    checked_bytes = FRAME_HEADER_BYTES - FRAME_CHECKED
+    return crc32c(crc32c(0, header + FRAME_CHECKED, checked_bytes), records, count * RECORD_BYTES)
 
 
 @kernel
