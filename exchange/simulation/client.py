@@ -15,10 +15,10 @@ is how OUCH wants it, and what makes each order come to exactly one answer in th
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from exchange.simulation.chance import Chance, Trace, Weights
 from exchange.simulation.dialects import DAY, IMMEDIATE, Dialect, Entry, Ouch50, Told
 from exchange.simulation.invariants import broken
 from exchange.simulation.network import Line
-from exchange.simulation.chance import Chance, Trace, Weights
 from exchange.wire.ouch_codes import Side
 from exchange.wire.soupbintcp import (
     SERVER_PACKETS,

@@ -16,9 +16,9 @@ from msgspec import structs
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
 from exchange.settings import Resolved, Settings, agent_names, resolve
+from exchange.simulation.chance import Chance, Weights
 from exchange.simulation.client import PASSWORD, Habits
 from exchange.simulation.dialects import Dialect, Ouch42, Ouch50
-from exchange.simulation.chance import Chance, Weights
 from exchange.transport.config import TcpTransportConfig
 
 PROFILE: Final = "serve"

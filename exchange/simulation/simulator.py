@@ -16,13 +16,13 @@ from zlib import crc32
 from exchange.clock import ManualTime
 from exchange.matching.digest import state_digest
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
+from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
-from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.venue import Made, SimulatedVenue, SteppedAgent
 
 START_NS: Final = 1_700_000_000_000_000_000

@@ -31,8 +31,8 @@ from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
 from exchange.settings import Settings, agent_names
-from exchange.simulation.network import Line
 from exchange.simulation.chance import Trace
+from exchange.simulation.network import Line
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
 from exchange.wire.fields import WireError
