@@ -94,6 +94,8 @@ class SimulatedClient:
         self.orders: dict[int, OrderAccount] = {}
         self.new: list[Told] = []
         """What was heard since somebody last looked."""
+        self.has_lost = False
+        """It was told something that is not so any more, which an exchange may do that does not wait for its disk."""
         self.entered: dict[int, int] = {}
         """For each new order that was sent how often it was answered: in the end once."""
         self._totals: dict[int, int] = {}
@@ -102,6 +104,7 @@ class SimulatedClient:
         self._chance: Final = Chance.of(seed, f"client {name}")
         self._trace: Final = trace
         self._unanswered: dict[tuple[str, int], bytes] = {}
+        self._asked: dict[tuple[str, int], bytes] = {}
         self._sent: list[bytes] = []
         self._next_number = 1
         self._next_sequence = 0
@@ -298,7 +301,7 @@ class SimulatedClient:
         packet = UnsequencedData(message).encode()
         if not self._has_repeated:
             self._say_again()
-        self._unanswered[key] = packet
+        self._unanswered[key] = self._asked[key] = packet
         self._sent = [*self._sent[1 - REMEMBERED :], packet]
         self._send(packet)
 
@@ -367,6 +370,18 @@ class SimulatedClient:
             self._trace.note("told", self.name, self.heard, *told)
             self._account(told)
             self.new.append(told)
+
+    def forget(self, kept: int) -> None:
+        """The exchange has lost all messages behind that number, as it may: begin again from what is left."""
+        self.has_lost = True
+        self.told = {sequence: message for sequence, message in self.told.items() if sequence <= kept}
+        self.heard = 0
+        self.orders.clear()
+        self.entered = dict.fromkeys(self.entered, 0)
+        self._unanswered = dict(self._asked)
+        while (following := self.told.get(self.heard + 1)) is not None:
+            self.heard += 1
+            self._account(self.dialect.told(following))
 
     def _account(self, told: Told) -> None:
         """Keep the accounts of its orders, and see that they come out even."""

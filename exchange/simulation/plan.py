@@ -15,6 +15,7 @@ from msgspec import structs
 
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
+from exchange.journal.config import Gate, JournalConfig, MappedJournalConfig, NoneJournalConfig
 from exchange.settings import Resolved, Settings, agent_names, resolve
 from exchange.simulation.chance import Chance, Weights
 from exchange.simulation.client import PASSWORD, Habits
@@ -25,6 +26,8 @@ PROFILE: Final = "serve"
 SYMBOLS: Final = ("AAPL", "MSFT", "NVDA")
 ACTIONS_DEFAULT: Final = 400
 PASSWORD_COST: Final = 2
+SEGMENT_BYTES: Final = 1 << 14
+"""Room for a batch of 64 with details, and full after some hundred records."""
 
 _OVERRIDES: Final = ("market_data.kind=none", "admin.kind=none", "placement.kind=none")
 
@@ -87,6 +90,7 @@ class Plan(NamedTuple):
     actions: int
     bytes_max: int
     time_ns: int
+    has_journal: bool
 
 
 @functools.cache
@@ -104,6 +108,7 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
     """The plan of a seed. ``actions`` is how often clients act; 0 is the usual. Raises UserError."""
     chance = Chance.of(seed, "plan")
     settings = _draw_settings(chance, base_settings(profile, tuple(overrides)))
+    has_journal = not isinstance(settings.journal, NoneJournalConfig)
     count = chance.number(2, 6)
     dialects = tuple(Ouch42() if chance.happens(0.25) else Ouch50() for _ in range(count))
     users = _users(tuple((dialect.protocol, chance.happens(0.4)) for dialect in dialects))
@@ -120,6 +125,8 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         "time": chance.pick((0.2, 1.0)),
         "cut": chance.pick((0.0, 0.0, 0.01, 0.03)),
         "command": chance.pick((0.0, 0.05, 0.2)),
+        "keeper": chance.pick((0.05, 1.0)) if has_journal else 0.0,
+        "crash": chance.pick((0.0, 0.01, 0.05)) if has_journal else 0.0,
     }
     return Plan(
         settings,
@@ -130,6 +137,7 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         actions or ACTIONS_DEFAULT,
         chance.pick((7, 60, 500, 1 << 14)),
         chance.pick((1_000_000, 30_000_000)),
+        has_journal,
     )
 
 
@@ -141,13 +149,25 @@ def _draw_settings(chance: Chance, resolved: Resolved) -> Settings:
         has_key = hasattr(getattr(resolved.settings, table), name)
         if has_key and resolved.origins.get(key) != "--set":
             tables.setdefault(table, {})[name] = value
+    journal = _draw_journal(chance, resolved)
     changed = {
         table: structs.replace(getattr(resolved.settings, table), **values)
         for table, values in tables.items()
     }
-    settings = structs.replace(resolved.settings, **changed)
+    settings = structs.replace(resolved.settings, journal=journal, **changed)
     shards = structs.replace(settings.shards, threads=(agent_names(settings),))
     return structs.replace(settings, shards=shards)
+
+
+def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
+    """A journal for three seeds of four, unless the profile or ``--set`` names one; synced when it gets its turn."""
+    drawn = chance.pick((NoneJournalConfig(), *[MappedJournalConfig()] * 3))
+    gate: Gate = chance.pick(("written", "synced"))
+    journal = drawn if resolved.origins.get("journal.kind") == "default" else resolved.settings.journal
+    if isinstance(journal, NoneJournalConfig):
+        return journal
+    gate = gate if resolved.origins.get("journal.gate", "default") == "default" else journal.gate
+    return structs.replace(journal, gate=gate, segment_bytes=SEGMENT_BYTES, sync_every_ns=0)
 
 
 @functools.cache

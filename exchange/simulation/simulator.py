@@ -9,24 +9,31 @@ that never comes is found here.
 A broken invariant ends the run; so does an exception, which is as good a finding."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from msgspec import structs
+
 from exchange.clock import ManualTime
+from exchange.journal.config import NoneJournalConfig
+from exchange.logs import LOGGER
 from exchange.matching.digest import state_digest
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
+from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.dialects import Ouch42
+from exchange.simulation.disk import SimulatedDisk
 from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
-from exchange.simulation.venue import Made, SimulatedVenue, SteppedAgent
-
-START_NS: Final = 1_700_000_000_000_000_000
-"""When every simulation begins: a moment in November 2023."""
+from exchange.simulation.restart import KILL, POWER_CUT, end_and_restart
+from exchange.simulation.venue import START_NS, Made, SimulatedVenue, SteppedAgent
 
 TURNS_PER_ACTION_MAX: Final = 400
 """So many turns pass at most until the clients have acted as often as planned."""
@@ -36,6 +43,9 @@ ROUNDS_TO_REST_MAX: Final = 3_000
 
 QUIET_ROUNDS: Final = 3
 ROUND_NS: Final = 5_000_000
+CRASHES_MAX: Final = 4
+MEMORY_FOLDER: Final = Path("/dev/shm")
+
 DIGEST_EVERY: Final = 64
 """After so many steps of shards their books are held against the twins' books."""
 
@@ -58,23 +68,57 @@ def simulate(
     overrides: Sequence[str] = (),
     actions: int = 0,
     tell: Teller | None = None,
+    folder: Path | None = None,
 ) -> Outcome:
-    """Run a seed; ``tell`` is told each step. Raises UserError for a profile that cannot be simulated."""
-    simulation = Simulation(seed, draw_plan(seed, profile, overrides, actions), Trace(tell))
+    """Run a seed.
+
+    Args:
+        seed: decides everything.
+        profile: the exchange to simulate.
+        overrides: TABLE.KEY=VALUE texts, which the seed leaves alone.
+        actions: how often clients act; 0 is the usual.
+        tell: is told each step.
+        folder: under which the journal is kept; it is gone afterwards.
+
+    Raises:
+        UserError: a profile that cannot be simulated.
+    """
+    plan = draw_plan(seed, profile, overrides, actions)
     failure, trace = None, ""
-    try:
-        simulation.run()
-    except BrokenInvariant as error:
-        failure = str(error)
-    except Exception as error:
-        failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
-    finally:
-        simulation.close()
+    with _folder(folder) as place, _quiet():
+        simulation = Simulation(seed, plan, Trace(tell), place)
+        try:
+            simulation.run()
+        except BrokenInvariant as error:
+            failure = str(error)
+        except Exception as error:
+            failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        finally:
+            simulation.close()
     messages = sum(len(client.told) for client in simulation.clients)
     commands = sum(twin.sequence for twin in simulation.twins)
     return Outcome(
         seed, simulation.trace.digest(), simulation.trace.steps, messages, commands, failure, trace
     )
+
+
+@contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    """A fresh folder under the one given; in memory, if the machine has such a place and none is given."""
+    where = folder or (MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None)
+    with TemporaryDirectory(prefix="exchange-simulation-", dir=where) as path:
+        yield Path(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have the exchange log nothing: ends and torn journals are nothing special here."""
+    was_disabled = LOGGER.disabled
+    LOGGER.disabled = True
+    try:
+        yield
+    finally:
+        LOGGER.disabled = was_disabled
 
 
 class Simulation:
@@ -86,27 +130,47 @@ class Simulation:
         trace: where steps are noted.
     """
 
-    def __init__(self, seed: int, plan: Plan, trace: Trace) -> None:
-        self.plan: Final = plan
+    def __init__(self, seed: int, plan: Plan, trace: Trace, folder: Path) -> None:
+        self.plan: Final = plan._replace(settings=_kept_in(plan.settings, folder / "journal"))
         self.trace: Final = trace
         self.time: Final = ManualTime(START_NS)
         self._chance: Final = Chance.of(seed, "turns")
         self._network: Final = Chance.of(seed, "network")
-        self.venue = SimulatedVenue(plan.settings, plan.users, self.time, "run1", trace)
+        self.disk: Final = SimulatedDisk(folder, Chance.of(seed, "disk"), trace)
         settings, book = plan.settings, plan.settings.book
-        symbols, shards = settings.gateway.symbols, settings.shards.count
+        symbols = settings.gateway.symbols
         self.twins: Final = [
             ShardTwin(len(symbols), book.capacity_orders, book.price_min_ticks, book.price_max_ticks)
-            for _ in range(shards)
+            for _ in range(settings.shards.count)
         ]
-        self.expectations: Final = Expectations(len(plan.dialects), shards, self.venue.transport.midnight_ns)
         self.clients: Final = [
             SimulatedClient(user.name, dialect, symbols, habits, seed, trace)
             for user, dialect, habits in zip(plan.users.users, plan.dialects, plan.habits, strict=True)
         ]
-        self._agents: Final = {agent.name: agent for agent in self.venue.agents}
         self._lines: list[Line] = []
         self._shard_steps = 0
+        self._crashes = 0
+        self.build_venue()
+        self.expect_anew()
+        self.disk.note_synced()
+
+    def build_venue(self) -> None:
+        """Build the exchange, which recovers if there is a journal. Raises UserError."""
+        self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
+        self._agents = {agent.name: agent for agent in self.venue.agents}
+
+    def end_venue(self) -> None:
+        """End the exchange without notice: its connections are closed, and its memory is gone."""
+        for line in self._lines:
+            line.far.close()
+        self.venue.close()
+        del self.venue
+        self._agents = {}
+
+    def expect_anew(self) -> None:
+        """Nothing has happened yet that somebody would have to be told of."""
+        midnight_ns, shards = self.venue.transport.midnight_ns, self.plan.settings.shards.count
+        self.expectations = Expectations(len(self.clients), shards, midnight_ns)
 
     def run(self) -> None:
         """Everything until the exchange is at rest. Raises BrokenInvariant."""
@@ -123,12 +187,16 @@ class Simulation:
                 getattr(self, "_turn_" + whose)()
         self._come_to_rest()
         self._check_at_rest()
+        if self.plan.has_journal:
+            end_and_restart(self, KILL)
+            self._check_tables()
 
     def close(self) -> None:
         """Give all sockets and memory back."""
         for line in self._lines:
             line.close()
-        self.venue.close()
+        if hasattr(self, "venue"):
+            self.venue.close()
 
     # Turns.
 
@@ -136,6 +204,8 @@ class Simulation:
         done, made = self.venue.step(agent)
         if done:
             self.trace.note(agent.name, done)
+            if agent.name == JOURNAL_AGENT:
+                self.disk.note_synced()
         if made is not None:
             self._follow(made)
         return done
@@ -155,7 +225,7 @@ class Simulation:
         self.expectations.add(made.shard, events)
         self._shard_steps += 1
         if self._shard_steps % DIGEST_EVERY == 0:
-            self._compare_books()
+            self.compare_books()
 
     def _act(self, client: SimulatedClient) -> bool:
         """A client's turn; whether it did something as a user who is logged on."""
@@ -185,6 +255,15 @@ class Simulation:
         duration_ns = self._network.number(1, self.plan.time_ns)
         self.trace.note("time", duration_ns)
         self.time.advance(duration_ns)
+
+    def _turn_keeper(self) -> None:
+        self.venue.keep_journal()
+        self.disk.note_new_files()
+
+    def _turn_crash(self) -> None:
+        if self._crashes < CRASHES_MAX:
+            self._crashes += 1
+            end_and_restart(self, self._network.pick((KILL, POWER_CUT)))
 
     def _turn_cut(self) -> None:
         client = self._network.pick(self.clients)
@@ -250,6 +329,7 @@ class Simulation:
                 moved += self._carry_up(line, 1 << 16)
             self.venue.look_at_door(0)
             moved += sum(self._step(agent) for agent in self.venue.agents)
+            self._turn_keeper()
             moved += sum(self._carry_down(client, 1 << 16) for client in self.clients)
             self.time.advance(ROUND_NS)
             before, requests = (
@@ -265,11 +345,12 @@ class Simulation:
         raise broken("it comes to rest", f"it has not after {ROUNDS_TO_REST_MAX} rounds without faults")
 
     def _check_at_rest(self) -> None:
-        self._compare_books()
+        self.compare_books()
         self.expectations.check_all_told()
         levels = self.venue.exchange.queue_levels()
         if any(level.waiting for level in levels.values()) or self.venue.pending_events():
             raise broken("nothing waits at rest", f"{levels}")
+        self._check_tables()
         in_books = open_orders([twin.book for twin in self.twins])
         for session_id, client in enumerate(self.clients):
             self._check_session(session_id, client, in_books)
@@ -289,7 +370,7 @@ class Simulation:
                 "the log is what the client has", f"{name}: {len(logged)} messages, it has {len(told)}"
             )
         unanswered = [number for number, answers in client.entered.items() if answers != 1]
-        if unanswered:
+        if unanswered and not client.has_lost:
             raise broken("one answer for each order", f"{name} never heard of its orders {unanswered}")
         numbers = self.expectations.numbers_of(session_id)
         alive = {
@@ -302,11 +383,20 @@ class Simulation:
             raise broken(
                 "each order is in the book or its end was told", f"{name} has {alive}, the book {in_book}"
             )
-        in_table = venue.table_numbers(session_id)
-        if in_table != set(alive):
-            raise broken("no order is left in a table", f"{name} has {sorted(alive)}, its table {in_table}")
 
-    def _compare_books(self) -> None:
+    def _check_tables(self) -> None:
+        """The tables of the sessions must have the orders of the books, and no others."""
+        in_books = open_orders([twin.book for twin in self.twins])
+        for session_id, client in enumerate(self.clients):
+            in_table = self.venue.table_numbers(session_id)
+            in_book = {number for whose, number in in_books if whose == session_id}
+            if in_table != in_book:
+                raise broken(
+                    "no order is left in a table",
+                    f"{client.name} has {sorted(in_book)} in books, and in its table {sorted(in_table)}",
+                )
+
+    def compare_books(self) -> None:
         """The books of the shards must be those of their twins."""
         expected = state_digest([twin.book for twin in self.twins], self.venue.exchange.shard_of_symbol)
         found = self.venue.exchange.digest()
@@ -315,6 +405,13 @@ class Simulation:
             raise broken(
                 "books are a function of the stream", f"the digest is {found}, the textbook's {expected}"
             )
+
+
+def _kept_in(settings: Settings, folder: Path) -> Settings:
+    """The settings with the journal in that folder, if there is one."""
+    if isinstance(settings.journal, NoneJournalConfig):
+        return settings
+    return structs.replace(settings, journal=structs.replace(settings.journal, directory=str(folder)))
 
 
 def _shown(records: bytes) -> list[str]:

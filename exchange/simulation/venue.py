@@ -7,6 +7,7 @@ the body that a thread would run, compiled.
 Behind each step of a shard the simulation looks at what the shard has numbered and at the events that it made of it,
 where they lie in the shard's memory. Nothing of the exchange knows of it."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import string_at
@@ -20,6 +21,7 @@ from exchange.gateway.control import ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import login_bytes_missing
 from exchange.gateway.order_table import order_at
+from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_memory import (
     LOG_END,
     LOG_MESSAGES,
@@ -27,16 +29,30 @@ from exchange.gateway.session_memory import (
     REQUESTS,
     WAYS,
 )
+from exchange.journal.config import NoneJournalConfig
+from exchange.journal.mapped import MappedWriter
+from exchange.journal.none import NoneWriter
+from exchange.journal.reading import StreamReader, records_of
+from exchange.journal.streams import shard_stream
+from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
+from exchange.recovery.kept import KeptJournal, Opening
 from exchange.settings import Settings, agent_names
 from exchange.simulation.chance import Trace
 from exchange.simulation.network import Line
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
 from exchange.wire.fields import WireError
+from exchange.wire.ouch_codes import EventCode
 from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
+
+
+START_NS: Final = 1_700_000_000_000_000_000
+"""When every simulation begins: a moment in November 2023."""
+
+OPENING: Final = Opening("run1", START_NS // DAY_NS * DAY_NS, START_NS)
 
 
 class SteppedAgent(NamedTuple):
@@ -57,21 +73,26 @@ class Made(NamedTuple):
 
 
 class SimulatedVenue:
-    """An exchange with a gateway, built and stepped by hand.
+    """An exchange with a gateway, built and stepped by hand. If it has a journal, it goes on where that ends.
 
     Args:
         settings: with the transport ``tcp``.
         users: who may log on; a user's number is the session's.
         time: the exchange's clock.
-        session_name: what this run is called in logons.
         trace: where steps are noted.
+
+    Raises:
+        UserError: the journal cannot be gone on with.
     """
 
-    def __init__(
-        self, settings: Settings, users: Users, time: ManualTime, session_name: str, trace: Trace
-    ) -> None:
+    def __init__(self, settings: Settings, users: Users, time: ManualTime, trace: Trace) -> None:
         symbols, shards = settings.gateway.symbols, settings.shards
         self.settings: Final = settings
+        self._trace: Final = trace
+        self._waiting: list[tuple[Line, bytearray]] = []
+        is_kept = not isinstance(settings.journal, NoneJournalConfig)
+        self._journal: Final = KeptJournal(settings, users, OPENING) if is_kept else None
+        self._users: Final = users if self._journal is None else self._journal.users
         self.transport: Final = TcpTransport(
             settings.gateway,
             settings.book,
@@ -80,19 +101,21 @@ class SimulatedVenue:
             shards.count,
             settings.transport.ingress_lanes,
             shards.batch_commands,
-            NetworkOptions(clock=time.clock),
+            NetworkOptions(time.clock, is_kept, -OPENING.midnight_ns % DAY_NS),
         )
-        for session_id, user in enumerate(users.users):
+        for session_id, user in enumerate(self._users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
             if user.protocol == OUCH42:
                 self.transport.speak_ouch42(session_id)
-        self.exchange: Final = Exchange(settings, len(symbols), self.transport)
-        self.control: Final = ControlPlane(self.transport, users, session_name)
+        streams = None if self._journal is None else self._journal.open_streams()
+        self.exchange: Final = Exchange(settings, len(symbols), self.transport, None, streams)
+        self.control: Final = ControlPlane(self.transport, self._users, OPENING.session_name)
         self.agents: Final = _agents_of(self.exchange, agent_names(settings))
-        self._users: Final = users
-        self._trace: Final = trace
-        self._waiting: list[tuple[Line, bytearray]] = []
+        if self._journal is not None:
+            self._journal.recover(self.exchange, self.transport, None)
+        if self._journal is None or self._journal.is_new:
+            self.transport.announce(EventCode.START_OF_DAY)
 
     # Agents.
 
@@ -109,9 +132,35 @@ class SimulatedVenue:
         made = load_int64(words + EVENTS) - events
         return done, Made(
             agent.shard,
-            string_at(agent.state.batch, records * RECORD_BYTES),
+            self._newest_records(agent, records * RECORD_BYTES),
             string_at(agent.state.events, made * RECORD_BYTES),
         )
+
+    def _newest_records(self, shard: SteppedAgent, size_bytes: int) -> bytes:
+        """What a shard has just numbered: its batch, or with a journal, the frame that it has just written."""
+        journal = shard.state.journal
+        if isinstance(journal, NoneWriter):
+            return string_at(shard.state.batch, size_bytes)
+        place, offset = (load_int64(journal.shape.words + word) for word in (PLACE, OFFSET))
+        if isinstance(journal, MappedWriter):
+            return string_at(place + offset - size_bytes, size_bytes)
+        return os.pread(place, size_bytes, offset - size_bytes)
+
+    def keep_journal(self) -> None:
+        """What the journal's keeper does in a turn."""
+        for one in (*self.exchange.journals.shards, self.exchange.journals.merge):
+            one.keep()
+
+    def sequence(self, shard: int) -> int:
+        """The number of the last record that a shard has."""
+        return int(load_int64(self.exchange.shards[shard].words + SEQUENCE))
+
+    def journaled(self, shard: int) -> bytes:
+        """All records of a shard's journal."""
+        assert self._journal is not None
+        directory, name = self._journal.directory, shard_stream(shard)
+        with StreamReader(directory.path / name, directory.identity.stream(name)) as reader:
+            return b"".join(records_of(frame).tobytes() for frame in reader.frames())
 
     def pending_events(self) -> int:
         """Events that shards have made and not handed on."""
@@ -223,14 +272,16 @@ class SimulatedVenue:
         return {number for number, _order in (order_at(sessions, session, place) for place in places)} - {0}
 
     def close(self) -> None:
-        """Close the descriptors of its own; those of connections belong to their lines."""
+        """Let go of everything as a process does that is killed; connections belong to their lines."""
         self._waiting.clear()
         self.transport.close()
+        if self._journal is not None:
+            self._journal.close()
 
 
 def _agents_of(exchange: Exchange, names: Sequence[str]) -> list[SteppedAgent]:
     """All agents, which are on one thread in the order of their names."""
-    (thread,) = exchange.threads.threads
+    (thread,) = exchange.threads.agent_threads
     found: list[SteppedAgent] = []
     for name, state in zip(names, thread.agents, strict=True):
         shard = int(name.removeprefix("shard.")) if isinstance(state, Shard) else -1
