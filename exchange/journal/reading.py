@@ -182,7 +182,7 @@ class StreamReader:
         self.durable_sequence = 0
         self.flaw = Flaw.END
         self.offset = 0
-        self._wanted: Final = next_sequence
+        self.wanted_sequence: Final = next_sequence
         self._places: Final[NDArray[np.void]] = np.zeros(PLACES, FRAME_PLACE_DTYPE)
         self._index = self._first_index()
         self.next_sequence = self._first_sequence()
@@ -214,7 +214,7 @@ class StreamReader:
                 places = self._places[:count]
                 self.durable_sequence = max(self.durable_sequence, int(places["durable_sequence"].max()))
                 ends = places["first_sequence"] + places["record_count"]
-                wanted = places[ends > self._wanted]
+                wanted = places[ends > self.wanted_sequence]
                 if len(wanted) > 0:
                     yield wanted
             elif not self._step():
@@ -250,18 +250,20 @@ class StreamReader:
         """The last segment that begins at or before what is wanted; the first one if none does."""
         index = 0
         for place, segment in enumerate(self.segments):
-            if segment.named_sequence is not None and segment.named_sequence <= self._wanted:
+            if segment.named_sequence is not None and segment.named_sequence <= self.wanted_sequence:
                 index = place
         return index
 
     def _first_sequence(self) -> int:
         segment = self.segment
         if segment is None:
-            return self._wanted
+            return self.wanted_sequence
         begins = segment.named_sequence
-        if begins is None or begins > self._wanted:
-            reason = segment.flaw() or f"the stream begins here, and sequence {self._wanted} was expected"
-            raise JournalDamage(segment.path, 0, self._wanted, reason)
+        if begins is None or begins > self.wanted_sequence:
+            reason = (
+                segment.flaw() or f"the stream begins here, and sequence {self.wanted_sequence} was expected"
+            )
+            raise JournalDamage(segment.path, 0, self.wanted_sequence, reason)
         return begins
 
     def close(self) -> None:

@@ -116,6 +116,10 @@ class FeedServer:
         """A sink that gives events to ``first`` and then publishes them."""
         return PublishingSink(first, self.publisher.state, self._memory.state)
 
+    def skip_to_end(self) -> None:
+        """What was published until now was sent before a restart; who lacks some of it asks for it again."""
+        self.store.skip_to_end()
+
     def open(self, timestamp_ns: int) -> None:
         """Tell the day's first stages and the directory; no agent may be running.
 
@@ -148,7 +152,8 @@ class FeedServer:
 
     async def end(self) -> None:
         """Tell the end of the day, send what waits, tell the end of the session; no agent may be running any more."""
-        self.publisher.close_day()
+        if not self.publisher.is_closed:
+            self.publisher.close_day()
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._is_behind() and time.monotonic() < deadline:
             if send_due(self._memory.state) == 0:

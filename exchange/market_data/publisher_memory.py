@@ -27,6 +27,8 @@ FIRST_ORDER: Final = 24
 """The link of the first order of the ladder's pool, from which the references are counted."""
 OWNER: Final = 32
 """Eight bytes that stand where a command would have its symbol and session."""
+IS_CLOSED: Final = 40
+"""Not 0: the day's last stages have been told."""
 WORDS_BYTES: Final = 64
 
 # an order that has come in and may still trade: one for each symbol
