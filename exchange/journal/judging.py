@@ -200,7 +200,7 @@ def _flipped_bit(reader: StreamReader, segment: Segment) -> int | None:
 
 
 def _difference(header: bytes, records: int, room: int) -> int | None:
-    """What the checksum in a frame's header and the one of its bytes differ by; None if there is no room for so many."""
+    """How the checksum in a header differs from that of the frame; None if there is no room for so many records."""
     count = int.from_bytes(header[FRAME_RECORD_COUNT : FRAME_RECORD_COUNT + 4], "little")
     if count == 0 or frame_bytes(count) > room:
         return None
