@@ -1,4 +1,4 @@
-"""What the tests of the journal share: journals of each variant, records that can be told apart, and what was written."""
+"""What the tests of the journal share: journals of each variant, and records that can be told apart."""
 
 import random
 from collections.abc import Iterator
@@ -52,7 +52,9 @@ def make_records(first_sequence: int, count: int) -> np.ndarray[Any, Any]:
 class Desk:
     """A journal of one variant, as plain Python uses it."""
 
-    def __init__(self, variant: str, path: Path, next_sequence: int = 1, outcomes: Outcomes = OUTCOMES) -> None:
+    def __init__(
+        self, variant: str, path: Path, next_sequence: int = 1, outcomes: Outcomes = OUTCOMES
+    ) -> None:
         self.directory = None if variant == "none" else JournalDirectory(path, outcomes)
         self.folder = path / STREAM
         try:
@@ -127,7 +129,9 @@ def frame_counts(folder: Path, identity: StreamIdentity) -> list[int]:
         return [frame.record_count for frame in reader.frames()]
 
 
-def written_files(variant: str, path: Path, seed: int, records: int) -> tuple[dict[str, bytes], StreamIdentity]:
+def written_files(
+    variant: str, path: Path, seed: int, records: int
+) -> tuple[dict[str, bytes], StreamIdentity]:
     """The segments of a stream whose exchange was killed: ``records`` records in frames of random sizes, synced now and
     then, and not at the end."""
     chance = random.Random(seed)
