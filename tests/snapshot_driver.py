@@ -11,7 +11,9 @@ from exchange.snapshot.sections import (
     write_sections,
 )
 
-HEADER = SnapshotHeader(0xFEDC_BA98_7654_3210, bytes(range(DIGEST_BYTES)), (17, 4, 21), 1_700_000_000_000_000_001)
+HEADER = SnapshotHeader(
+    0xFEDC_BA98_7654_3210, bytes(range(DIGEST_BYTES)), (17, 4, 21), 1_700_000_000_000_000_001
+)
 
 
 def written(path: Path, save: Callable[[SectionWriter], object]) -> SectionFile:

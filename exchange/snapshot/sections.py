@@ -11,11 +11,12 @@ to be known beforehand or held in memory. At the end come the table, the header,
 the fsync of the folder. So under its own name there is a whole snapshot or none, whenever the power goes.
 
 **Reading.** Opening a file reads all of it once: every byte belongs to the header, the table or a section, each of
-which has a checksum, or lies between two sections and has to be zero. A file that is cut, or in which a single bit is not
-as it was written, is refused with the place. Sections are then read as often as one likes, in pieces if they are large.
+which has a checksum, or lies between two sections and has to be zero. A file that is cut, or in which a single bit is
+not as it was written, is refused with the place. Sections are then read as often as one likes, in pieces if they are
+large.
 
 Rules: all numbers are little-endian. A file that has its own name is never changed. CRC32C is Castagnoli's polynomial,
-as of iSCSI (RFC 3720); a processor computes it at many gigabytes per second, and it finds any burst of up to 32 bits."""
+as in iSCSI (RFC 3720): a processor computes it at many gigabytes a second, and it finds any burst of up to 32 bits."""
 
 import os
 from collections.abc import Iterator
@@ -306,16 +307,30 @@ class SectionFile:
             raise BadSnapshot(f"{self.path}: header: {self._size_bytes} bytes, but it has {HEADER_BYTES}")
         block = np.empty(HEADER_BYTES, np.uint8)
         self._read("header", 0, block)
-        (magic, version, header_bytes, journal_id, created_ns, digest, table_offset, sections, streams, crc) = (
-            _HEADER.unpack_from(block)
-        )
+        (
+            magic,
+            version,
+            header_bytes,
+            journal_id,
+            created_ns,
+            digest,
+            table_offset,
+            sections,
+            streams,
+            crc,
+        ) = _HEADER.unpack_from(block)
         if magic != MAGIC:
-            raise BadSnapshot(f"{self.path}: header at byte 0: no snapshot, which begins with {MAGIC.decode()}")
+            raise BadSnapshot(
+                f"{self.path}: header at byte 0: no snapshot, which begins with {MAGIC.decode()}"
+            )
         if version != FORMAT_VERSION:
             raise BadSnapshot(
                 f"{self.path}: header at byte 8: format version {version}; this exchange reads {FORMAT_VERSION}"
             )
-        found, told = google_crc32c.value(block[:_HEADER_CHECK].tobytes()), _CHECK.unpack_from(block, _HEADER_CHECK)[0]
+        found, told = (
+            google_crc32c.value(block[:_HEADER_CHECK].tobytes()),
+            _CHECK.unpack_from(block, _HEADER_CHECK)[0],
+        )
         if found != told or header_bytes != HEADER_BYTES or streams > STREAMS_MAX:
             raise BadSnapshot(f"{self.path}: header at byte 0: {_differs(found, told)}")
         size_bytes = sections * _ENTRY.size

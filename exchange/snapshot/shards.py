@@ -117,7 +117,9 @@ def restore_shard(file: SectionFile, shard: int, book: Any, memory: ShardMemory)
     state = file.record(f"shard-{shard}/state", STATE_DTYPE)
     symbol_count = memory.trading.state.symbol_count
     if state["symbols"] != symbol_count:
-        raise UserError(f"{file.path}: is of {state['symbols']} symbols, and the settings have {symbol_count}")
+        raise UserError(
+            f"{file.path}: is of {state['symbols']} symbols, and the settings have {symbol_count}"
+        )
     _restore_trading(file, shard, memory.trading.state)
     _restore_orders(file, shard, book)
     if live_order_count(book) != state["live_orders"]:
@@ -145,7 +147,9 @@ def _restore_trading(file: SectionFile, shard: int, states: TradingStates) -> No
     name = f"shard-{shard}/trading"
     saved = file.records(name, TRADING_DTYPE)
     if len(saved) != states.symbol_count or not np.isin(saved["state"], list(SymbolState)).all():
-        raise BadSnapshot(f"{file.path}: section {name!r} is no list of the states of {states.symbol_count} symbols")
+        raise BadSnapshot(
+            f"{file.path}: section {name!r} is no list of the states of {states.symbol_count} symbols"
+        )
     _trading_rows(states)[:] = saved
     halted = int(np.count_nonzero(saved["state"] == SymbolState.HALTED))
     store_int64(states.base + HALTED_COUNT, halted)

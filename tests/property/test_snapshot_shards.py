@@ -108,7 +108,9 @@ def test_what_follows_is_the_same(tmp_path: Path, seed: int) -> None:
         assert digest(driver, regime) == digest(originals["naive"], regime)
         assert driver.memory.read_status()[:3] == originals["ladder"].memory.read_status()[:3]  # type: ignore[index]
         for symbol_id in range(regime.symbol_count):
-            assert driver.memory.trading_state(symbol_id) == originals["naive"].memory.trading_state(symbol_id)
+            assert driver.memory.trading_state(symbol_id) == originals["naive"].memory.trading_state(
+                symbol_id
+            )
     for part in parts[6:]:
         expected = originals["naive"].play(part)
         assert originals["ladder"].play(part) == expected
@@ -128,7 +130,9 @@ def test_the_flows_meet_what_matters() -> None:
         driver = shard("ladder", regime)
         for index, part in enumerate(parts):
             told = np.frombuffer(driver.play(part), EVENT_DTYPE)
-            met |= set(zip(told["kind"].tolist(), told["reason"].tolist(), strict=True)) if index >= 6 else set()
+            met |= (
+                set(zip(told["kind"].tolist(), told["reason"].tolist(), strict=True)) if index >= 6 else set()
+            )
     assert {reason for kind, reason in met if kind == EventKind.REJECTED} >= {
         Reason.BOOK_FULL, Reason.SYMBOL_HALTED, Reason.DUPLICATE_ORDER_ID, Reason.NOT_YOUR_ORDER,
     }  # fmt: skip
@@ -165,7 +169,10 @@ def test_settings_that_are_others_are_refused(tmp_path: Path) -> None:
     driver.apply(*[new(number, BUY, 900 + number, 1) for number in range(10)])
     with saved(tmp_path / "snapshot", driver) as file:
         for changes, told in (
-            ({"capacity_orders": 9}, r"the book refuses order 0 of symbol 0 \(book_full\); book.capacity_orders"),
+            (
+                {"capacity_orders": 9},
+                r"the book refuses order 0 of symbol 0 \(book_full\); book.capacity_orders",
+            ),
             ({"price_max_ticks": 905}, r"the book refuses order 9 of symbol 0 \(price_out_of_band\)"),
         ):
             other = shard("ladder", regime, **changes)
@@ -183,7 +190,11 @@ def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     trading = np.zeros((1, 4), np.int64)
     trading[0, 0] = SymbolState.TRADING
     for orders, count, told in (
-        ([new(1, BUY, 10, 5), new(2, SELL, 9, 5)], 2, "order 1 of symbol 0 trades|order 2 of symbol 0 trades"),
+        (
+            [new(1, BUY, 10, 5), new(2, SELL, 9, 5)],
+            2,
+            "order 1 of symbol 0 trades|order 2 of symbol 0 trades",
+        ),
         ([new(1, BUY, 10, 5)], 2, "has 1 orders, and 'shard-3/state' says 2"),
         ([new(1, BUY, 10, 5), new(1, BUY, 10, 5)], 2, "refuses order 1 of symbol 0 .duplicate_order_id"),
     ):
@@ -201,7 +212,9 @@ def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None
 def test_the_match_number_goes_on(tmp_path: Path) -> None:
     regime = Regime(1, 1, 64, 1, 1000, 1, 1, 1, True, 0, False, 0.5, 0.0, 0.0, 256)
     driver = shard("ladder", regime)
-    driver.apply(new(1, BUY, 10, 5), new(2, SELL, 10, 1), new(3, SELL, 10, 1), trading_state(SymbolState.HALTED))
+    driver.apply(
+        new(1, BUY, 10, 5), new(2, SELL, 10, 1), new(3, SELL, 10, 1), trading_state(SymbolState.HALTED)
+    )
     with saved(tmp_path / "snapshot", driver) as file:
         copy = restored(file, "naive", regime)
     assert match_count(copy.book.state) == 2

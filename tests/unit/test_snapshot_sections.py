@@ -19,6 +19,7 @@ from exchange.snapshot.sections import (
     HEADER_BYTES,
     BadSnapshot,
     SectionFile,
+    SectionWriter,
     write_sections,
 )
 from tests.snapshot_driver import HEADER, written
@@ -68,8 +69,14 @@ def test_asking_for_what_is_not_there_is_refused(tmp_path: Path) -> None:
             (lambda: file.section("other"), "has no section 'other'"),
             (lambda: file.records("first", PAIR), "'first' at byte 4096: 210 bytes are not records of 11"),
             (lambda: file.record("first", np.uint8), "'first' at byte 4096: 210 records, but should be 1"),
-            (lambda: file.read_into("first", 200, address_of(target), 11), "11 bytes from 200 on, but it has 210"),
-            (lambda: file.read_into("first", -1, address_of(target), 2), "2 bytes from -1 on, but it has 210"),
+            (
+                lambda: file.read_into("first", 200, address_of(target), 11),
+                "11 bytes from 200 on, but it has 210",
+            ),
+            (
+                lambda: file.read_into("first", -1, address_of(target), 2),
+                "2 bytes from -1 on, but it has 210",
+            ),
         ):
             with pytest.raises(BadSnapshot) as refusal:
                 refused()
@@ -98,7 +105,9 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=400)
-def test_a_single_bit_that_is_wrong_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_single_bit_that_is_wrong_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = a_file(tmp_path_factory.mktemp("bits"))
     good = path.read_bytes()
     used = [*range(160), *range(HEADER_BYTES - 4, len(good))]
@@ -129,7 +138,9 @@ def test_blocks_that_changed_places_or_were_made_up_are_found(
     if data.draw(st.booleans()):
         blocks[first], blocks[second] = blocks[second], blocks[first]
     else:
-        blocks[first : first + data.draw(st.integers(1, 4))] = [data.draw(st.binary(min_size=64, max_size=64))]
+        blocks[first : first + data.draw(st.integers(1, 4))] = [
+            data.draw(st.binary(min_size=64, max_size=64))
+        ]
     bad = b"".join(blocks)
     path.write_bytes(bad)
     if bad == good:
@@ -172,18 +183,20 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def full(_descriptor: int, _data: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError, match=f"^cannot write {path}: No space left on device$"), write_sections(
-        path, HEADER
-    ) as writer:
+    def interrupted(writer: SectionWriter, trouble: type[BaseException]) -> None:
         writer.write("first", b"abc")
+        if trouble is KeyboardInterrupt:
+            raise trouble
         monkeypatch.setattr(os, "write", full)
         writer.write("second", b"abc")
+
+    with pytest.raises(UserError, match=f"^cannot write {path}: No space left on device$"):
+        written(path, lambda writer: interrupted(writer, OSError))
     monkeypatch.undo()
-    with pytest.raises(KeyboardInterrupt), write_sections(path, HEADER) as writer:
-        writer.write("first", b"abc")
-        raise KeyboardInterrupt
-    with pytest.raises(UserError, match="cannot write"), write_sections(tmp_path / "no" / "folder", HEADER):
-        pass
+    with pytest.raises(KeyboardInterrupt):
+        written(path, lambda writer: interrupted(writer, KeyboardInterrupt))
+    with pytest.raises(UserError, match="cannot write"):
+        written(tmp_path / "no" / "folder", lambda writer: None)
     assert [one.name for one in tmp_path.iterdir()] == ["snapshot"]
     assert path.read_bytes() == before
 
