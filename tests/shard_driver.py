@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from exchange.agent import do_work
 from exchange.book import build_book
 from exchange.book.config import BookConfig
+from exchange.journal.none import NoneJournal
 from exchange.matching.shard import Shard, ShardMemory
 from exchange.messages import COMMAND_DTYPE, COMMAND_STRUCT, EVENT_DTYPE, EVENT_STRUCT, Command, Event
 from exchange.native import address_of
@@ -33,6 +34,7 @@ class ShardDriver:
             book=self.book.state,
             trading=self.memory.trading.state,
             outbox=self._outbox.producer(0),
+            journal=NoneJournal().state,
             words=self.memory.words,
             batch=self.memory.batch,
             batch_commands=batch_commands,

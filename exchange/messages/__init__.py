@@ -54,6 +54,8 @@ class CommandKind(IntEnum):
     """What the gateway keeps of an order that the command behind it enters: for the journal, no command at all."""
     ANSWER = 32
     """What the gateway has to say to a client without asking a book: it becomes an event as it stands."""
+    MERGE = 64
+    """So many events of a shard come next: for the journal of the order in which the shards' events were taken."""
 
 
 class SymbolState(IntEnum):

@@ -1,0 +1,259 @@
+"""The journal's records through the exchange again: what a restart, a snapshot and a replay have in common.
+
+A *replica* is a set of shards that nobody feeds: their books, and what their events lead to. Each shard has the frames
+of its journal before it, and a cursor. A step takes the next piece of a frame, puts back what the gateway had written
+for it (:func:`restore`), has the shard apply it by the very code that applied it first, and leaves the events where the
+shard left them. From there they go to the sink, the same in kind as that of an egress: the logs of sessions, the feed.
+
+One shard's events go on as they come. With several, the merge stream says whose come next and how many, so that they
+reach the sink in the order of the first time; what is behind its end had not left the exchange, and comes shard by
+shard (:func:`replay_rest`).
+
+Rules: no thread of the exchange runs. Addresses of frames must stay valid during a call."""
+
+from typing import Any, Final, NamedTuple
+
+from exchange.book.ladder_events import SEQUENCE as RECORD_SEQUENCE
+from exchange.gateway.details import ALL_RESTORED, restore_records
+from exchange.gateway.inbound import Requests
+from exchange.gateway.outbound import Reports
+from exchange.gateway.reports import report_events
+from exchange.matching.gated_egress import MERGE_COUNT, MERGE_SHARD
+from exchange.matching.shard import SEQUENCE, apply_batch, publish_status
+from exchange.messages import RECORD_BYTES
+from exchange.native import (
+    Arena,
+    copy_record,
+    generic,
+    implements,
+    kernel,
+    load_int64,
+    load_uint8,
+    load_uint16,
+    load_uint32,
+    store_int64,
+)
+from exchange.transport.protocol import flush, send
+
+# a frame of an index: three words
+FRAME_RECORDS: Final = 0
+FRAME_COUNT: Final = 8
+FRAME_SEQUENCE: Final = 16
+FRAME_BYTES: Final = 24
+
+# the cursor of a shard
+FRAMES: Final = 0
+"""Where the index of its frames begins."""
+FRAMES_COUNT: Final = 8
+FRAME: Final = 16
+"""The frame that is next, or is being applied."""
+DONE: Final = 24
+"""How many of its records have been applied."""
+LEFT: Final = 32
+"""Events of the last piece that have not gone to the sink."""
+LEFT_FROM: Final = 40
+"""The address of the first of them."""
+CURSOR_BYTES: Final = 64
+
+NOTHING_LEFT: Final = 0
+REPLAYED: Final = 1
+IMPOSSIBLE: Final = -1
+"""A record that these sessions or this shard cannot have made: see :attr:`ReplicaMemory.cursor`."""
+
+
+class NoSessions(NamedTuple):
+    """In the place of the sessions for an exchange that has none."""
+
+    nothing: int = 0
+
+
+class NoSink(NamedTuple):
+    """A sink for events that nobody wants to hear of."""
+
+    nothing: int = 0
+
+
+class LogSink(NamedTuple):
+    """A sink that writes what events mean to clients into the logs of their sessions, and sends nothing."""
+
+    reports: Reports
+
+
+class Replica(NamedTuple):
+    """The shards, and what their records and events lead to.
+
+    ``shards`` are :class:`~exchange.matching.shard.Shard`; ``requests`` is a lane's
+    :class:`~exchange.gateway.inbound.Requests` or :class:`NoSessions`; at ``cursors`` there is a cursor for each shard.
+    """
+
+    shards: tuple[Any, ...]
+    requests: Any
+    sink: Any
+    cursors: int
+
+
+class ReplicaMemory:
+    """Owner of the cursors."""
+
+    def __init__(self, shard_count: int) -> None:
+        self._arena: Final = Arena.private(shard_count * CURSOR_BYTES + 256, huge_pages="never")
+        self.cursors: Final = self._arena.allocate(shard_count * CURSOR_BYTES)
+
+    def put_frames(self, shard: int, index_address: int, count: int) -> None:
+        """Put frames before a shard that has none left: ``count`` times three words."""
+        cursor = self.cursors + shard * CURSOR_BYTES
+        assert load_int64(cursor + FRAME) == load_int64(cursor + FRAMES_COUNT), "its frames are not done yet"
+        store_int64(cursor + FRAMES, index_address)
+        store_int64(cursor + FRAMES_COUNT, count)
+        store_int64(cursor + FRAME, 0)
+
+    def left(self, shard: int) -> int:
+        """Events of a shard that have not gone to the sink."""
+        return load_int64(self.cursors + shard * CURSOR_BYTES + LEFT)
+
+    def frame(self, shard: int) -> int:
+        """The number of the frame that a shard is at."""
+        return load_int64(self.cursors + shard * CURSOR_BYTES + FRAME)
+
+
+@generic
+def restore(requests: Any, records: int, count: int) -> int:
+    """Put back what the gateway had written when it made these records; see :func:`restore_records`."""
+    raise NotImplementedError
+
+
+@implements(restore, NoSessions)
+def _restore_nothing(requests: NoSessions, records: int, count: int) -> int:
+    return ALL_RESTORED
+
+
+@implements(restore, Requests)
+def _restore_sessions(requests: Requests, records: int, count: int) -> int:
+    return restore_records(requests, records, count)
+
+
+@implements(send, NoSink)
+def _send_nothing(sink: NoSink, events_address: int, count: int) -> None:
+    pass
+
+
+@implements(flush, NoSink)
+def _flush_nothing(sink: NoSink) -> int:
+    return 0
+
+
+@implements(send, LogSink, inline=False)
+def _send_to_logs(sink: LogSink, events_address: int, count: int) -> None:
+    report_events(sink.reports, events_address, count)
+
+
+@implements(flush, LogSink)
+def _flush_logs(sink: LogSink) -> int:
+    return 0
+
+
+@generic
+def replay_piece(replica: Any, shard: int) -> int:
+    """Apply the next piece of a shard's next frame; no events may be left.
+
+    Returns:
+        :data:`REPLAYED`, :data:`NOTHING_LEFT` if there is no frame, or :data:`IMPOSSIBLE`.
+    """
+    raise NotImplementedError
+
+
+@generic
+def replay_rest(replica: Any, shard: int) -> int:
+    """Replay a shard's frames to their end, events left over first; all events go to the sink.
+
+    Returns:
+        :data:`NOTHING_LEFT` or :data:`IMPOSSIBLE`.
+    """
+    raise NotImplementedError
+
+
+@generic
+def replay_runs(replica: Any, records: int, count: int) -> int:
+    """Replay what ``count`` records of the merge stream name.
+
+    Returns:
+        How many of them there were commands for, or :data:`IMPOSSIBLE`.
+    """
+    raise NotImplementedError
+
+
+@implements(replay_piece, Replica, inline=False)
+def _replay_piece(replica: Replica, shard: int) -> int:
+    cursor = replica.cursors + shard * CURSOR_BYTES
+    frame_number = load_int64(cursor + FRAME)
+    if frame_number == load_int64(cursor + FRAMES_COUNT):
+        return NOTHING_LEFT
+    state = replica.shards[shard]
+    frame = load_int64(cursor + FRAMES) + frame_number * FRAME_BYTES
+    records, frame_count = load_int64(frame + FRAME_RECORDS), load_int64(frame + FRAME_COUNT)
+    done = load_int64(cursor + DONE)
+    if done == 0 and restore(replica.requests, records, frame_count) != ALL_RESTORED:
+        return IMPOSSIBLE
+    count = min(frame_count - done, state.batch_commands)
+    sequence = load_int64(state.words + SEQUENCE)
+    if load_int64(frame + FRAME_SEQUENCE) + done != sequence + 1:
+        return IMPOSSIBLE
+    kinds = 0
+    for index in range(count):
+        record = records + (done + index) * RECORD_BYTES
+        if load_int64(record + RECORD_SEQUENCE) != sequence + index + 1:
+            return IMPOSSIBLE
+        copy_record(state.batch + index * RECORD_BYTES, record)
+        kinds |= load_uint8(record)
+    events = apply_batch(state, count, kinds)
+    publish_status(state, sequence + count, events)
+    is_whole = done + count == frame_count
+    store_int64(cursor + DONE, 0 if is_whole else done + count)
+    store_int64(cursor + FRAME, frame_number + is_whole)
+    store_int64(cursor + LEFT, events)
+    store_int64(cursor + LEFT_FROM, state.events)
+    return REPLAYED
+
+
+@kernel
+def take_left(cursor: int, limit: int) -> tuple[int, int]:
+    """Take up to ``limit`` of the events that a shard has left: where they are, and how many."""
+    left, begin = load_int64(cursor + LEFT), load_int64(cursor + LEFT_FROM)
+    count = min(left, limit)
+    store_int64(cursor + LEFT, left - count)
+    store_int64(cursor + LEFT_FROM, begin + count * RECORD_BYTES)
+    return begin, count
+
+
+@implements(replay_rest, Replica, inline=False)
+def _replay_rest(replica: Replica, shard: int) -> int:
+    cursor = replica.cursors + shard * CURSOR_BYTES
+    while True:
+        events, count = take_left(cursor, load_int64(cursor + LEFT))
+        if count > 0:
+            send(replica.sink, events, count)
+        outcome = replay_piece(replica, shard)
+        if outcome != REPLAYED:
+            return outcome
+
+
+@implements(replay_runs, Replica, inline=False)
+def _replay_runs(replica: Replica, records: int, count: int) -> int:
+    for index in range(count):
+        record = records + index * RECORD_BYTES
+        shard, wanted = load_uint16(record + MERGE_SHARD), load_uint32(record + MERGE_COUNT)
+        if shard >= len(replica.shards):
+            return IMPOSSIBLE
+        cursor = replica.cursors + shard * CURSOR_BYTES
+        while wanted > 0:
+            if load_int64(cursor + LEFT) == 0:
+                outcome = replay_piece(replica, shard)
+                if outcome == NOTHING_LEFT:
+                    return index
+                if outcome == IMPOSSIBLE:
+                    return IMPOSSIBLE
+            events, taken = take_left(cursor, wanted)
+            if taken > 0:
+                send(replica.sink, events, taken)
+            wanted -= taken
+    return count
