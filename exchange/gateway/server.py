@@ -33,6 +33,7 @@ from exchange.gateway.udp_control import UdpControlPlane
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
+from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
@@ -158,7 +159,12 @@ class Server:
             return None
         capacity_orders = settings.shards.count * settings.book.capacity_orders
         glimpse = GlimpseProcess(
-            config, self.control.session_name, self.feed.source, settings.gateway.users_file, capacity_orders
+            config,
+            self.control.session_name,
+            self.feed.source,
+            settings.gateway.users_file,
+            capacity_orders,
+            encode_first_spin(self.feed.publisher) if self.feed.goes_on else None,
         )
         glimpse.start()
         return glimpse

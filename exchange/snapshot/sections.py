@@ -25,12 +25,11 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, Final, NamedTuple, Self
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from exchange.errors import UserError
-from exchange.native import view_bytes
+from exchange.native import crc32c_of, view_bytes
 
 MAGIC: Final = b"EXCHSNAP"
 FORMAT_VERSION: Final = 1
@@ -169,7 +168,7 @@ class SectionWriter:
         block = _bytes_of(data)
         for at in range(0, len(block), CHUNK_BYTES):
             chunk = block[at : at + CHUNK_BYTES]
-            self._crc = google_crc32c.extend(self._crc, chunk)
+            self._crc = crc32c_of(chunk.data, self._crc)
             self._put(chunk)
 
     def finish(self, header: SnapshotHeader) -> None:
@@ -182,10 +181,10 @@ class SectionWriter:
         _HEADER.pack_into(
             block, 0, MAGIC, FORMAT_VERSION, HEADER_BYTES, header.journal_id, header.created_ns,
             header.identity_digest, table_offset, len(self._sections), len(header.position),
-            google_crc32c.value(table),
+            crc32c_of(table),
         )  # fmt: skip
         Struct(f"<{len(header.position)}q").pack_into(block, _POSITION, *header.position)
-        _CHECK.pack_into(block, _HEADER_CHECK, google_crc32c.value(bytes(block[:_HEADER_CHECK])))
+        _CHECK.pack_into(block, _HEADER_CHECK, crc32c_of(block[:_HEADER_CHECK]))
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._put(np.frombuffer(block, np.uint8))
 
@@ -328,7 +327,7 @@ class SectionFile:
                 f"{self.path}: header at byte 8: format version {version}; this exchange reads {FORMAT_VERSION}"
             )
         found, told = (
-            google_crc32c.value(block[:_HEADER_CHECK].tobytes()),
+            crc32c_of(block[:_HEADER_CHECK].data),
             _CHECK.unpack_from(block, _HEADER_CHECK)[0],
         )
         if found != told or header_bytes != HEADER_BYTES or streams > STREAMS_MAX:
@@ -341,7 +340,7 @@ class SectionFile:
             )
         table = np.empty(size_bytes, np.uint8)
         self._read("table", table_offset, table)
-        found = google_crc32c.value(table.tobytes())
+        found = crc32c_of(table.data)
         if found != crc:
             raise BadSnapshot(f"{self.path}: table at byte {table_offset}: {_differs(found, crc)}")
         position = Struct(f"<{streams}q").unpack_from(block, _POSITION)
@@ -367,7 +366,7 @@ class SectionFile:
         while done < section.length:
             chunk = self._buffer[: min(CHUNK_BYTES, section.length - done)]
             self._read(name, section.offset + done, chunk)
-            crc = google_crc32c.extend(crc, chunk)
+            crc = crc32c_of(chunk.data, crc)
             done += len(chunk)
         if crc != section.crc32c:
             raise self._bad(name, _differs(crc, section.crc32c))
