@@ -34,9 +34,9 @@ OUTCOMES = Outcomes(
     book_capacity_orders=1 << 18,
     session_capacity_orders=1 << 14,
     session_log_bytes=1 << 26,
-    users=("alice", "bob"),
     session_name="20261129AA",
     midnight_ns=1_795_910_400_000_000_000,
+    opened_ns=1_795_950_000_000_000_000,
 )
 
 

@@ -35,6 +35,7 @@ from exchange.journal.config import NoneJournalConfig
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
+from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal, Opening
 from exchange.settings import Settings
@@ -176,7 +177,12 @@ class Server:
             return None
         capacity_orders = settings.shards.count * settings.book.capacity_orders
         glimpse = GlimpseProcess(
-            config, self.control.session_name, self.feed.source, settings.gateway.users_file, capacity_orders
+            config,
+            self.control.session_name,
+            self.feed.source,
+            settings.gateway.users_file,
+            capacity_orders,
+            encode_first_spin(self.feed.publisher) if self.feed.goes_on else None,
         )
         glimpse.start()
         return glimpse

@@ -37,7 +37,8 @@ from exchange.native import (
 
 HEADER_BYTES: Final = 3
 """Of a SoupBinTCP packet: its length and its type."""
-_SEQUENCED: Final = ord("S")
+SEQUENCED: Final = ord("S")
+"""Its type, of a message that has a number."""
 
 
 @inlined
@@ -49,7 +50,7 @@ def begin_message(sessions: Sessions, session: int, size_bytes: int) -> int:
         return 0
     packet = session + sessions.log_offset + end
     store_big_endian_uint16(packet, 1 + size_bytes)
-    store_uint8(packet + 2, _SEQUENCED)
+    store_uint8(packet + 2, SEQUENCED)
     return packet + HEADER_BYTES
 
 

@@ -48,6 +48,7 @@ class FeedServer:
 
     Attributes:
         answers: how many requests have been answered.
+        goes_on: whether the day was opened before a restart.
         limits: what each requester may have, and how many requests were refused for that.
 
     Args:
@@ -94,6 +95,7 @@ class FeedServer:
             self.store.state, self.socket.fileno(), *self._receiver, config.heartbeat_ns
         )
         self.answered_requests = 0
+        self.goes_on = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -120,12 +122,17 @@ class FeedServer:
         """What was published until now was sent before a restart; who lacks some of it asks for it again."""
         self.store.skip_to_end()
 
+    def go_on(self) -> None:
+        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`."""
+        self.goes_on = True
+
     def open(self, timestamp_ns: int) -> None:
-        """Tell the day's first stages and the directory; no agent may be running.
+        """Tell the day's first stages and the directory, unless the day goes on; no agent may be running.
 
         What the end and the first request will call is compiled here, so that neither waits for a compiler.
         """
-        self.publisher.open_day(timestamp_ns)
+        if not self.goes_on:
+            self.publisher.open_day(timestamp_ns)
         self.store.answer(bytes(REQUEST_BYTES))
         send_due(self._memory.state)
 
