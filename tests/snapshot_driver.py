@@ -4,16 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exchange.snapshot.sections import (
-    DIGEST_BYTES,
     SectionFile,
     SectionWriter,
     SnapshotHeader,
     write_sections,
 )
 
-HEADER = SnapshotHeader(
-    0xFEDC_BA98_7654_3210, bytes(range(DIGEST_BYTES)), (17, 4, 21), 1_700_000_000_000_000_001
-)
+HEADER = SnapshotHeader(-0x7EDC_BA98_7654_3210, -3, (17, 4, 21), 1_700_000_000_000_000_001)
 
 
 def written(path: Path, save: Callable[[SectionWriter], object]) -> SectionFile:

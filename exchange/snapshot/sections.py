@@ -35,13 +35,12 @@ MAGIC: Final = b"EXCHSNAP"
 FORMAT_VERSION: Final = 1
 HEADER_BYTES: Final = 4096
 ALIGNMENT_BYTES: Final = 64
-DIGEST_BYTES: Final = 32
 NAME_BYTES: Final = 32
 CHUNK_BYTES: Final = 1 << 20
 """What is checked and written, or read and checked, at a time: it stays in a core's cache in between."""
 
-_HEADER: Final = Struct("<8sIIQq32sqIII")
-"""Magic, version, size of the header; journal, moment, digest; offset of the table, sections, streams, CRC32C of it."""
+_HEADER: Final = Struct("<8sIIqqqqIII")
+"""Magic, version, size of the header; journal, identity, moment; offset of the table; sections, streams, its CRC32C."""
 _POSITION: Final = 128
 _HEADER_CHECK: Final = HEADER_BYTES - 4
 _CHECK: Final = Struct("<I")
@@ -63,14 +62,14 @@ class SnapshotHeader(NamedTuple):
     """What a snapshot is of.
 
     Attributes:
-        journal_id: the journal whose streams it is made of, 64 bits.
-        identity_digest: 32 bytes over the settings that outcomes depend on.
+        journal_id: the journal whose streams it is made of.
+        identity_digest: a number for the journal's identity, see :class:`exchange.journal.identity.Identity`.
         position: for each stream the last sequence that is in it.
         created_ns: when it was made, nanoseconds since 1970.
     """
 
     journal_id: int
-    identity_digest: bytes
+    identity_digest: int
     position: tuple[int, ...]
     created_ns: int
 
@@ -104,7 +103,6 @@ def write_sections(path: Path, header: SnapshotHeader) -> Iterator["SectionWrite
     Raises:
         UserError: the file cannot be written.
     """
-    assert len(header.identity_digest) == DIGEST_BYTES
     assert len(header.position) <= STREAMS_MAX
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -179,8 +177,8 @@ class SectionWriter:
         self._put(np.frombuffer(table, np.uint8))
         block = bytearray(HEADER_BYTES)
         _HEADER.pack_into(
-            block, 0, MAGIC, FORMAT_VERSION, HEADER_BYTES, header.journal_id, header.created_ns,
-            header.identity_digest, table_offset, len(self._sections), len(header.position),
+            block, 0, MAGIC, FORMAT_VERSION, HEADER_BYTES, header.journal_id, header.identity_digest,
+            header.created_ns, table_offset, len(self._sections), len(header.position),
             crc32c_of(table),
         )  # fmt: skip
         Struct(f"<{len(header.position)}q").pack_into(block, _POSITION, *header.position)
@@ -311,8 +309,8 @@ class SectionFile:
             version,
             header_bytes,
             journal_id,
-            created_ns,
             digest,
+            created_ns,
             table_offset,
             sections,
             streams,

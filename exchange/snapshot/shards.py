@@ -35,7 +35,7 @@ from exchange.book.protocol import (
 )
 from exchange.errors import UserError
 from exchange.latest_value.protocol import publish
-from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, STATUS, ShardMemory
+from exchange.matching.shard import EVENTS, HELD, PENDING, SEQUENCE, STATUS, Shard
 from exchange.matching.trading_states import (
     CHANGES,
     HALTED_COUNT,
@@ -68,29 +68,23 @@ BATCH_ORDERS: Final = 4096
 """So many orders are put back at a time: their commands and events stay in the cache."""
 
 
-def save_shard(writer: SectionWriter, shard: int, book: Any, memory: ShardMemory) -> None:
-    """Write a shard that is at rest.
-
-    Args:
-        writer: of the snapshot.
-        shard: its number.
-        book: the state of its book.
-        memory: its words and trading states.
-    """
-    assert load_int64(memory.words + PENDING) == 0, "the shard has events that nobody has taken"
-    symbol_count = memory.trading.state.symbol_count
+def save_shard(writer: SectionWriter, number: int, shard: Shard) -> None:
+    """Write shard ``number``, which is at rest."""
+    assert load_int64(shard.words + PENDING) == 0, "the shard has events that nobody has taken"
+    assert load_int64(shard.words + HELD) == 0, "the shard has records that are in no journal"
+    book, symbol_count = shard.book, shard.trading.symbol_count
     state = np.zeros(1, STATE_DTYPE)
     state["sequence"], state["events"] = (
-        load_int64(memory.words + SEQUENCE),
-        load_int64(memory.words + EVENTS),
+        load_int64(shard.words + SEQUENCE),
+        load_int64(shard.words + EVENTS),
     )
     state["matches"], state["live_orders"] = match_count(book), live_order_count(book)
     state["symbols"] = symbol_count
-    writer.write(f"shard-{shard}/state", state)
+    writer.write(f"shard-{number}/state", state)
     trading = np.zeros(symbol_count, TRADING_DTYPE)
-    trading[:] = _trading_rows(memory.trading.state)
-    writer.write(f"shard-{shard}/trading", trading)
-    writer.begin(f"shard-{shard}/orders")
+    trading[:] = _trading_rows(shard.trading)
+    writer.write(f"shard-{number}/trading", trading)
+    writer.begin(f"shard-{number}/orders")
     size_bytes = (live_order_count(book) + 1) * RECORD_BYTES
     arena = Arena.private(size_bytes)  # touched as far as the symbol with the most orders reaches
     out = arena.allocate(size_bytes)
@@ -100,41 +94,35 @@ def save_shard(writer: SectionWriter, shard: int, book: Any, memory: ShardMemory
             writer.append(np.frombuffer(view_bytes(out, count * RECORD_BYTES), COMMAND_DTYPE))
 
 
-def restore_shard(file: SectionFile, shard: int, book: Any, memory: ShardMemory) -> None:
-    """Put a shard back.
-
-    Args:
-        file: the snapshot.
-        shard: its number.
-        book: the state of an empty book, of any variant.
-        memory: words and trading states as they were built.
+def restore_shard(file: SectionFile, number: int, shard: Shard) -> None:
+    """Put shard ``number`` back into one that is as it was built, with a book of any variant.
 
     Raises:
         BadSnapshot: the sections contradict each other.
         UserError: the settings are others than those of the exchange that was saved.
     """
+    book, symbol_count = shard.book, shard.trading.symbol_count
     assert live_order_count(book) == 0
-    state = file.record(f"shard-{shard}/state", STATE_DTYPE)
-    symbol_count = memory.trading.state.symbol_count
+    state = file.record(f"shard-{number}/state", STATE_DTYPE)
     if state["symbols"] != symbol_count:
         raise UserError(
             f"{file.path}: is of {state['symbols']} symbols, and the settings have {symbol_count}"
         )
-    _restore_trading(file, shard, memory.trading.state)
-    _restore_orders(file, shard, book)
+    _restore_trading(file, number, shard.trading)
+    _restore_orders(file, number, book)
     if live_order_count(book) != state["live_orders"]:
         raise BadSnapshot(
-            f"{file.path}: section 'shard-{shard}/orders' has {live_order_count(book)} orders,"
-            f" and 'shard-{shard}/state' says {state['live_orders']}"
+            f"{file.path}: section 'shard-{number}/orders' has {live_order_count(book)} orders,"
+            f" and 'shard-{number}/state' says {state['live_orders']}"
         )
     restore_match_count(book, int(state["matches"]))
-    words = memory.words
+    words = shard.words
     store_int64(words + SEQUENCE, int(state["sequence"]))
     store_int64(words + EVENTS, int(state["events"]))
     for place, value in enumerate((state["sequence"], state["events"], state["live_orders"], 0)):
         store_int64(words + STATUS + 8 * place, int(value))
     top_of_book(book, 0, words + STATUS + 32)
-    publish(memory.status.writer(), words + STATUS)
+    publish(shard.status, words + STATUS)
 
 
 def _trading_rows(states: TradingStates) -> NDArray[Any]:
@@ -143,8 +131,8 @@ def _trading_rows(states: TradingStates) -> NDArray[Any]:
     return np.frombuffer(view_bytes(row_address(states, 0), size_bytes), TRADING_DTYPE)
 
 
-def _restore_trading(file: SectionFile, shard: int, states: TradingStates) -> None:
-    name = f"shard-{shard}/trading"
+def _restore_trading(file: SectionFile, number: int, states: TradingStates) -> None:
+    name = f"shard-{number}/trading"
     saved = file.records(name, TRADING_DTYPE)
     if len(saved) != states.symbol_count or not np.isin(saved["state"], list(SymbolState)).all():
         raise BadSnapshot(
@@ -155,9 +143,9 @@ def _restore_trading(file: SectionFile, shard: int, states: TradingStates) -> No
     store_int64(states.base + HALTED_COUNT, halted)
 
 
-def _restore_orders(file: SectionFile, shard: int, book: Any) -> None:
+def _restore_orders(file: SectionFile, number: int, book: Any) -> None:
     """Apply the orders to an empty book; each must be accepted, and none may trade."""
-    name = f"shard-{shard}/orders"
+    name = f"shard-{number}/orders"
     room = events_bound(file.section(name).length // RECORD_BYTES, BATCH_ORDERS)
     arena = Arena.private((BATCH_ORDERS + room) * RECORD_BYTES)
     batch, events = arena.allocate(BATCH_ORDERS * RECORD_BYTES), arena.allocate(room * RECORD_BYTES)

@@ -71,12 +71,12 @@ def digest(driver: ShardDriver, regime: Regime) -> str:
 
 
 def saved(path: Path, driver: ShardDriver) -> SectionFile:
-    return written(path, lambda writer: save_shard(writer, 3, driver.book.state, driver.memory))
+    return written(path, lambda writer: save_shard(writer, 3, driver.shard))
 
 
 def restored(file: SectionFile, kind: str, regime: Regime) -> ShardDriver:
     driver = shard(kind, regime)
-    restore_shard(file, 3, driver.book.state, driver.memory)
+    restore_shard(file, 3, driver.shard)
     if kind == "ladder":
         audit_ladder(driver.book)
     return driver
@@ -177,12 +177,12 @@ def test_settings_that_are_others_are_refused(tmp_path: Path) -> None:
         ):
             other = shard("ladder", regime, **changes)
             with pytest.raises(UserError, match=told):
-                restore_shard(file, 3, other.book.state, other.memory)
+                restore_shard(file, 3, other.shard)
         wide = ShardDriver(LadderBookConfig(capacity_orders=64), 5, 16)
         with pytest.raises(UserError, match="is of 2 symbols, and the settings have 5"):
-            restore_shard(file, 3, wide.book.state, wide.memory)
+            restore_shard(file, 3, wide.shard)
         with pytest.raises(BadSnapshot, match="has no section 'shard-0/state'"):
-            restore_shard(file, 0, wide.book.state, wide.memory)
+            restore_shard(file, 0, wide.shard)
 
 
 def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None
         ]) as file:  # fmt: skip
             driver = shard("ladder", regime)
             with pytest.raises(UserError, match=told):
-                restore_shard(file, 3, driver.book.state, driver.memory)
+                restore_shard(file, 3, driver.shard)
 
 
 def test_the_match_number_goes_on(tmp_path: Path) -> None:
