@@ -37,6 +37,7 @@ OUTCOMES = Outcomes(
     session_name="20261129AA",
     midnight_ns=1_795_910_400_000_000_000,
     opened_ns=1_795_950_000_000_000_000,
+    feed_messages=1 << 20,
 )
 
 

@@ -105,6 +105,7 @@ class Server:
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
+        self._is_prepared = False
         self._signal: signal.Signals | None = None
 
     def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
@@ -162,6 +163,7 @@ class Server:
 
         If the profile says so, a GLIMPSE server runs beside it as a process of its own.
         """
+        self.prepare()
         glimpse = self._start_glimpse()
         try:
             self.exchange.compile(progress)
@@ -187,6 +189,18 @@ class Server:
         glimpse.start()
         return glimpse
 
+    def prepare(self) -> None:
+        """Open the day, and go back to where the journal ends; before any thread runs, and once.
+
+        Raises:
+            UserError: the journal cannot have been written by this exchange.
+        """
+        self._is_prepared = True
+        if self.journal is not None and not self.journal.is_new:
+            self.journal.recover(self.exchange, self.transport, self.feed)
+        if self.feed is not None:
+            self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
+
     def request_stop(self) -> None:
         """End as after SIGTERM; to be called in the event loop that serves."""
         self._stop.set()
@@ -205,10 +219,8 @@ class Server:
             Exception: whatever a thread of the exchange failed with; the sessions have been ended all the same.
         """
         loop = asyncio.get_running_loop()
-        if self.feed is not None:
-            self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
-        if self.journal is not None and not self.journal.is_new:
-            self.journal.recover(self.exchange, self.transport, self.feed)
+        if not self._is_prepared:
+            self.prepare()
         if self.feed is not None:
             self.feed.answer_requests(loop)
         try:

@@ -45,6 +45,8 @@ class Outcomes(Struct, frozen=True, forbid_unknown_fields=True):
     """Nanoseconds since 1970 at the midnight from which the timestamps of messages count."""
     opened_ns: int
     """Nanoseconds since 1970 when the journal was begun, and its day."""
+    feed_messages: int
+    """How many messages of the feed can be asked for again; 0 if there is no feed."""
 
 
 _NAMES_OF_SETTINGS: Final = {
@@ -58,6 +60,7 @@ _NAMES_OF_SETTINGS: Final = {
     "session_name": "the session's name",
     "midnight_ns": "the midnight of timestamps",
     "opened_ns": "the opening of the day",
+    "feed_messages": "market_data.capacity_messages",
 }
 
 

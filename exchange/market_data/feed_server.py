@@ -118,13 +118,13 @@ class FeedServer:
         """A sink that gives events to ``first`` and then publishes them."""
         return PublishingSink(first, self.publisher.state, self._memory.state)
 
-    def skip_to_end(self) -> None:
-        """What was published until now was sent before a restart; who lacks some of it asks for it again."""
-        self.store.skip_to_end()
-
     def go_on(self) -> None:
-        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`."""
+        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`.
+
+        What was published until now was sent before the restart; who lacks some of it asks for it again.
+        """
         self.goes_on = True
+        self.store.skip_to_end()
 
     def open(self, timestamp_ns: int) -> None:
         """Tell the day's first stages and the directory, unless the day goes on; no agent may be running.

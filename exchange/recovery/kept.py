@@ -29,8 +29,10 @@ from exchange.journal.identity import IDENTITY_NAME, JournalDirectory, Outcomes,
 from exchange.journal.segment import sync_folder
 from exchange.journal.streams import JournalStreams
 from exchange.logs import log_event
+from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.native import load_int64
-from exchange.recovery.opening import close_readers, find_ends, open_readers
+from exchange.recovery.opening import START, close_readers, find_ends, open_readers
+from exchange.recovery.parts import Parts, open_newest, position_of, restore_snapshot
 from exchange.recovery.replayer import Replayer
 from exchange.recovery.replaying import LogSink
 from exchange.settings import Settings
@@ -87,7 +89,10 @@ class KeptJournal:
         self.directory: Final = JournalDirectory(path, outcomes_of(settings, opening))
         try:
             self.users: Final = keep_sessions(path / SESSIONS_NAME, users)
-            self._next_sequences: Final = find_ends(self.directory, settings.shards.count)
+            shards, identity = settings.shards.count, self.directory.identity
+            self._snapshot: Final = open_newest(path, identity)
+            self._begin: Final = START if self._snapshot is None else position_of(self._snapshot, shards)
+            self._next_sequences: Final = find_ends(self.directory, shards, self._begin)
         except BaseException:
             self.directory.close()
             raise
@@ -102,9 +107,7 @@ class KeptJournal:
         shards = self._settings.shards.count
         return JournalStreams(self._settings.journal, self.directory, shards, self._next_sequences)
 
-    def recover(
-        self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None"
-    ) -> Replayer:
+    def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
         """Replay the journal into an exchange that was just built; its threads must not run.
 
         Raises:
@@ -112,22 +115,35 @@ class KeptJournal:
         """
         requests, reports = transport.replica()
         sink: Any = LogSink(reports)
-        if feed is not None:
-            sink = Tee(sink, feed.publisher.state)
-        readers, merge = open_readers(self.directory, self._settings.shards.count)
+        publisher = None if feed is None else feed.publisher
+        if publisher is not None:
+            sink = Tee(sink, publisher.state)
+        parts = Parts(exchange, transport, publisher, tuple(user.name for user in self.users.users))
+        left = [] if self._snapshot is None else restore_snapshot(self._snapshot, parts)
+        if publisher is not None and self._snapshot is None:
+            publisher.open_day(self.opening.opened_ns - self.opening.midnight_ns)
+        readers, merge = open_readers(
+            self.directory.path, self.directory.identity, self._settings.shards.count, self._begin
+        )
         try:
             replayer = Replayer(exchange.shards, requests, sink, readers, merge)
+            replayer.put_left(left)
             replayer.run()
         finally:
             close_readers(readers, merge)
         if replayer.corrections:
             exchange.append_to_merge(replayer.corrections)
-        transport.go_on_behind(replayer.commands, replayer.events)
+        transport.go_on_behind(sum(replayer.position().shards), replayer.events)
         alive = [self._put_right(transport, session_id) for session_id in range(len(self.users.users))]
         if feed is not None:
-            feed.skip_to_end()
-        log_event("recovered", commands=replayer.commands, live_orders=sum(alive), digest=exchange.digest())
-        return replayer
+            feed.go_on()
+        log_event(
+            "recovered",
+            snapshot_commands=sum(self._begin.shards),
+            replayed_commands=replayer.commands,
+            live_orders=sum(alive),
+            digest=exchange.digest(),
+        )
 
     def _put_right(self, transport: NetworkTransport, session_id: int) -> int:
         """What an end without notice leaves behind in a session; how many orders it has alive."""
@@ -140,11 +156,14 @@ class KeptJournal:
 
     def close(self) -> None:
         """Let others have the folder."""
+        if self._snapshot is not None:
+            self._snapshot.close()
         self.directory.close()
 
 
 def outcomes_of(settings: Settings, opening: Opening) -> Outcomes:
     """The settings on which the outcome of a journal's streams depends."""
+    feed = settings.market_data
     return Outcomes(
         symbols=settings.gateway.symbols,
         shard_count=settings.shards.count,
@@ -156,6 +175,7 @@ def outcomes_of(settings: Settings, opening: Opening) -> Outcomes:
         session_name=opening.session_name,
         midnight_ns=opening.midnight_ns,
         opened_ns=opening.opened_ns,
+        feed_messages=feed.capacity_messages if isinstance(feed, MoldUdp64MarketDataConfig) else 0,
     )
 
 

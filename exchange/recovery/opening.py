@@ -9,12 +9,13 @@ Rules: whoever opens a directory for writing holds it (:class:`~exchange.journal
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from exchange.journal.identity import JournalDirectory
+from exchange.journal.identity import Identity, JournalDirectory
 from exchange.journal.judging import cut_torn_tail, judge_end
 from exchange.journal.reading import StreamReader
-from exchange.journal.streams import MERGE, shard_stream, stream_names
+from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.recovery.replayer import Position
 
@@ -54,16 +55,16 @@ def first_sequences(shard_count: int, begin: Position) -> list[int]:
 
 
 def open_readers(
-    directory: JournalDirectory, shard_count: int, begin: Position = START
+    directory: Path, identity: Identity, shard_count: int, begin: Position = START
 ) -> tuple[list[StreamReader], StreamReader | None]:
     """Readers of the shards' streams, and of the merge stream if there is one, from a position on."""
     firsts = first_sequences(shard_count, begin)
-    readers = [_open(directory, shard_stream(shard), firsts[shard]) for shard in range(shard_count)]
-    return readers, _open(directory, MERGE, firsts[-1]) if shard_count > 1 else None
-
-
-def _open(directory: JournalDirectory, name: str, first: int) -> StreamReader:
-    return StreamReader(directory.path / name, directory.identity.stream(name), first)
+    names = stream_names(shard_count)
+    readers = [
+        StreamReader(directory / name, identity.stream(name), first)
+        for name, first in zip(names, firsts, strict=True)
+    ]
+    return readers[:shard_count], readers[shard_count] if shard_count > 1 else None
 
 
 def close_readers(readers: Sequence[StreamReader], merge: StreamReader | None) -> None:

@@ -38,6 +38,8 @@ from exchange.recovery.replaying import (
 
 Records = NDArray[np.void]
 """Records of ``COMMAND_DTYPE``."""
+Events = NDArray[np.void]
+"""Records of ``EVENT_DTYPE``."""
 
 
 class Position(NamedTuple):
@@ -81,9 +83,20 @@ class Replayer:
         self._merge: Final = merge
         self._begun: Final = [self._sequence(shard) for shard in range(len(shards))]
         self.corrections: Final[list[bytes]] = []
+        self._left: tuple[Events, ...] = ()
         self._last: Final = tuple(last_sequences) or (ALL_DURABLE,) * len(shards)
         for shard, last in enumerate(self._last):
             self._memory.stop_behind(shard, last)
+
+    def put_left(self, left: Sequence[Events]) -> None:
+        """Begin with events of each shard that have not gone to the sink, as :meth:`left` has told them."""
+        self._left = tuple(np.ascontiguousarray(events) for events in left)
+        for shard, events in enumerate(self._left):
+            self._memory.put_left(shard, events)
+
+    def left(self) -> list[Events]:
+        """For each shard the events that have not gone to the sink, copied."""
+        return [self._memory.left_events(shard) for shard in range(len(self._readers))]
 
     @property
     def commands(self) -> int:
@@ -99,6 +112,17 @@ class Replayer:
         """How far it is."""
         merge = 0 if self._merge is None else self._merge.next_sequence - 1
         return Position(tuple(self._sequence(shard) for shard in range(len(self._readers))), merge)
+
+    def run_ordered(self) -> None:
+        """Replay as far as the merge stream says what came next; with one shard, to the end.
+
+        Raises:
+            UserError: a record that this exchange cannot have written, with its place.
+        """
+        if self._merge is None:
+            self._run_rest(0)
+        else:
+            self._run_merged(valid_runs(self._merge))
 
     def run(self) -> None:
         """Replay to the end of the streams.

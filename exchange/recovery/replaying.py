@@ -25,7 +25,7 @@ from exchange.journal.frames import FRAME_PLACE_DTYPE
 from exchange.journal.protocol import ALL_DURABLE
 from exchange.matching.gated_egress import MERGE_COUNT, MERGE_SHARD
 from exchange.matching.shard import SEQUENCE, apply_batch, publish_status
-from exchange.messages import RECORD_BYTES
+from exchange.messages import EVENT_DTYPE, RECORD_BYTES
 from exchange.native import (
     Arena,
     copy_record,
@@ -37,6 +37,7 @@ from exchange.native import (
     load_uint16,
     load_uint32,
     store_int64,
+    view_bytes,
 )
 from exchange.transport.protocol import flush, send
 
@@ -140,6 +141,18 @@ class ReplicaMemory:
     def run(self) -> tuple[int, int]:
         """At which record of the merge stream it is, and how many events of that are still wanted; 0: not begun."""
         return load_int64(self._merge_cursor + RUN), load_int64(self._merge_cursor + WANTED)
+
+    def put_left(self, shard: int, events: NDArray[np.void]) -> None:
+        """Put events that have not gone to the sink before a shard; the caller keeps them."""
+        cursor = self.cursors + shard * CURSOR_BYTES
+        store_int64(cursor + LEFT, len(events))
+        store_int64(cursor + LEFT_FROM, events.ctypes.data)
+
+    def left_events(self, shard: int) -> NDArray[np.void]:
+        """The events of a shard that have not gone to the sink, copied."""
+        cursor = self.cursors + shard * CURSOR_BYTES
+        size_bytes = load_int64(cursor + LEFT) * RECORD_BYTES
+        return np.frombuffer(bytes(view_bytes(load_int64(cursor + LEFT_FROM), size_bytes)), EVENT_DTYPE)
 
     def left(self, shard: int) -> int:
         """Events of a shard that have not gone to the sink."""
