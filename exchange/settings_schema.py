@@ -69,8 +69,8 @@ class Key(NamedTuple):
 class Variant(NamedTuple):
     """One struct: the keys that a table knows when its kind is ``kind`` (None for a table without kinds).
 
-    ``is_user_file`` says that it is a class of the user's own, whose kind is written ``file:PATH:NAME``. A kind may also
-    be called ``file`` because it is about files.
+    ``is_user_file`` says that it is a class of the user's own, whose kind is written ``file:PATH:NAME``. A kind may
+    also be called ``file`` because it is about files.
     """
 
     kind: str | None
