@@ -1,0 +1,119 @@
+"""``exchange journal``: look into what an exchange has written down, and verify it.
+
+The commands only parse, call :mod:`exchange.journal.inspecting` and print. They change nothing, and can be asked while
+an exchange runs. A mistake leaves as :class:`~exchange.errors.UserError`; ``verify`` exits with 1 if the journal is
+damaged.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from exchange.journal.inspecting import JournalReport, StreamReport
+
+_directory = click.argument(
+    "directory", metavar="[DIR]", default="exchange-journal", type=click.Path(path_type=Path)
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+
+
+@click.group()
+def journal() -> None:
+    """Look into the journal of an exchange: the folder DIR, exchange-journal if it is not said."""
+
+
+@journal.command()
+@_directory
+@_json
+def inspect(directory: Path, as_json: bool) -> None:
+    """Show what a journal holds: streams, segments, sequences, kinds of records, times.
+
+    'durable' is the highest sequence that the journal itself says is synced; what came after it may be as well.
+    """
+    from exchange.journal.inspecting import survey_journal
+
+    report = survey_journal(directory)
+    if as_json:
+        _print_json(report)
+        return
+    click.echo("\n".join(_described(report)))
+
+
+@journal.command()
+@_directory
+@_json
+def verify(directory: Path, as_json: bool) -> None:
+    """Read a journal from end to end and check every frame.
+
+    Exits with 0 if an exchange can go on with it, which is so also if its end is torn (an exchange cuts it at its
+    start); with 1 if something that was synced is not there any more, naming the place.
+    """
+    from exchange.journal.inspecting import survey_journal
+
+    report = survey_journal(directory)
+    if as_json:
+        _print_json(report)
+    else:
+        for stream in report.streams:
+            click.echo(f"{stream.name}: {_verdict(stream)}")
+            if stream.detail:
+                click.echo(f"  {stream.detail}")
+        if not report.streams:
+            click.echo("no stream has been written to")
+    if report.is_damaged:
+        sys.exit(1)
+
+
+def _print_json(report: "JournalReport") -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+
+
+def _verdict(stream: "StreamReport") -> str:
+    what = f"{stream.records:,} records in {stream.frames:,} frames, sequences {_range(stream)}"
+    return f"{what}: {'being written to' if stream.end == 'open' else stream.end}"
+
+
+def _range(stream: "StreamReport") -> str:
+    return f"{stream.first_sequence} to {stream.last_sequence}" if stream.records else "none"
+
+
+def _described(report: "JournalReport") -> Iterator[str]:
+    outcomes = report.identity.outcomes
+    yield f"journal {report.path}, id {report.identity.journal_id:016x}, format {report.identity.format_version}"
+    yield f"session {outcomes.session_name}, {len(outcomes.symbols)} symbols, {len(outcomes.users)} users"
+    if report.holder:
+        yield f"being written to by {report.holder}"
+    for stream in report.streams:
+        yield ""
+        yield f"{stream.name}: {_verdict(stream)}"
+        if stream.detail:
+            yield f"  {stream.detail}"
+        if stream.records == 0:
+            continue
+        yield f"  durable: {stream.durable_sequence}"
+        if stream.last_time_ns:
+            yield f"  times: {_time(stream.first_time_ns)} to {_time(stream.last_time_ns)}"
+        yield "  kinds: " + ", ".join(f"{kind} {count:,}" for kind, count in stream.kinds.items())
+        for segment in stream.segments:
+            yield (
+                f"  {segment.name}: sequences {segment.first_sequence} to {segment.last_sequence},"
+                f" {segment.frames:,} frames, {segment.used_bytes:,} of {segment.size_bytes:,} bytes"
+            )
+    if report.snapshots:
+        yield ""
+        yield from (f"snapshot {name}: {size:,} bytes" for name, size in report.snapshots.items())
+
+
+def _time(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{time_ns} ns"
