@@ -1,8 +1,8 @@
-"""``exchange journal``: look into what an exchange has written down, and verify it.
+"""``exchange journal``: look into what an exchange has written down, verify it, and replay it.
 
-The commands only parse, call :mod:`exchange.journal.inspecting` and print. They change nothing, and can be asked while
-an exchange runs. A mistake leaves as :class:`~exchange.errors.UserError`; ``verify`` exits with 1 if the journal is
-damaged.
+The commands only parse, call :mod:`exchange.journal` and :mod:`exchange.recovery` and print. They change nothing but
+for ``snapshot``, and can be asked while an exchange runs. A mistake leaves as :class:`~exchange.errors.UserError`;
+``verify`` exits with 1 if the journal is damaged, ``diff`` if the two differ.
 """
 
 import sys
@@ -69,6 +69,85 @@ def verify(directory: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
+@journal.command()
+@_directory
+@click.option(
+    "--until", type=click.IntRange(min=1), metavar="SEQ", help="Stop behind this sequence of each shard."
+)
+@click.option(
+    "--book",
+    type=click.Choice(("ladder", "naive")),
+    default="ladder",
+    show_default=True,
+    help="The kind of book: the compiled one, or the textbook's, which must come to the same.",
+)
+@click.option(
+    "--from-start", is_flag=True, help="Begin with the first record also where there is a snapshot."
+)
+def replay(directory: Path, until: int | None, book: str, from_start: bool) -> None:
+    """Make books, sessions and feed of a journal again, and say what they come to.
+
+    The digest is that of 'exchange replay': equal for equal orders in equal places, whatever books they are in. To stop
+    at a sequence means beginning at the first one.
+    """
+    from exchange.recovery.twin import Twin
+
+    with Twin(directory, book=book, from_snapshot=not from_start and until is None) as twin:
+        shards = twin.identity.outcomes.shard_count
+        replayer = twin.replay(() if until is None else (until,) * shards)
+        for shard, sequence in enumerate(twin.position.shards):
+            begun = twin.begin.shards[shard] if twin.begin.shards else 0
+            click.echo(f"shard-{shard}: sequence {sequence}, {sequence - begun:,} records replayed")
+        live = sum(live_orders for live_orders in twin.live_orders())
+        click.echo(
+            f"{replayer.events:,} events, {live:,} live orders, {twin.message_count():,} messages to clients"
+        )
+        click.echo(f"digest {twin.parts.exchange.digest()}")
+
+
+@journal.command()
+@click.argument("first", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("second", metavar="OTHER_DIR", type=click.Path(path_type=Path))
+def diff(first: Path, second: Path) -> None:
+    """Compare two journals record by record; exits with 1 if they differ, and shows where they begin to.
+
+    A journal that is alike as far as it goes and then has more records is no difference, and told.
+    """
+    from exchange.journal.comparing import compare_journals
+
+    is_different = False
+    for stream in compare_journals(first, second):
+        if stream.sequence is None:
+            more = f", then {abs(stream.longer_by):,} more in {first if stream.longer_by > 0 else second}"
+            click.echo(f"{stream.name}: {stream.alike:,} records alike{more if stream.longer_by else ''}")
+            continue
+        is_different = True
+        click.echo(
+            f"{stream.name}: {stream.alike:,} records alike, different from sequence {stream.sequence} on"
+        )
+        click.echo(f"  {first}: {stream.first}")
+        click.echo(f"  {second}: {stream.second}")
+    if is_different:
+        sys.exit(1)
+
+
+@journal.command()
+@_directory
+def snapshot(directory: Path) -> None:
+    """Save what a journal's exchange was at its last synced record, so that a restart begins there.
+
+    A served exchange has this done by itself (journal.snapshot_every_ns). Old snapshots, and segments that no restart
+    needs any more, are deleted.
+    """
+    from exchange.recovery.twin import make_snapshot
+
+    path = make_snapshot(directory)
+    if path is None:
+        click.echo("nothing new was synced since the newest snapshot")
+    else:
+        click.echo(f"{path}: {path.stat().st_size:,} bytes")
+
+
 def _print_json(report: "JournalReport") -> None:
     import msgspec
 
@@ -87,7 +166,7 @@ def _range(stream: "StreamReport") -> str:
 def _described(report: "JournalReport") -> Iterator[str]:
     outcomes = report.identity.outcomes
     yield f"journal {report.path}, id {report.identity.journal_id:016x}, format {report.identity.format_version}"
-    yield f"session {outcomes.session_name}, {len(outcomes.symbols)} symbols, {len(outcomes.users)} users"
+    yield f"session {outcomes.session_name}, {len(outcomes.symbols)} symbols"
     if report.holder:
         yield f"being written to by {report.holder}"
     for stream in report.streams:

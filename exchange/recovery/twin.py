@@ -18,10 +18,12 @@ from typing import Any, Final, Self
 
 from exchange.assembly import Exchange, spread_symbols
 from exchange.book.config import LadderBookConfig, NaiveBookConfig
+from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import OUCH42
 from exchange.gateway.outbound import DAY_NS
+from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.journal.identity import Identity, read_identity
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.reading import StreamReader
@@ -135,6 +137,14 @@ class Twin:
         finally:
             close_readers(readers, merge)
         return replayer
+
+    def live_orders(self) -> list[int]:
+        """How many orders live in each shard's book."""
+        return [int(live_order_count(shard.book)) for shard in self.parts.exchange.shards]
+
+    def message_count(self) -> int:
+        """How many messages the logs of all sessions have."""
+        return int(self.parts.transport.memory.column(LOG_MESSAGES).sum())
 
     def save(self) -> Path:
         """Write a snapshot of what there is now into the journal's folder."""
