@@ -28,6 +28,8 @@ from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
+    CANCEL_DUE,
+    CANCEL_PLACE,
     CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
@@ -46,6 +48,7 @@ from exchange.native import (
     address_of,
     load_acquire,
     load_int64,
+    load_uint32,
     store_int64,
     store_release,
     view_bytes,
@@ -199,6 +202,24 @@ class NetworkTransport:
         assert load_int64(self.memory.address(session_id) + CONNECTION) == 0
         self._tokens.append(TokenIndex(self.config.log_bytes))
         store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
+
+    def go_on(self, events: int) -> None:
+        """The sessions have been put back after a restart, before which ``events`` came out; no agent may be running.
+
+        The restart has ended every connection. So the orders of sessions that asked for it are to be cancelled, and what
+        had still to be cancelled before is so again.
+        """
+        lanes = len(self._lane_words)
+        due = [0] * lanes
+        for session_id in range(self.memory.sessions.session_count):
+            session = self.memory.address(session_id)
+            if load_int64(session + CANCELS_ON_DISCONNECT) != 0:
+                store_int64(session + CANCEL_DUE, 1)
+            if load_int64(session + CANCEL_DUE) != 0 or load_uint32(session + CANCEL_PLACE) != 0:
+                due[session_id % lanes] += 1
+        for words, count in zip(self._lane_words, due, strict=True):
+            store_int64(words + CANCELS_DUE, count)
+        store_int64(self._sink_words + EVENTS, events)
 
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.
