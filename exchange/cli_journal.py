@@ -102,7 +102,7 @@ def replay(directory: Path, until: int | None, book: str, from_start: bool) -> N
         click.echo(
             f"{replayer.events:,} events, {live:,} live orders, {twin.message_count():,} messages to clients"
         )
-        click.echo(f"digest {twin.parts.exchange.digest()}")
+        click.echo(f"digest {twin.exchange.digest()}")
 
 
 @journal.command()

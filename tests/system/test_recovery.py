@@ -201,11 +201,11 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(tmp_path: 
             before, feed = logs(server), feed_messages(server)
             with Twin(path) as twin:
                 twin.replay()
-                assert logs_of(twin.parts.transport.memory) == before
-                digest = twin.parts.exchange.digest()
+                assert logs_of(twin.transport.memory) == before
+                digest = twin.exchange.digest()
             with Twin(path, book="naive") as twin:
                 twin.replay()
-                assert twin.parts.exchange.digest() == digest
+                assert twin.exchange.digest() == digest
             snapshot = make_snapshot(path)
             assert snapshot is not None
             async with copied(path, tmp_path / "copy", *names, **options) as again:
