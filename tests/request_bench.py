@@ -27,6 +27,7 @@ from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, Command, CommandKind
 from exchange.native import Arena, kernel, load_int64, load_uint8, store_int64, view_bytes
 from exchange.queues.protocol import poll_batch
 from exchange.queues.spsc import SpscQueue
+from exchange.risk.limits import LimitsMemory
 
 SESSION = 1
 SESSIONS = 2
@@ -60,6 +61,7 @@ class RequestBench:
 
     def __init__(self, *, speaks_ouch42: bool = False) -> None:
         self.speaks_ouch42 = speaks_ouch42
+        self.risk = LimitsMemory(SESSIONS, len(SYMBOLS))
         self.symbols = SymbolTable(SYMBOLS)
         self.answers = SpscQueue(SLOTS)
         self.arena = Arena.private(1 << 16)
@@ -74,6 +76,7 @@ class RequestBench:
         self.requests = Requests(
             self.memory.sessions,
             self.symbols.symbols,
+            self.risk.state,
             1,
             PRICE_MAX_TICKS,
             self.answers.producer(0),

@@ -23,6 +23,7 @@ from exchange.messages import (
     REASON_CHARACTERS,
     Command,
     CommandKind,
+    Reason,
     SymbolState,
     reason_word,
 )
@@ -113,8 +114,7 @@ class Actions:
     def cancel_all(self, user: str) -> Done:
         """Cancel all orders of a user, in every symbol. Raises Refusal: no such user, or nothing is taken."""
         session_id = self._session_of(user)
-        command = Command(CommandKind.MASS_CANCEL, symbol_id=ALL_SYMBOLS, session_id=session_id)
-        self._send(command, "user", user)
+        self._cancel_orders(session_id, user)
         return self._done(session_id, "cancel-all")
 
     def set_limit(self, name: object, value: object) -> None:
@@ -134,6 +134,15 @@ class Actions:
         if number is None:
             raise Refusal(404, "user", user, "must be a user of the exchange; GET /sessions names them")
         return number
+
+    def _cancel_orders(self, session_id: int, user: str) -> None:
+        command = Command(
+            CommandKind.MASS_CANCEL,
+            symbol_id=ALL_SYMBOLS,
+            session_id=session_id,
+            quantity_lots=Reason.BY_OPERATOR,
+        )
+        self._send(command, "user", user)
 
     def _send(self, command: Command, field: str, value: str) -> None:
         if not self._server.transport.command(command):

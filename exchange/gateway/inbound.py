@@ -55,7 +55,7 @@ ANSWER_GROUP_ID: Final = 56
 
 
 class Requests(NamedTuple):
-    """What decoding needs: the sessions, the symbols, the band of prices, the ring of the gateway's own answers.
+    """What decoding needs: the sessions, the symbols, risk, the band of prices, the ring of the gateway's own answers.
 
     ``answer`` is room for one record, ``translated`` for one message of another version of OUCH. The word at
     ``cancels_due`` counts the sessions of the lane that have orders to be cancelled (:mod:`.firm_requests`).
@@ -63,6 +63,7 @@ class Requests(NamedTuple):
 
     sessions: Sessions
     symbols: Symbols
+    risk: Any
     price_min_ticks: int
     price_max_ticks: int
     answers: Any

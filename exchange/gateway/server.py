@@ -35,6 +35,7 @@ from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.native import monotonic_ns, view_bytes
+from exchange.risk import RiskMemory, build_risk
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
 from exchange.transport.network import NetworkTransport
@@ -83,7 +84,8 @@ class Server:
         self.listener: Final = bind_listener(
             settings.transport.address, settings.transport.port, is_udp=is_udp
         )
-        self.transport: Final = self._build_transport(settings.transport, len(users.users))
+        risk = build_risk(settings.risk, [user.name for user in users.users], settings.gateway.symbols)
+        self.transport: Final = self._build_transport(settings.transport, len(users.users), risk)
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
@@ -98,14 +100,14 @@ class Server:
         self._signal: signal.Signals | None = None
 
     def _build_transport(
-        self, config: TcpTransportConfig | UdpTransportConfig, users: int
+        self, config: TcpTransportConfig | UdpTransportConfig, users: int, risk: RiskMemory
     ) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
         alike = (settings.gateway, settings.book, users, owners, shards.count)
         if isinstance(config, UdpTransportConfig):
-            return UdpTransport(*alike, shards.batch_commands, self.listener)
-        return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands)
+            return UdpTransport(*alike, shards.batch_commands, risk, self.listener)
+        return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands, risk)
 
     def _build_control(self, users: Users, session: str) -> ControlPlane:
         if isinstance(self.transport, UdpTransport):

@@ -52,6 +52,7 @@ from exchange.native import (
 )
 from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
+from exchange.risk import RiskMemory
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,
@@ -99,6 +100,7 @@ class NetworkTransport:
         shard_of_symbol: for each symbol the shard that owns it.
         shard_count: how many shards there are.
         lanes: how many ingress agents share the sessions.
+        risk: whose limits an order has to keep.
 
     Raises:
         UserError: the settings name a symbol or a time zone that cannot be.
@@ -112,8 +114,10 @@ class NetworkTransport:
         shard_of_symbol: Sequence[int],
         shard_count: int,
         lanes: int,
+        risk: RiskMemory,
     ) -> None:
         self.config: Final = config
+        self.risk: Final = risk
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
         self.midnight_ns: Final = _midnight_ns(config.time_zone)
@@ -138,6 +142,7 @@ class NetworkTransport:
         return Requests(
             sessions=self.memory.sessions,
             symbols=self.symbols.symbols,
+            risk=self.risk.state,
             price_min_ticks=self._book.price_min_ticks,
             price_max_ticks=self._book.price_max_ticks,
             answers=self._answers.producer(lane),
@@ -151,7 +156,9 @@ class NetworkTransport:
         shards = arena.allocate(len(self._shard_of_symbol))
         view_bytes(shards, len(self._shard_of_symbol))[:] = self._shard_of_symbol
         listed = arena.allocate(list_bytes)
-        return Reports(self.memory.sessions, words + LISTED, listed, shards, self._shard_count)
+        return Reports(
+            self.memory.sessions, self.risk.state, words + LISTED, listed, shards, self._shard_count
+        )
 
     def source(self, lane: int) -> Any:
         """What ingress lane ``lane`` receives from."""

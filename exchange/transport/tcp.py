@@ -14,6 +14,7 @@ from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.messages import RECORD_BYTES
 from exchange.native import EPOLL_EVENT_BYTES, Arena, view_bytes
+from exchange.risk import RiskMemory
 from exchange.transport.network import REQUESTS_BYTES, NetworkTransport
 from exchange.transport.network_agents import ANSWERS_BATCH, PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.tcp_receiving import EVENTS_MAX, TcpSource
@@ -33,6 +34,7 @@ class TcpTransport(NetworkTransport):
         shard_count: how many shards there are.
         lanes: how many ingress agents share the sessions.
         batch_commands: how many commands an ingress takes in a turn.
+        risk: whose limits an order has to keep.
 
     Raises:
         UserError: the settings name a symbol or a time zone that cannot be.
@@ -47,8 +49,9 @@ class TcpTransport(NetworkTransport):
         shard_count: int,
         lanes: int,
         batch_commands: int,
+        risk: RiskMemory,
     ) -> None:
-        super().__init__(config, book, session_count, shard_of_symbol, shard_count, lanes)
+        super().__init__(config, book, session_count, shard_of_symbol, shard_count, lanes, risk)
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self._epolls = [select.epoll() for _ in range(lanes)]
         list_bytes = 8 * max(session_count, EVENTS_MAX)

@@ -27,6 +27,7 @@ from exchange.native.datagram_headers import (
     write_message_header,
     write_vector,
 )
+from exchange.risk import RiskMemory
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import REQUESTS_BYTES, NetworkTransport
 from exchange.transport.network_agents import ANSWERS_BATCH, PACKET_LENGTH_MAX, WORDS_BYTES
@@ -50,6 +51,7 @@ class UdpTransport(NetworkTransport):
         shard_of_symbol: for each symbol the shard that owns it.
         shard_count: how many shards there are.
         batch_commands: how many commands an ingress takes in a turn.
+        risk: whose limits an order has to keep.
         listener: a bound, non-blocking UDP socket over IPv4, which the caller closes after this.
 
     Attributes:
@@ -67,9 +69,10 @@ class UdpTransport(NetworkTransport):
         shard_of_symbol: Sequence[int],
         shard_count: int,
         batch_commands: int,
+        risk: RiskMemory,
         listener: socket.socket,
     ) -> None:
-        super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1)
+        super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1, risk)
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self.logins, self._logins_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for one in (self.logins, self._logins_in):
