@@ -180,6 +180,20 @@ store of the default size takes longer than a snapshot does."""
 FEED_WAITING_MESSAGES_MAX: Final = 1 << 16
 """How many messages a subscriber keeps that came too early: a request packet can ask for no more at once."""
 
+# The journal.
+
+SEGMENT_BYTES_MIN: Final = 1 << 16
+"""64 KiB: some hundreds of commands, so that tests see many segments. Each costs a file, its zeros and a rename."""
+
+SEGMENT_BYTES_MAX: Final = 1 << 32
+"""4 GiB: two of them are laid out before the first command, and zeroing that much takes a disk seconds."""
+
+SYNC_EVERY_NS_MIN: Final = 1_000_000
+"""A millisecond, about what a good disk takes for one sync: who wants less wants ``gate = "synced"``."""
+
+SYNC_EVERY_NS_MAX: Final = 10_000_000_000
+"""Ten seconds: so much is lost if the machine loses power. The kernel itself waits no longer than thirty."""
+
 # Benchmarks.
 
 BENCH_ROUNDS_MAX: Final = 1_000

@@ -12,6 +12,7 @@ REJECTED        Rejected for a new order, and for a replace in a symbol that is 
                 replace or modification of what is no longer there
 MASS_CANCELED   none: the gateway has answered when it took the request
 TRADING_STATE   none: OUCH has no message for it, the feed has
+ANSWER          what the gateway has to say itself: Rejected, Account Query Response and others; to all, System Event
 =============== =================================================================================
 
 How it is said is another matter: in OUCH 5.0 (:mod:`exchange.gateway.reports50`), or in OUCH 4.2 to a session that has
@@ -27,10 +28,12 @@ from exchange.book import ladder_events as record
 from exchange.gateway import reports42, reports50
 from exchange.gateway.inbound import (
     ANSWER_CLIENT_ORDER_ID,
-    ANSWER_MASS_CANCEL,
+    ANSWER_KIND,
     ANSWER_REASON,
-    ANSWER_REJECTED,
     ANSWER_USER_REFERENCE,
+    MASS_CANCEL,
+    REJECTED,
+    SYSTEM_EVENT,
 )
 from exchange.gateway.order_table import (
     ANSWERED,
@@ -45,7 +48,14 @@ from exchange.gateway.order_table import (
     find_order,
     finish_order,
 )
-from exchange.gateway.outbound import EVENT_COMMAND_KIND, EVENT_OTHER_SESSION_ID, EVENT_REASON, Reports
+from exchange.gateway.outbound import (
+    EVENT_COMMAND_KIND,
+    EVENT_OTHER_SESSION_ID,
+    EVENT_REASON,
+    Reports,
+    say_system_event,
+    since_midnight_ns,
+)
 from exchange.gateway.session_memory import TOKENS, session_address
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import RECORD_BYTES, CommandKind, EventKind, Reason
@@ -69,6 +79,7 @@ _EXECUTED_EVENT: Final = int(EventKind.EXECUTED)
 _CANCELED_EVENT: Final = int(EventKind.CANCELED)
 _REPLACED_EVENT: Final = int(EventKind.REPLACED)
 _REJECTED_EVENT: Final = int(EventKind.REJECTED)
+_ANSWER_EVENT: Final = int(EventKind.ANSWER)
 _NEW: Final = int(CommandKind.NEW)
 _REPLACE: Final = int(CommandKind.REPLACE)
 _BOOK_FULL: Final = int(Reason.BOOK_FULL)
@@ -87,10 +98,11 @@ def _speaks_ouch50(session: int) -> bool:
 
 
 @kernel
-def report_events(reports: Reports, events: int, count: int, day_ns: int) -> None:
+def report_events(reports: Reports, events: int, count: int) -> None:
     """Write what ``count`` events mean into the logs of the sessions that they concern."""
     for index in range(count):
         event = events + index * RECORD_BYTES
+        day_ns = since_midnight_ns(reports.midnight_ns, load_int64(event + record.TIMESTAMP))
         kind = load_uint8(event + record.KIND)
         session_id = load_uint16(event + record.SESSION_ID)
         session = session_address(reports.sessions, session_id)
@@ -125,6 +137,8 @@ def report_events(reports: Reports, events: int, count: int, day_ns: int) -> Non
                 _report_canceled(reports, session_id, session, number, event, day_ns)
         elif kind == _REJECTED_EVENT:
             _report_rejected(reports, session_id, session, number, event, day_ns)
+        elif kind == _ANSWER_EVENT:
+            _report_answer(reports, session_id, session, event, day_ns)
 
 
 @inlined
@@ -276,15 +290,16 @@ def _say_rejected(
 
 
 @kernel
-def report_answer(reports: Reports, answer: int, day_ns: int) -> None:
+def _report_answer(reports: Reports, session_id: int, session: int, answer: int, day_ns: int) -> None:
     """Write one of the gateway's own answers (see :mod:`exchange.gateway.inbound`) into its session's log."""
-    kind, session_id = load_uint8(answer), load_uint16(answer + record.SESSION_ID)
-    session = session_address(reports.sessions, session_id)
-    number = load_int64(answer + ANSWER_USER_REFERENCE)
-    if kind == ANSWER_REJECTED:
-        client_order_id, reason = answer + ANSWER_CLIENT_ORDER_ID, load_int64(answer + ANSWER_REASON)
+    kind, number = load_uint8(answer + ANSWER_KIND), load_uint32(answer + ANSWER_USER_REFERENCE)
+    if kind == REJECTED:
+        client_order_id, reason = answer + ANSWER_CLIENT_ORDER_ID, load_uint16(answer + ANSWER_REASON)
         _say_rejected(reports, session_id, session, number, client_order_id, reason, day_ns)
-    elif kind == ANSWER_MASS_CANCEL:
+    elif kind == MASS_CANCEL:
         reports50.say_mass_canceled(reports, session_id, session, answer, day_ns)
+    elif kind == SYSTEM_EVENT:
+        for one in range(reports.sessions.session_count):
+            say_system_event(reports, one, load_uint16(answer + ANSWER_REASON), day_ns)
     else:
         reports50.say_of_session(reports, session_id, session, kind, answer, day_ns)

@@ -21,6 +21,7 @@ How OUCH's rules are kept:
 from typing import Final
 
 from exchange.book import ladder_events as record
+from exchange.gateway.details import MODIFIED_SIDE, keep_details
 from exchange.gateway.firm_requests import (
     is_disabled,
     take_firm_request,
@@ -28,15 +29,15 @@ from exchange.gateway.firm_requests import (
     write_cancel,
 )
 from exchange.gateway.inbound import (
-    ANSWER_ACCOUNT,
+    ACCOUNT,
     FORWARD,
     GARBAGE,
     NOTHING,
     WAIT,
     Requests,
     answer_rejected,
+    begin_answer,
     keep_client_order_id,
-    push_answer,
     write_command,
 )
 from exchange.gateway.offsets import offsets_of
@@ -68,7 +69,7 @@ from exchange.gateway.order_table import (
 )
 from exchange.gateway.session_memory import LAST_USER_REFERENCE
 from exchange.gateway.symbol_table import UNKNOWN, find_symbol
-from exchange.messages import BUY, SELL, CommandKind, OrderType
+from exchange.messages import BUY, RECORD_BYTES, SELL, CommandKind, OrderType
 from exchange.messages import TimeInForce as EngineTimeInForce
 from exchange.native import (
     inlined,
@@ -176,12 +177,12 @@ def take_request50(
     if kind == MODIFY.type_byte and size_bytes >= MODIFY.appendage_length:
         return _modify(requests, session_id, session, message, size_bytes, now_ns, command)
     if kind == MASS_CANCEL.type_byte and size_bytes >= MASS_CANCEL.appendage_length:
-        return take_mass_cancel(requests, session_id, session, message, size_bytes)
+        return take_mass_cancel(requests, session_id, session, message, size_bytes, now_ns, command)
     if kind in (DISABLE.type_byte, ENABLE.type_byte) and size_bytes >= DISABLE.appendage_length:
         disables = kind == DISABLE.type_byte
-        return take_firm_request(requests, session_id, session, message, size_bytes, disables)
+        return take_firm_request(session_id, session, message, size_bytes, disables, now_ns, command)
     if kind == QUERY.type_byte:
-        return _query_account(requests, session_id, session, message, size_bytes)
+        return _query_account(session_id, session, message, size_bytes, now_ns, command)
     return GARBAGE
 
 
@@ -222,12 +223,11 @@ def _enter(
         return WAIT
     if unlikely(order == NO_ORDER):
         reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
-        if not answer_rejected(requests, session_id, user_reference, reason, message + ENTER.client_order_id):
-            return WAIT
         if judgement.refusal != _NOT_REFUSED:
             note_refused(requests.risk, session_id, judgement, now_ns)
         store_int64(session + LAST_USER_REFERENCE, user_reference)
-        return NOTHING
+        text = message + ENTER.client_order_id
+        return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
     note_entered(requests.risk, session_id, judgement, 1, now_ns)
     side, time_in_force = load_uint8(message + ENTER.side), load_uint8(message + ENTER.time_in_force)
@@ -247,11 +247,13 @@ def _enter(
     store_uint8(order + SWEEP, load_uint8(message + ENTER.intermarket_sweep_eligibility))
     store_uint8(order + CROSS_TYPE, load_uint8(message + ENTER.cross_type))
     order_id = engine_order_id(session_id, user_reference)
+    records = keep_details(requests, command, session_id, user_reference, order, now_ns)
+    command += (records - 1) * RECORD_BYTES
     write_command(command, _NEW, symbol_id, session_id, order_id, 0, price, quantity, now_ns)
     store_uint8(command + record.SIDE, BUY if side == _BUYS else SELL)
     store_uint8(command + record.TIME_IN_FORCE, _IMMEDIATE if time_in_force == _IMMEDIATE_LETTER else _DAY)
     store_uint8(command + record.ORDER_TYPE, _MARKET if is_market else _LIMIT)
-    return FORWARD
+    return records
 
 
 @inlined
@@ -353,6 +355,7 @@ def _modify(
         command, _REPLACE_COMMAND, symbol_id, session_id, order_id, order_id, price, quantity, now_ns
     )
     store_uint32(command + record.LIABILITY, liability)
+    store_int64(command + MODIFIED_SIDE, side)
     return FORWARD
 
 
@@ -399,7 +402,9 @@ def _replace(
     if likely(is_possible):
         judgement = check_replace(requests.risk, session_id, order, original, price, quantity, now_ns)
         if unlikely(judgement.refusal != _NOT_REFUSED):
-            return _refuse_replace(requests, session_id, session, message, user_reference, judgement, now_ns)
+            return _refuse_replace(
+                requests, session_id, session, message, user_reference, judgement, now_ns, command
+            )
     new_order = take_order(requests.sessions, session, user_reference) if is_possible else NO_ORDER
     if unlikely(new_order == NOT_YET):
         return WAIT
@@ -424,9 +429,11 @@ def _replace(
     store_uint8(new_order + SWEEP, sweep)
     old_id, new_id = engine_order_id(session_id, original), engine_order_id(session_id, user_reference)
     symbol_id = load_uint16(order + SYMBOL_ID)
+    records = keep_details(requests, command, session_id, user_reference, new_order, now_ns)
+    command += (records - 1) * RECORD_BYTES
     write_command(command, _REPLACE_COMMAND, symbol_id, session_id, old_id, new_id, price, quantity, now_ns)
     store_uint32(command + record.LIABILITY, load_int64(order + LIABILITY))
-    return FORWARD
+    return records
 
 
 @kernel
@@ -438,19 +445,21 @@ def _refuse_replace(
     user_reference: int,
     judgement: Judgement,
     now_ns: int,
+    command: int,
 ) -> int:
     """A replace that breaks a limit is answered with its own number, which is used up; the order stays as it was."""
-    reason = reason_of(judgement.refusal)
-    if not answer_rejected(requests, session_id, user_reference, reason, message + REPLACE.client_order_id):
-        return WAIT
     note_refused(requests.risk, session_id, judgement, now_ns)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
-    return NOTHING
+    reason, text = reason_of(judgement.refusal), message + REPLACE.client_order_id
+    return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
 
 
 @inlined
-def _query_account(requests: Requests, session_id: int, session: int, message: int, size_bytes: int) -> int:
+def _query_account(
+    session_id: int, session: int, message: int, size_bytes: int, now_ns: int, command: int
+) -> int:
     if options_if_any(message, QUERY.appendage_length, size_bytes).flaw == GARBAGE_OPTION:
         return GARBAGE
     following = load_int64(session + LAST_USER_REFERENCE) + 1
-    return NOTHING if push_answer(requests, ANSWER_ACCOUNT, session_id, following) else WAIT
+    begin_answer(command, ACCOUNT, session_id, following, False, now_ns)
+    return FORWARD

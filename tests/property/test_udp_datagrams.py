@@ -22,7 +22,6 @@ from exchange.gateway.session_memory import (
 )
 from exchange.native import body_for, kernel, load_int64, store_int64
 from exchange.native.datagram_headers import socket_address
-from exchange.risk.none import NoneMemory
 from exchange.transport.protocol import consume, receive
 from exchange.transport.udp import UdpTransport
 from exchange.transport.udp_receiving import STRANGE
@@ -56,7 +55,7 @@ class Bench:
             one.setblocking(False)
         config = GatewayConfig(capacity_orders=1 << 14, log_bytes=1 << 16, time_zone="UTC")
         self.transport = UdpTransport(
-            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, NoneMemory(), self.listener
+            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, self.listener
         )
         self.source = self.transport.source(0)
         self.session = self.transport.memory.address(SESSION)

@@ -258,8 +258,15 @@ def test_counters_come_back_to_nothing() -> None:
 
 
 def test_without_risk_nothing_is_limited_or_counted() -> None:
-    async def story(alice: BareClient, bob: BareClient) -> None:
-        await answered(alice, order(1, quantity=999_999, price=1_999_999_900), ouch50.OrderAccepted)
-        await answered(alice, replacement(1, 2, 1), ouch50.OrderReplaced)
+    overrides = ("risk.kind=none",)
 
-    told(story, ["risk.kind=none"])
+    async def scenario() -> None:
+        async with serving("alice", overrides=overrides) as server:
+            alice = await BareClient.log_on(server, "alice", sequence=2)
+            await alice.packet()
+            await answered(alice, order(1, quantity=999_999, price=1_999_999_900), ouch50.OrderAccepted)
+            await answered(alice, replacement(1, 2, 1), ouch50.OrderReplaced)
+            await answered(alice, CancelOrder(2, 0), ouch50.OrderCanceled)
+            await alice.close()
+
+    run(scenario(), overrides)
