@@ -47,7 +47,10 @@ MASS_CANCEL: Final = 3
 DISABLED: Final = 4
 ENABLED: Final = 5
 SYSTEM_EVENT: Final = 6
-"""Which answer it is; the last is said to every session, by the exchange itself."""
+KILLED: Final = 7
+REVIVED: Final = 8
+"""Which answer it is. From the sixth on they are the exchange's own: a System Event is said to every session; that the
+operator takes no orders of a session any more, or takes them again, is said to nobody, and is there for a restart."""
 
 # an answer; kind, symbol, session, sequence and time are where every command has them
 ANSWER_KIND: Final = 1

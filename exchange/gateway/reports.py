@@ -31,8 +31,10 @@ from exchange.gateway.inbound import (
     ANSWER_KIND,
     ANSWER_REASON,
     ANSWER_USER_REFERENCE,
+    KILLED,
     MASS_CANCEL,
     REJECTED,
+    REVIVED,
     SYSTEM_EVENT,
 )
 from exchange.gateway.order_table import (
@@ -301,5 +303,5 @@ def _report_answer(reports: Reports, session_id: int, session: int, answer: int,
     elif kind == SYSTEM_EVENT:
         for one in range(reports.sessions.session_count):
             say_system_event(reports, one, load_uint16(answer + ANSWER_REASON), day_ns)
-    else:
+    elif kind not in (KILLED, REVIVED):
         reports50.say_of_session(reports, session_id, session, kind, answer, day_ns)

@@ -87,6 +87,7 @@ from exchange.risk.protocol import (
     note_left,
     note_refused,
     note_trade,
+    restore_killed,
 )
 
 VALUE_TICKS_MAX: Final = (1 << 32) - 1
@@ -316,3 +317,8 @@ def _note_trade(risk: LimitsRisk, symbol_id: int, price_ticks: int) -> None:
     row = symbol_row(risk, symbol_id)
     store_int64(row + TRADE_PRICE, price_ticks)
     store_release(row + TRADES, load_int64(row + TRADES) + 1)
+
+
+@implements(restore_killed, LimitsRisk)
+def _restore_killed(risk: LimitsRisk, session_id: int, is_killed: bool) -> None:
+    store_release(session_row(risk, session_id) + KILLED, int(is_killed))

@@ -12,6 +12,7 @@ from exchange.risk.protocol import (
     note_left,
     note_refused,
     note_trade,
+    restore_killed,
 )
 
 _NONE: Final = int(Refusal.NONE)
@@ -72,4 +73,9 @@ def _note_left(risk: NoneRisk, session_id: int, orders: int, value: int) -> None
 
 @implements(note_trade, NoneRisk)
 def _note_trade(risk: NoneRisk, symbol_id: int, price_ticks: int) -> None:
+    return
+
+
+@implements(restore_killed, NoneRisk)
+def _restore_killed(risk: NoneRisk, session_id: int, is_killed: bool) -> None:
     return

@@ -128,6 +128,12 @@ def note_trade(risk: Any, symbol_id: int, price_ticks: int) -> None:
     raise NotImplementedError
 
 
+@generic
+def restore_killed(risk: Any, session_id: int, is_killed: bool) -> None:
+    """A restart has found in the sequence that the operator takes no orders of a session any more, or again."""
+    raise NotImplementedError
+
+
 @inlined
 def reason_of(refusal: int) -> int:
     """The number of OUCH 5.0's reason for a refusal; 0 for none."""

@@ -2,8 +2,10 @@
 
 What risk keeps is of three kinds:
 
-* *Limits and the kill switch* are the operator's. A restart takes the limits from the profile; what was changed at run
-  time is in the log of the exchange, and has to be said again.
+* *Limits* are the operator's. A restart takes them from the profile; what was changed at run time is in the log of the
+  exchange, and has to be said again.
+* *The kill switch* of a session is in the stream, as an answer that nobody is told, and a snapshot has to keep it
+  (:meth:`~exchange.risk.limits.LimitsMemory.killed_sessions`).
 * *Derived* from what the stream of the exchange holds anyway: a session's open orders and its exposure, from its order
   table (:func:`recount_session`); the reference price of a symbol, which is that of its last EXECUTED event, from
   letting the outbound side report the events again.

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from exchange.book.config import BookConfig
-from exchange.book.ladder_events import KIND
+from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
@@ -264,6 +264,13 @@ class NetworkTransport:
             ord(event),
         )
         return self._push_record(0, bytes(record))
+
+    def note(self, kind: int, session_id: int) -> bool:
+        """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
+        record = bytearray(RECORD_BYTES)
+        record[KIND], record[ANSWER_KIND] = CommandKind.ANSWER, kind
+        record[SESSION_ID : SESSION_ID + 2] = session_id.to_bytes(2, "little")
+        return self._push_record(session_id % len(self._lane_words), bytes(record))
 
     def _push_record(self, lane: int, record: bytes) -> bool:
         if not try_push(self._control[lane].producer(0), address_of(np.frombuffer(record, np.uint8))):
