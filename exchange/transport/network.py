@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from exchange.book.config import BookConfig
-from exchange.book.ladder_events import KIND
+from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
@@ -55,6 +55,8 @@ from exchange.native import (
 )
 from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
+from exchange.risk import RiskMemory
+from exchange.risk.none import NoneMemory
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,
@@ -92,11 +94,13 @@ class NetworkOptions(NamedTuple):
         keeps_details: whether the commands come with what the gateway keeps of orders, for a journal.
         midnight_ns: what has to be added to the exchange's time to get, modulo a day, the time since midnight; None is
             what the settings' time zone says now.
+        risk: whose limits an order has to keep; None is nobody's.
     """
 
     clock: Clock | None = None
     keeps_details: bool = False
     midnight_ns: int | None = None
+    risk: RiskMemory | None = None
 
 
 DEFAULT_OPTIONS: Final = NetworkOptions()
@@ -118,6 +122,7 @@ class NetworkTransport:
 
     Attributes:
         clock: the exchange's time.
+        risk: the limits that orders have to keep.
         midnight_ns: what has to be added to it to get, modulo a day, the time since midnight.
 
     Raises:
@@ -135,6 +140,7 @@ class NetworkTransport:
         options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.config: Final = config
+        self.risk: Final[RiskMemory] = NoneMemory() if options.risk is None else options.risk
         self.clock: Final[Clock] = start_system_clock() if options.clock is None else options.clock
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
@@ -161,6 +167,7 @@ class NetworkTransport:
         return Requests(
             sessions=self.memory.sessions,
             symbols=self.symbols.symbols,
+            risk=self.risk.state,
             price_min_ticks=self._book.price_min_ticks,
             price_max_ticks=self._book.price_max_ticks,
             keeps_details=self._keeps_details,
@@ -174,7 +181,13 @@ class NetworkTransport:
         view_bytes(shards, len(self._shard_of_symbol))[:] = self._shard_of_symbol
         listed = arena.allocate(list_bytes)
         return Reports(
-            self.memory.sessions, words + LISTED, listed, shards, self._shard_count, self.midnight_ns
+            self.memory.sessions,
+            self.risk.state,
+            words + LISTED,
+            listed,
+            shards,
+            self._shard_count,
+            self.midnight_ns,
         )
 
     def source(self, lane: int) -> Any:
@@ -273,6 +286,13 @@ class NetworkTransport:
             ord(event),
         )
         return self._push_record(0, bytes(record))
+
+    def note(self, kind: int, session_id: int) -> bool:
+        """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
+        record = bytearray(RECORD_BYTES)
+        record[KIND], record[ANSWER_KIND] = CommandKind.ANSWER, kind
+        record[SESSION_ID : SESSION_ID + 2] = session_id.to_bytes(2, "little")
+        return self._push_record(session_id % len(self._lane_words), bytes(record))
 
     def _push_record(self, lane: int, record: bytes) -> bool:
         if not try_push(self._control[lane].producer(0), address_of(np.frombuffer(record, np.uint8))):
