@@ -11,7 +11,14 @@ from ctypes import memmove, string_at
 from dataclasses import dataclass, field
 from struct import pack_into
 
-from exchange.book.protocol import apply_commands, export_orders, live_order_count, top_of_book
+from exchange.book.protocol import (
+    apply_commands,
+    export_orders,
+    live_order_count,
+    match_count,
+    restore_match_count,
+    top_of_book,
+)
 from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import (
     ALL_SYMBOLS,
@@ -228,7 +235,9 @@ class NaiveBook:
         ]
         for order in doomed:
             self._remove(order)
-        events = [_canceled(command, order, order.quantity_lots, Reason.MASS_CANCEL) for order in doomed]
+        is_by_operator = command.quantity_lots == Reason.BY_OPERATOR
+        reason = Reason.BY_OPERATOR if is_by_operator else Reason.MASS_CANCEL
+        events = [_canceled(command, order, order.quantity_lots, reason) for order in doomed]
         end = _event(
             command, EventKind.MASS_CANCELED, session_id=command.session_id, quantity_lots=len(doomed)
         )
@@ -398,3 +407,13 @@ def _export_orders(book: NaiveBook, symbol_id: int, out_address: int) -> int:
         )
         memmove(out_address + index * RECORD_BYTES, COMMAND_STRUCT.pack(*command), RECORD_BYTES)
     return len(orders)
+
+
+@implements(match_count, NaiveBook)
+def _match_count(book: NaiveBook) -> int:
+    return book.match_number
+
+
+@implements(restore_match_count, NaiveBook)
+def _restore_match_count(book: NaiveBook, matches: int) -> None:
+    book.match_number = matches
