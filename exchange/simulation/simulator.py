@@ -23,9 +23,9 @@ from exchange.journal.config import NoneJournalConfig
 from exchange.logs import LOGGER
 from exchange.matching.digest import state_digest
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
+from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
-from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.disk import SimulatedDisk
 from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders

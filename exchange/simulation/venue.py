@@ -48,7 +48,6 @@ from exchange.wire.fields import WireError
 from exchange.wire.ouch_codes import EventCode
 from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
 
-
 START_NS: Final = 1_700_000_000_000_000_000
 """When every simulation begins: a moment in November 2023."""
 
