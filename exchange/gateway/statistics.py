@@ -28,7 +28,10 @@ class QueueStatistics(Struct, frozen=True):
 
 
 class ShardStatistics(Struct, frozen=True):
-    """A shard: what it has done since the start, what rests in its books, and the queues before and behind it."""
+    """A shard: what it has done since the start, what rests in its books, and the queues before and behind it.
+
+    ``commands`` is all that it has given a sequence, the gateway's own answers included.
+    """
 
     shard: int
     commands: int

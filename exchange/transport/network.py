@@ -23,11 +23,13 @@ from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
+from exchange.gateway.firm_requests import is_canceling
 from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
+    CANCEL_DUE,
     CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
@@ -141,7 +143,7 @@ class NetworkTransport:
         self.clock: Final[Clock] = start_system_clock() if options.clock is None else options.clock
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
-        zone_ns = _zone_offset_ns(config.time_zone, now_ns(self.clock))
+        zone_ns = zone_offset_ns(config.time_zone, now_ns(self.clock))
         self.midnight_ns: Final = zone_ns if options.midnight_ns is None else options.midnight_ns
         self._keeps_details: Final = int(options.keeps_details)
         self._book: Final = book
@@ -302,6 +304,25 @@ class NetworkTransport:
         for words in self._lane_words:
             store_release(words + DRAIN, 1)
 
+    def replica(self) -> tuple[Requests, Reports]:
+        """What a replay of the journal needs to restore the sessions; no agent may be running."""
+        return self.source(0).requests, self.sink().reports
+
+    def go_on_behind(self, commands: int, events: int) -> None:
+        """So much had gone through the exchange before its agents were started."""
+        store_release(self._lane_words[0] + CONSUMED, commands)
+        store_release(self._sink_words + EVENTS, events)
+
+    def finish_cancels(self, session_id: int, *, is_due: bool) -> None:
+        """Have a session's mass cancel gone on with if it was not done, and all its orders cancelled if that is due."""
+        session = self.memory.address(session_id)
+        words = self._lane_words[session_id % len(self._lane_words)]
+        waiting = int(is_canceling(session))
+        if is_due and load_int64(session + CANCEL_DUE) == 0:
+            store_int64(session + CANCEL_DUE, 1)
+            waiting += 1
+        store_int64(words + CANCELS_DUE, load_int64(words + CANCELS_DUE) + waiting)
+
     def consumed(self) -> int:
         """Commands that went into the exchange so far."""
         return sum(load_acquire(words + CONSUMED) for words in self._lane_words)
@@ -323,7 +344,7 @@ class NetworkTransport:
         return since_midnight_ns(self.midnight_ns, now_ns(self.clock))
 
 
-def _zone_offset_ns(time_zone: str, time_ns: int) -> int:
+def zone_offset_ns(time_zone: str, time_ns: int) -> int:
     """By how much a time zone is ahead of UTC at that time."""
     try:
         zone = ZoneInfo(time_zone)

@@ -84,6 +84,8 @@ def random_flow(seed: int, command_count: int) -> tuple[Regime, NDArray[Any]]:
     commands["session_id"] = random.integers(0, regime.session_count, command_count)
     commands["price_ticks"] = _prices(random, regime, commands["side"])
     commands["quantity_lots"] = random.integers(1, 50, command_count)
+    by_operator = (commands["kind"] == CommandKind.MASS_CANCEL) & (commands["quantity_lots"] % 2 == 0)
+    commands["quantity_lots"][by_operator] = Reason.BY_OPERATOR
     partial = random.random(command_count) < 0.5
     commands["quantity_lots"][(commands["kind"] == CommandKind.CANCEL) & partial] = 0
     _draw_ids(random, regime, commands)
