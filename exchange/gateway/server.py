@@ -37,17 +37,12 @@ from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
-<<<<<<< HEAD
-from exchange.risk import build_risk
-from exchange.settings import Settings
-from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
-from exchange.transport.network import NetworkOptions, NetworkTransport
-=======
 from exchange.recovery.kept import KeptJournal, Opening
+from exchange.risk import build_risk
+from exchange.risk.recount import recount
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
->>>>>>> main
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.udp import UdpTransport
 from exchange.wire.ouch50 import SystemEvent
@@ -124,16 +119,13 @@ class Server:
     ) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
-<<<<<<< HEAD
         names = [user.name for user in users.users]
         alike = (settings.gateway, settings.book, len(names), owners, shards.count)
-        options = NetworkOptions(risk=build_risk(settings.risk, names, settings.gateway.symbols))
-=======
-        alike = (settings.gateway, settings.book, users, owners, shards.count)
         options = NetworkOptions(
-            keeps_details=self.journal is not None, midnight_ns=-self._opening.midnight_ns % DAY_NS
+            keeps_details=self.journal is not None,
+            midnight_ns=-self._opening.midnight_ns % DAY_NS,
+            risk=build_risk(settings.risk, names, settings.gateway.symbols),
         )
->>>>>>> main
         if isinstance(config, UdpTransportConfig):
             return UdpTransport(*alike, shards.batch_commands, self.listener, options)
         return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands, options)
@@ -211,6 +203,7 @@ class Server:
         self._is_prepared = True
         if self.journal is not None and not self.journal.is_new:
             self.journal.recover(self.exchange, self.transport, self.feed)
+            recount(self.transport.risk, self.transport.memory)
         if self.feed is not None:
             self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
 

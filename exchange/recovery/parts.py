@@ -7,7 +7,7 @@ feed. Snapshots of a journal lie in its folder, named by the records that are in
 
 and have, beside the sections of :mod:`exchange.snapshot`, one for each shard: ``shard-K/left``, events that the shard
 had made and that had not gone to clients and feed. With one shard there are none; with several the merge stream may end
-between the events of one command.
+between the events of one command. And ``risk/references``: how often each symbol has traded, and at which price last.
 
 Rules: none of the parts is in use while it is saved or restored."""
 
@@ -24,6 +24,7 @@ from exchange.logs import log_event
 from exchange.market_data.publisher import Publisher
 from exchange.messages import EVENT_DTYPE
 from exchange.recovery.replayer import Events, Position
+from exchange.risk.recount import REFERENCE_DTYPE, put_references, references
 from exchange.snapshot.feed import restore_feed, save_feed
 from exchange.snapshot.sections import BadSnapshot, SectionFile, SnapshotHeader, write_sections
 from exchange.snapshot.sessions import restore_sessions, save_sessions
@@ -99,6 +100,7 @@ def save_snapshot(
             save_shard(writer, shard, state)
             writer.write(f"shard-{shard}/left", left[shard])
         save_sessions(writer, parts.transport.memory, parts.users)
+        writer.write("risk/references", references(parts.transport.risk, len(parts.exchange.shard_of_symbol)))
         if parts.publisher is not None:
             save_feed(writer, parts.publisher)
     return path
@@ -116,6 +118,7 @@ def restore_snapshot(file: SectionFile, parts: Parts) -> list[Events]:
         restore_shard(file, shard, state)
         left.append(np.array(file.records(f"shard-{shard}/left", EVENT_DTYPE)))
     restore_sessions(file, parts.transport.memory, parts.users)
+    put_references(parts.transport.risk, file.records("risk/references", REFERENCE_DTYPE))
     if parts.publisher is not None:
         restore_feed(file, parts.publisher)
     return left

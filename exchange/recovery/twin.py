@@ -43,6 +43,7 @@ from exchange.recovery.parts import (
 )
 from exchange.recovery.replayer import Position, Replayer
 from exchange.recovery.replaying import LogSink
+from exchange.risk.limits import LimitsMemory
 from exchange.settings import Settings, ShardsConfig
 from exchange.snapshot.sections import SectionFile
 from exchange.transport.config import TcpTransportConfig
@@ -82,7 +83,11 @@ class Twin:
         owners = spread_symbols(len(outcomes.symbols), outcomes.shard_count)
         transport = TcpTransport(
             self.settings.gateway, self.settings.book, len(sessions), owners, outcomes.shard_count, 1,
-            self.settings.shards.batch_commands, NetworkOptions(midnight_ns=-outcomes.midnight_ns % DAY_NS),
+            self.settings.shards.batch_commands,
+            NetworkOptions(
+                midnight_ns=-outcomes.midnight_ns % DAY_NS,
+                risk=LimitsMemory(len(sessions), len(outcomes.symbols)),  # knows reference prices, limits nobody
+            ),
         )  # fmt: skip
         for session_id, session in enumerate(sessions):
             if session.protocol == OUCH42:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE, CommandKind
+from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE, CommandKind, Reason
 
 PRICE_TICKS_MAX: Final = 2**36 - 1
 SPACINGS_TICKS: Final = (1, 1, 1, 3, 63, 64, 65, 4095, 4096, 1 << 18, 1 << 24, 1 << 30)
