@@ -39,6 +39,7 @@ from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal, Opening
 from exchange.risk import build_risk
+from exchange.risk.recount import recount
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
@@ -202,6 +203,7 @@ class Server:
         self._is_prepared = True
         if self.journal is not None and not self.journal.is_new:
             self.journal.recover(self.exchange, self.transport, self.feed)
+            recount(self.transport.risk, self.transport.memory)
         if self.feed is not None:
             self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
 

@@ -49,6 +49,7 @@ class GatewayStatistics(Struct, frozen=True):
     answers: int
     sessions_connected: int
     sessions_total: int
+    sessions_killed: int = 0
 
 
 class LatencyStatistics(Struct, frozen=True):
@@ -91,7 +92,6 @@ class RiskStatistics(Struct, frozen=True):
     """A session that has orders, or had some refused; ``refused`` counts them by reason, from the start."""
 
     user: str
-    is_killed: bool
     open_orders: int
     exposure: int
     refused: dict[str, int]
