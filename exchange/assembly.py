@@ -10,12 +10,16 @@ One inbox and one outbox for each shard; any number of ingress lanes, one egress
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
 was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
 
 from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
 from exchange.book import build_book
+from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.protocol import append
 from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
@@ -23,7 +27,8 @@ from exchange.matching.gated_egress import GatedEgress, GatedEgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
 from exchange.matching.trading_states import TradingState
-from exchange.native import EPOLL_EVENT_BYTES, Arena
+from exchange.messages import COMMAND_DTYPE
+from exchange.native import EPOLL_EVENT_BYTES, Arena, address_of
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
@@ -229,6 +234,22 @@ class Exchange:
     def trading_state(self, symbol_id: int) -> TradingState:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
+
+    def append_to_merge(self, records: Sequence[bytes]) -> None:
+        """Append records to the merge stream, each in a frame of its own; the threads must not run.
+
+        Raises:
+            UserError: the journal has no room for them.
+        """
+        assert self._gate_memory is not None
+        sequence = self.journals.merge_sequence
+        for record in records:
+            sequence += 1
+            block = np.frombuffer(record, COMMAND_DTYPE).copy()
+            block["sequence"] = sequence
+            if not append(self.journals.merge.state, address_of(block), 1, sequence):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(sequence)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

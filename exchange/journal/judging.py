@@ -6,9 +6,10 @@ of zeros before pages with records, for a disk writes in its own order. Nobody w
 may go on as if nothing had happened. Both look alike where reading stops. What tells them apart is written in the
 frames: each says up to which sequence the stream was known to be synced when it was written. So:
 
-* Nothing but zeros behind the last frame, and no later segment: a clean end.
-* Some good frame of this journal and stream, anywhere behind the place, says that the place was synced: damage.
-* No such frame: torn.
+* Some good frame of this journal and stream, anywhere but among those that were read, says that the place was synced:
+damage.
+* No such frame, nothing but zeros behind the place, and no later segment: a clean end.
+* No such frame, but something: torn.
 
 A frame that says so cannot have got there by mistake: its checksum is right, it has the random number of this journal,
 and it was written after the sync. Damage to the last frames, behind which no later one says anything, is taken for a
@@ -51,7 +52,8 @@ class Tear(NamedTuple):
         reason: what is wrong there.
         torn_bytes: how many bytes are cut: from there to the last one that is not zero, in all segments.
         torn_records: in how many records of frames that are whole, but lie behind a gap.
-        later_paths: whole segments behind the place.
+        whole_paths: segments of which nothing counts, in their order.
+        kept: the last segment of which something counts, and where that ends; None if there is none.
     """
 
     path: Path
@@ -60,7 +62,8 @@ class Tear(NamedTuple):
     reason: str
     torn_bytes: int
     torn_records: int
-    later_paths: tuple[Path, ...]
+    whole_paths: tuple[Path, ...]
+    kept: tuple[Path, int] | None
 
     def __str__(self) -> str:
         behind = f"; {self.torn_records} records behind it are whole" if self.torn_records else ""
@@ -81,14 +84,14 @@ def judge_end(reader: StreamReader) -> Tear | None:
     segment = reader.segment
     if segment is None:
         return None
-    used = last_used_byte(segment.base, reader.offset, segment.end)
-    if not segment.flaw() and not reader.later_segments and used <= reader.offset:
-        return None
-    reason = segment.flaw() or _describe(reader, segment)
-    torn_bytes, torn_records = 0, 0
-    for one in (segment, *reader.later_segments):
-        begin = reader.offset if one is segment else 0
-        torn_bytes += last_used_byte(one.base, begin, one.end) - begin if one.end > begin else 0
+    places = [(segment, reader.offset), *((one, 0) for one in reader.later_segments)]
+    used_bytes = sum(
+        last_used_byte(one.base, begin, one.end) - begin for one, begin in places if one.end > begin
+    )
+    is_clean = used_bytes == 0 and not segment.flaw() and not reader.later_segments
+    reason = "the segment ends" if is_clean else segment.flaw() or _describe(reader, segment)
+    torn_records = 0
+    for one, begin in [*reader.tails, *places]:
         for frame in _frames_behind(one, begin, reader):
             durable_sequence = int(frame["durable_sequence"])
             if durable_sequence >= reader.next_sequence:
@@ -98,32 +101,41 @@ def judge_end(reader: StreamReader) -> Tear | None:
                 )
                 raise JournalDamage(segment.path, reader.offset, reader.next_sequence, reason)
             torn_records += int(frame["record_count"])
-    later_paths = tuple(one.path for one in reader.later_segments)
+    if is_clean:
+        return None
+    # A segment without a header is no segment. Then the one before it is the last.
+    whole = [*([segment] if segment.flaw() else []), *reader.later_segments]
+    last = reader.tails[-1:] if segment.flaw() else [(segment, reader.offset)]
     return Tear(
-        segment.path, reader.offset, reader.next_sequence, reason, torn_bytes, torn_records, later_paths
+        path=segment.path,
+        offset=reader.offset,
+        next_sequence=reader.next_sequence,
+        reason=reason,
+        torn_bytes=used_bytes,
+        torn_records=torn_records,
+        whole_paths=tuple(one.path for one in whole),
+        kept=(last[0][0].path, last[0][1]) if last else None,
     )
 
 
 def cut_torn_tail(tear: Tear) -> None:
     """Make the stream end cleanly where it is torn. If this is interrupted, the end is still torn, or clean.
 
-    Segments behind the place are renamed, to end in ``.cut``; so is one of which nothing is left. What follows in the
-    segment itself is overwritten with zeros.
+    Segments of which nothing counts are renamed, to end in ``.cut``. What follows in the last one of which something
+    counts is overwritten with zeros.
 
     Raises:
         OSError: the disk fails.
     """
-    whole = list(tear.later_paths)
-    if tear.offset <= SEGMENT_HEADER_BYTES:
-        whole.insert(0, tear.path)
-    for path in reversed(whole):
+    for path in reversed(tear.whole_paths):
         path.replace(path.with_name(path.name + CUT_SUFFIX))
     sync_folder(tear.path.parent)
-    if tear.path in whole:
+    if tear.kept is None:
         return
-    descriptor = os.open(tear.path, os.O_RDWR | os.O_CLOEXEC)
+    path, offset = tear.kept
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        write_zeros(descriptor, tear.offset, os.fstat(descriptor).st_size)
+        write_zeros(descriptor, offset, os.fstat(descriptor).st_size)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -200,7 +212,7 @@ def _flipped_bit(reader: StreamReader, segment: Segment) -> int | None:
 
 
 def _difference(header: bytes, records: int, room: int) -> int | None:
-    """What the checksum in a frame's header and the one of its bytes differ by; None if there is no room for so many."""
+    """How the checksum in a header differs from that of the frame; None if there is no room for so many records."""
     count = int.from_bytes(header[FRAME_RECORD_COUNT : FRAME_RECORD_COUNT + 4], "little")
     if count == 0 or frame_bytes(count) > room:
         return None

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.errors import UserError
-from exchange.journal.frames import FRAME_PLACE_DTYPE, Flaw, scan_frames
+from exchange.journal.frames import FRAME_PLACE_DTYPE, Flaw, last_used_byte, scan_frames
 from exchange.journal.layout import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
@@ -103,9 +103,12 @@ class Segment:
     @property
     def is_unused(self) -> bool:
         """Whether it was prepared and never begun, wholly or in part. It is no part of the stream."""
-        if isinstance(self.header, SegmentHeader):
-            return self.header.first_sequence == 0
-        return self.path.name == PREPARED_NAME and not self._bytes.any()
+        if self.path.name != PREPARED_NAME:
+            return False
+        if isinstance(self.header, SegmentHeader) and self.header.first_sequence != 0:
+            return False
+        begin = SEGMENT_HEADER_BYTES if isinstance(self.header, SegmentHeader) else 0
+        return last_used_byte(self.base, begin, self.end) <= begin
 
     @property
     def first_sequence(self) -> int | None:
@@ -127,6 +130,8 @@ class Segment:
         """What is wrong with it, so that its frames are not read; nothing if nothing is."""
         if isinstance(self.header, str):
             return self.header
+        if self.header.first_sequence == 0:
+            return "its header says that it was never begun"
         if self.first_sequence is None:
             return f"the file's name is not that of a segment that begins with sequence {self.header.first_sequence}"
         return ""
@@ -167,6 +172,7 @@ class StreamReader:
         offset: the place in it behind the last frame.
         flaw: why it was not read on from there, once all frames are read.
         durable_sequence: the highest that a frame says is synced.
+        tails: the segments that are behind it, and where in each of them the frames ended.
 
     Raises:
         JournalDamage: a segment of something else; or the stream begins behind ``next_sequence``.
@@ -180,9 +186,10 @@ class StreamReader:
         for segment in self.segments:
             segment.check_identity(identity)
         self.durable_sequence = 0
+        self.tails: Final[list[tuple[Segment, int]]] = []
         self.flaw = Flaw.END
         self.offset = 0
-        self._wanted: Final = next_sequence
+        self.wanted_sequence: Final = next_sequence
         self._places: Final[NDArray[np.void]] = np.zeros(PLACES, FRAME_PLACE_DTYPE)
         self._index = self._first_index()
         self.next_sequence = self._first_sequence()
@@ -214,7 +221,7 @@ class StreamReader:
                 places = self._places[:count]
                 self.durable_sequence = max(self.durable_sequence, int(places["durable_sequence"].max()))
                 ends = places["first_sequence"] + places["record_count"]
-                wanted = places[ends > self._wanted]
+                wanted = places[ends > self.wanted_sequence]
                 if len(wanted) > 0:
                     yield wanted
             elif not self._step():
@@ -238,30 +245,46 @@ class StreamReader:
         return int(found)
 
     def _step(self) -> bool:
-        """Go to the next segment, if it begins where the frames have ended."""
-        following = self.later_segments
-        if not following or following[0].first_sequence != self.next_sequence:
+        """Go to the next segment, if it begins where the frames of this one have ended."""
+        segment, following = self.segment, self.later_segments
+        if segment is None or segment.flaw() or not following:
             return False
+        if following[0].first_sequence != self.next_sequence:
+            return False
+        self.tails.append((segment, self.offset))
         self._index += 1
         self.offset = 0
         return True
 
     def _first_index(self) -> int:
-        """The last segment that begins at or before what is wanted; the first one if none does."""
+        """The last segment that begins at or before what is wanted; the first one if none does.
+
+        Names ascend. Where they do not, a file is there that does not belong there, and nothing behind it is looked at.
+        """
         index = 0
         for place, segment in enumerate(self.segments):
-            if segment.named_sequence is not None and segment.named_sequence <= self._wanted:
-                index = place
+            begins, before = segment.named_sequence, self.segments[index].named_sequence
+            if (
+                begins is None
+                or begins > self.wanted_sequence
+                or (place > 0 and before is not None and begins <= before)
+            ):
+                break
+            index = place
         return index
 
     def _first_sequence(self) -> int:
         segment = self.segment
         if segment is None:
-            return self._wanted
+            return self.wanted_sequence
         begins = segment.named_sequence
-        if begins is None or begins > self._wanted:
-            reason = segment.flaw() or f"the stream begins here, and sequence {self._wanted} was expected"
-            raise JournalDamage(segment.path, 0, self._wanted, reason)
+        if begins is None:
+            return self.wanted_sequence
+        if begins > self.wanted_sequence:
+            reason = (
+                segment.flaw() or f"the stream begins here, and sequence {self.wanted_sequence} was expected"
+            )
+            raise JournalDamage(segment.path, 0, self.wanted_sequence, reason)
         return begins
 
     def close(self) -> None:

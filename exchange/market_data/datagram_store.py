@@ -144,6 +144,10 @@ class DatagramStore:
         """How many messages the live feed never sent."""
         return int(load_acquire(self.state.words + OVERRUN))
 
+    def skip_to_end(self) -> None:
+        """The live feed goes on with the message that comes next; only while no agent runs."""
+        store_int64(self.state.words + NEXT_TO_SEND, self.next_sequence)
+
     def kept_slots(self) -> tuple[int, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """The number of the oldest message that is sure to be there, and the slots from it on, where they lie.
 

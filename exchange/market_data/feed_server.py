@@ -119,8 +119,12 @@ class FeedServer:
         return PublishingSink(first, self.publisher.state, self._memory.state)
 
     def go_on(self) -> None:
-        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`."""
+        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`.
+
+        What was published until now was sent before the restart; who lacks some of it asks for it again.
+        """
         self.goes_on = True
+        self.store.skip_to_end()
 
     def open(self, timestamp_ns: int) -> None:
         """Tell the day's first stages and the directory, unless the day goes on; no agent may be running.
@@ -155,7 +159,8 @@ class FeedServer:
 
     async def end(self) -> None:
         """Tell the end of the day, send what waits, tell the end of the session; no agent may be running any more."""
-        self.publisher.close_day()
+        if not self.publisher.is_closed:
+            self.publisher.close_day()
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._is_behind() and time.monotonic() < deadline:
             if send_due(self._memory.state) == 0:

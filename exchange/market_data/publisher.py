@@ -24,11 +24,13 @@ from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import check_range, padded_symbol
+from exchange.market_data.publisher_day import CLOSING, OPENING
 from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
 from exchange.market_data.publisher_memory import (
     ACTION_SHIFT,
     ARRIVED_SHIFT,
     FIRST_ORDER,
+    IS_CLOSED,
     MIDNIGHT_NS,
     NOT_DISPLAYED,
     OPENED_NS,
@@ -40,21 +42,7 @@ from exchange.market_data.publisher_memory import (
 from exchange.matching.digest import state_digest
 from exchange.native import Arena, HugePages, load_int64, store_int64, store_uint8, view_bytes
 from exchange.wire.itch50 import STOCK_BYTES, ItchMessage, StockDirectory, StockTradingAction, SystemEvent
-from exchange.wire.itch50_codes import SystemEventCode, TradingState
-
-OPENING: Final = (
-    SystemEventCode.START_OF_MESSAGES,
-    SystemEventCode.START_OF_SYSTEM_HOURS,
-    SystemEventCode.START_OF_MARKET_HOURS,
-)
-"""The stages of a day before the first order; the directory follows the first of them."""
-
-CLOSING: Final = (
-    SystemEventCode.END_OF_MARKET_HOURS,
-    SystemEventCode.END_OF_SYSTEM_HOURS,
-    SystemEventCode.END_OF_MESSAGES,
-)
-"""The stages of a day after the last order."""
+from exchange.wire.itch50_codes import TradingState
 
 ROUND_LOT_SHARES: Final = 100
 
@@ -139,8 +127,14 @@ class Publisher:
             view_bytes(action_address(self.state, symbol_id), len(message))[:] = message
         self._append(*opening_messages(self.symbols, timestamp_ns))
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the day's last stages have been told."""
+        return load_int64(self.state.words + IS_CLOSED) != 0
+
     def close_day(self) -> None:
         """Tell the day's last stages, at the time of the last message."""
+        store_int64(self.state.words + IS_CLOSED, 1)
         self._append(*(SystemEvent(0, 0, self.timestamp_ns, code) for code in CLOSING))
 
     def live_orders(self) -> int:

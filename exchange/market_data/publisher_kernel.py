@@ -15,6 +15,7 @@ REPLACED        it has lost its place and trades first                       D; 
 REPLACED        it keeps its place                                           X for the difference; its number stays
 REJECTED        nothing happened                                             nothing
 TRADING_STATE   the symbol is halted, or trades again                        H
+ANSWER          the day ends, or begins again after that                     S, three times
 =============== ============================================================ =========================================
 
 An order that comes in trades before it rests, and no event says that it has done trading. The publisher finds out by
@@ -79,6 +80,7 @@ from exchange.market_data.itch_writer import (
     write_trade,
     write_trading_action,
 )
+from exchange.market_data.publisher_day import publish_stages
 from exchange.market_data.publisher_memory import (
     ARRIVED_ID,
     ARRIVED_PRICE,
@@ -119,6 +121,7 @@ PRICE_MAX_TICKS: Final = (1 << 32) - 1
 _TIME_IN_FORCE: Final = 3
 _DAY: Final = int(TimeInForce.DAY)
 _TRADING_STATE: Final = int(EventKind.TRADING_STATE)
+_ANSWER: Final = int(EventKind.ANSWER)
 _HALTED: Final = int(SymbolState.HALTED)
 _HALTED_LETTER: Final = ord(TradingState.HALTED)
 _TRADING_LETTER: Final = ord(TradingState.TRADING)
@@ -155,6 +158,8 @@ def publish_event(publisher: PublisherState, event: int) -> None:
         _replaced(publisher, event, symbol_id)
     elif kind == _TRADING_STATE:
         _trading_state(publisher, event, symbol_id)
+    elif kind == _ANSWER:
+        publish_stages(publisher, event)
 
 
 @inlined

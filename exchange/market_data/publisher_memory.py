@@ -27,6 +27,8 @@ FIRST_ORDER: Final = 24
 """The link of the first order of the ladder's pool, from which the references are counted."""
 OWNER: Final = 32
 """Eight bytes that stand where a command would have its symbol and session."""
+IS_CLOSED: Final = 48
+"""Not 0: the day's last stages have been told."""
 OPENED_NS: Final = 40
 """The time of the day's first messages, from midnight."""
 WORDS_BYTES: Final = 64

@@ -62,6 +62,8 @@ MERGE_SHARD: Final = SYMBOL_ID
 """In a record of the merge stream: which shard (16 bits)."""
 MERGE_COUNT: Final = QUANTITY
 """How many of its events (32 bits)."""
+NO_SHARD: Final = 0xFFFF
+"""In the place of a shard: so many records before this one are void. Only a restart writes such a record."""
 
 _MERGE: Final = int(CommandKind.MERGE)
 
@@ -99,6 +101,10 @@ class GatedEgressMemory:
         self.events: Final = self.arena.allocate(EVENTS_SLOTS * RECORD_BYTES)
         self.records: Final = self.arena.allocate(RUNS_SLOTS * RECORD_BYTES)
         self.runs: Final = self.arena.allocate(RUNS_SLOTS * RUN_BYTES)
+        store_int64(self.words + MERGE_SEQUENCE, merge_sequence)
+
+    def go_on_behind(self, merge_sequence: int) -> None:
+        """The merge stream has been appended to up to that sequence, while no egress was running."""
         store_int64(self.words + MERGE_SEQUENCE, merge_sequence)
 
     def waiting_count(self) -> int:

@@ -13,14 +13,19 @@ Rules: no thread of the exchange runs. Addresses of frames must stay valid durin
 
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exchange.book.ladder_events import SEQUENCE as RECORD_SEQUENCE
 from exchange.gateway.details import ALL_RESTORED, restore_records
 from exchange.gateway.inbound import Requests
 from exchange.gateway.outbound import Reports
 from exchange.gateway.reports import report_events
+from exchange.journal.frames import FRAME_PLACE_DTYPE
+from exchange.journal.protocol import ALL_DURABLE
 from exchange.matching.gated_egress import MERGE_COUNT, MERGE_SHARD
 from exchange.matching.shard import SEQUENCE, apply_batch, publish_status
-from exchange.messages import RECORD_BYTES
+from exchange.messages import EVENT_DTYPE, RECORD_BYTES
 from exchange.native import (
     Arena,
     copy_record,
@@ -32,14 +37,15 @@ from exchange.native import (
     load_uint16,
     load_uint32,
     store_int64,
+    view_bytes,
 )
 from exchange.transport.protocol import flush, send
 
-# a frame of an index: three words
+# a row of FRAME_PLACE_DTYPE
 FRAME_RECORDS: Final = 0
 FRAME_COUNT: Final = 8
 FRAME_SEQUENCE: Final = 16
-FRAME_BYTES: Final = 24
+FRAME_BYTES: Final = FRAME_PLACE_DTYPE.itemsize
 
 # the cursor of a shard
 FRAMES: Final = 0
@@ -53,12 +59,20 @@ LEFT: Final = 32
 """Events of the last piece that have not gone to the sink."""
 LEFT_FROM: Final = 40
 """The address of the first of them."""
+LAST: Final = 48
+"""The last sequence that is to be applied."""
 CURSOR_BYTES: Final = 64
 
-NOTHING_LEFT: Final = 0
-REPLAYED: Final = 1
-IMPOSSIBLE: Final = -1
-"""A record that these sessions or this shard cannot have made: see :attr:`ReplicaMemory.cursor`."""
+# the cursor of the merge stream, behind those of the shards
+RUN: Final = 0
+"""The record that is next, or of whose events some are left."""
+WANTED: Final = 8
+"""How many of them; 0 if it is not begun."""
+
+NOTHING_LEFT: Final = -1
+REPLAYED: Final = -2
+IMPOSSIBLE: Final = -3
+"""A record that these sessions or this shard cannot have made."""
 
 
 class NoSessions(NamedTuple):
@@ -96,24 +110,53 @@ class ReplicaMemory:
     """Owner of the cursors."""
 
     def __init__(self, shard_count: int) -> None:
-        self._arena: Final = Arena.private(shard_count * CURSOR_BYTES + 256, huge_pages="never")
-        self.cursors: Final = self._arena.allocate(shard_count * CURSOR_BYTES)
+        size_bytes = (shard_count + 1) * CURSOR_BYTES
+        self._arena: Final = Arena.private(size_bytes + 256, huge_pages="never")
+        self.cursors: Final = self._arena.allocate(size_bytes)
+        self._merge_cursor: Final = self.cursors + shard_count * CURSOR_BYTES
+        for shard in range(shard_count):
+            self.stop_behind(shard, ALL_DURABLE)
 
-    def put_frames(self, shard: int, index_address: int, count: int) -> None:
-        """Put frames before a shard that has none left: ``count`` times three words."""
+    def put_frames(self, shard: int, places: NDArray[np.void], done: int = 0) -> None:
+        """Put frames before a shard that has none left, rows of ``FRAME_PLACE_DTYPE`` that the caller keeps.
+
+        The first ``done`` records of the first frame have been applied before.
+        """
         cursor = self.cursors + shard * CURSOR_BYTES
         assert load_int64(cursor + FRAME) == load_int64(cursor + FRAMES_COUNT), "its frames are not done yet"
-        store_int64(cursor + FRAMES, index_address)
-        store_int64(cursor + FRAMES_COUNT, count)
+        store_int64(cursor + FRAMES, places.ctypes.data)
+        store_int64(cursor + FRAMES_COUNT, len(places))
         store_int64(cursor + FRAME, 0)
+        store_int64(cursor + DONE, done)
+
+    def stop_behind(self, shard: int, last_sequence: int) -> None:
+        """Apply nothing behind that sequence."""
+        store_int64(self.cursors + shard * CURSOR_BYTES + LAST, last_sequence)
+
+    def begin_runs(self) -> None:
+        """The next records of the merge stream are others."""
+        store_int64(self._merge_cursor + RUN, 0)
+        store_int64(self._merge_cursor + WANTED, 0)
+
+    def run(self) -> tuple[int, int]:
+        """At which record of the merge stream it is, and how many events of that are still wanted; 0: not begun."""
+        return load_int64(self._merge_cursor + RUN), load_int64(self._merge_cursor + WANTED)
+
+    def put_left(self, shard: int, events: NDArray[np.void]) -> None:
+        """Put events that have not gone to the sink before a shard; the caller keeps them."""
+        cursor = self.cursors + shard * CURSOR_BYTES
+        store_int64(cursor + LEFT, len(events))
+        store_int64(cursor + LEFT_FROM, events.ctypes.data)
+
+    def left_events(self, shard: int) -> NDArray[np.void]:
+        """The events of a shard that have not gone to the sink, copied."""
+        cursor = self.cursors + shard * CURSOR_BYTES
+        size_bytes = load_int64(cursor + LEFT) * RECORD_BYTES
+        return np.frombuffer(bytes(view_bytes(load_int64(cursor + LEFT_FROM), size_bytes)), EVENT_DTYPE)
 
     def left(self, shard: int) -> int:
         """Events of a shard that have not gone to the sink."""
         return load_int64(self.cursors + shard * CURSOR_BYTES + LEFT)
-
-    def frame(self, shard: int) -> int:
-        """The number of the frame that a shard is at."""
-        return load_int64(self.cursors + shard * CURSOR_BYTES + FRAME)
 
 
 @generic
@@ -174,10 +217,10 @@ def replay_rest(replica: Any, shard: int) -> int:
 
 @generic
 def replay_runs(replica: Any, records: int, count: int) -> int:
-    """Replay what ``count`` records of the merge stream name.
+    """Replay what ``count`` records of the merge stream name; may be called again for the same ones.
 
     Returns:
-        How many of them there were commands for, or :data:`IMPOSSIBLE`.
+        :data:`REPLAYED`; the number of a shard that has no frames left for what is wanted; or :data:`IMPOSSIBLE`.
     """
     raise NotImplementedError
 
@@ -194,8 +237,10 @@ def _replay_piece(replica: Replica, shard: int) -> int:
     done = load_int64(cursor + DONE)
     if done == 0 and restore(replica.requests, records, frame_count) != ALL_RESTORED:
         return IMPOSSIBLE
-    count = min(frame_count - done, state.batch_commands)
     sequence = load_int64(state.words + SEQUENCE)
+    count = min(frame_count - done, state.batch_commands, load_int64(cursor + LAST) - sequence)
+    if count == 0:
+        return NOTHING_LEFT
     if load_int64(frame + FRAME_SEQUENCE) + done != sequence + 1:
         return IMPOSSIBLE
     kinds = 0
@@ -239,21 +284,23 @@ def _replay_rest(replica: Replica, shard: int) -> int:
 
 @implements(replay_runs, Replica, inline=False)
 def _replay_runs(replica: Replica, records: int, count: int) -> int:
-    for index in range(count):
-        record = records + index * RECORD_BYTES
-        shard, wanted = load_uint16(record + MERGE_SHARD), load_uint32(record + MERGE_COUNT)
+    merge = replica.cursors + len(replica.shards) * CURSOR_BYTES
+    while load_int64(merge + RUN) < count:
+        record = records + load_int64(merge + RUN) * RECORD_BYTES
+        shard = load_uint16(record + MERGE_SHARD)
         if shard >= len(replica.shards):
             return IMPOSSIBLE
+        if load_int64(merge + WANTED) == 0:
+            store_int64(merge + WANTED, load_uint32(record + MERGE_COUNT))
         cursor = replica.cursors + shard * CURSOR_BYTES
-        while wanted > 0:
+        while load_int64(merge + WANTED) > 0:
             if load_int64(cursor + LEFT) == 0:
                 outcome = replay_piece(replica, shard)
-                if outcome == NOTHING_LEFT:
-                    return index
-                if outcome == IMPOSSIBLE:
-                    return IMPOSSIBLE
-            events, taken = take_left(cursor, wanted)
+                if outcome != REPLAYED:
+                    return shard if outcome == NOTHING_LEFT else IMPOSSIBLE
+            events, taken = take_left(cursor, load_int64(merge + WANTED))
             if taken > 0:
                 send(replica.sink, events, taken)
-            wanted -= taken
-    return count
+            store_int64(merge + WANTED, load_int64(merge + WANTED) - taken)
+        store_int64(merge + RUN, load_int64(merge + RUN) + 1)
+    return REPLAYED

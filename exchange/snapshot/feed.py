@@ -29,6 +29,7 @@ from exchange.market_data.publisher import Publisher
 from exchange.market_data.publisher_memory import (
     ACTION_SHIFT,
     ARRIVED_SHIFT,
+    IS_CLOSED,
     MIDNIGHT_NS,
     NOT_DISPLAYED,
     OPENED_NS,
@@ -43,6 +44,7 @@ WORDS: Final = {
     "midnight_ns": MIDNIGHT_NS,
     "not_displayed": NOT_DISPLAYED,
     "opened_ns": OPENED_NS,
+    "is_closed": IS_CLOSED,
 }
 """The publisher's words that are saved."""
 
