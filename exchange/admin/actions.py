@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from exchange import limits
+from exchange.gateway.admission import CONTROL_LIMITS, ControlLimit
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.gateway.statistics import SymbolStatistics
 from exchange.logs import log_event
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
 APPLIED_SECONDS: Final = 2.0
 """How long a halt is waited for. It takes microseconds, but for an exchange with full queues on a busy machine."""
 
-_RANGES: Final = {
-    "client_timeout_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
-    "heartbeat_ns": (limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX),
-    "slow_reader_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
+_OF_AGENTS: Final = {
+    "client_timeout_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
+    "heartbeat_ns": ControlLimit(limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX, "nanoseconds"),
+    "slow_reader_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
 }
-assert set(_RANGES) == set(CHANGEABLE)
+assert set(_OF_AGENTS) == set(CHANGEABLE)
+_RANGES: Final = _OF_AGENTS | CONTROL_LIMITS
 
 
 class Refusal(Exception):
@@ -120,13 +122,16 @@ class Actions:
     def set_limit(self, name: object, value: object) -> None:
         """Change a limit. Raises Refusal: it is fixed, or the value is out of range."""
         key = str(name).removeprefix("gateway.")
-        if key not in CHANGEABLE:
-            allowed = ", ".join(f"gateway.{one}" for one in CHANGEABLE)
+        if key not in _RANGES:
+            allowed = ", ".join(f"gateway.{one}" for one in _RANGES)
             raise Refusal(422, "name", name, f"must be one of {allowed}; others are fixed by the profile")
-        least, most = _RANGES[key]
+        least, most, unit = _RANGES[key].least, _RANGES[key].most, _RANGES[key].unit
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} nanoseconds")
-        self._server.transport.set_limit(key, value)
+            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} {unit}")
+        if key in CONTROL_LIMITS:
+            setattr(self._server.control.limits, key, value)
+        else:
+            self._server.transport.set_limit(key, value)
         log_event("limit changed", name=f"gateway.{key}", value=value)
 
     def _session_of(self, user: str) -> int:

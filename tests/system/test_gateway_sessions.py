@@ -394,11 +394,11 @@ def test_the_end_reaches_everybody() -> None:
 
 def test_five_hundred_sessions_are_served_at_once() -> None:
     names = [f"u{number:03d}" for number in range(500)]
+    overrides = ["gateway.log_bytes=64KiB", "gateway.capacity_orders=64"]
+    overrides += ["gateway.connections_burst=500", "gateway.logons_per_address=512"]
 
     async def scenario() -> None:
-        async with serving(
-            *names, overrides=["gateway.log_bytes=64KiB", "gateway.capacity_orders=64"]
-        ) as server:
+        async with serving(*names, overrides=overrides) as server:
             clients = await asyncio.gather(*(BareClient.log_on(server, name) for name in names))
             await asyncio.gather(*(client.packet() for client in clients))
             await eventually(lambda: server.control.connected == 500)
