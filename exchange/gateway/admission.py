@@ -16,9 +16,9 @@ An address from which somebody has logged on is *known*. The known are remembere
 number of strangers makes the exchange forget them, and their passwords are checked in turns with those of strangers
 (:mod:`exchange.gateway.password_checks`).
 
-Rules: one thread; the clock is an argument. Memory is bounded by :data:`ADDRESSES_MAX` and :data:`NAMES_MAX`. The oldest
-is forgotten first, and whoever has thousands of addresses can have its failures forgotten, which gains it nothing that
-the addresses had not."""
+Rules: one thread; the clock is an argument. Memory is bounded by :data:`ADDRESSES_MAX` and :data:`NAMES_MAX`. The
+oldest is forgotten first, and whoever has thousands of addresses can have its failures forgotten, which gains it
+nothing that the addresses had not."""
 
 import asyncio
 import ipaddress

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -340,6 +341,38 @@ def test_a_slow_reader_is_let_go_and_holds_nobody_up() -> None:
             assert all(isinstance(answer, AccountQueryResponse) for answer in await back.answers(100))
             await back.close()
             await bob.close()
+
+    run(scenario())
+
+
+def test_a_reader_that_takes_a_little_now_and_then_is_let_go_too() -> None:
+    overrides = ["gateway.slow_reader_ns=400ms", "gateway.log_bytes=64MiB"]
+
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=overrides) as server:
+            loop, slow = asyncio.get_running_loop(), socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.setblocking(False)
+            await loop.sock_connect(slow, server.address)
+            await loop.sock_sendall(slow, LoginRequest("alice", PASSWORD, "", 1).encode())
+            await eventually(lambda: server.control.connected == 1)
+            queries = UnsequencedData(AccountQuery().encode()).encode() * 4096
+
+            async def ask() -> None:
+                with suppress(OSError):
+                    for _ in range(150):  # more than the kernel keeps, and less than the log
+                        await loop.sock_sendall(slow, queries)
+
+            asking, taken = asyncio.create_task(ask()), 0
+            while server.control.connected == 1:
+                with suppress(BlockingIOError, ConnectionError):
+                    taken += len(slow.recv(2048))
+                await asyncio.sleep(0.05)
+            assert server.control.close_reasons[0] == "slow reader"
+            assert taken > 2048, "it did take something"
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            slow.close()
 
     run(scenario())
 
