@@ -189,24 +189,59 @@ def run_agents_interpreted(agents: tuple[Any, ...], stop_address: int, idle: Any
             idle_turns += 1
 
 
-class AgentThread(threading.Thread):
-    """A thread that runs some agents where its assignment says.
+class GroupThread(threading.Thread):
+    """A member of a :class:`ThreadGroup`: it ends when it is asked to, and if it fails, the group ends with it.
+
+    A subclass says what the thread does, :meth:`work`, and how it is ended, :meth:`request_stop`.
 
     Attributes:
         error: the exception that ended it, or None.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.error: BaseException | None = None
+        self._group: Callable[[], ThreadGroup | None] = lambda: None
+
+    def work(self) -> None:
+        """What the thread does, until it is asked to end."""
+        raise NotImplementedError
+
+    def request_stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        raise NotImplementedError
+
+    def join_group(self, group: "ThreadGroup") -> None:
+        """If this thread fails, ``group`` is to be stopped."""
+        # Not held, or there were a cycle, and the group's memory would not be freed as soon as nobody needs it.
+        self._group = weakref.ref(group)
+
+    def run(self) -> None:
+        """The thread's body; called by ``start()``."""
+        try:
+            self.work()
+        except BaseException as error:
+            self.error = error
+            group = self._group()
+            if group is not None:
+                group.request_stop()
+
+
+class AgentThread(GroupThread):
+    """A thread that runs some agents where its assignment says.
+
+    Attributes:
         counters: what :func:`exchange.bench.host.thread_counters` said at its end, less what it said at its start.
     """
 
     def __init__(self, name: str, agents: tuple[Any, ...], idle: Any, assignment: Assignment | None) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name)
         self.agents: Final = agents
         self.assignment: Final = assignment
-        self.error: BaseException | None = None
         self.counters: dict[str, Any] = {}
         self._idle = idle
         self._arena = Arena.private(64, huge_pages="never")
         self._stop_address = self._arena.allocate(8)
-        self._group: Callable[[], ThreadGroup | None] = lambda: None
 
     def compile(self) -> None:
         """Compile the thread's loop (or load it from disk) by running it with its stop word set."""
@@ -219,28 +254,17 @@ class AgentThread(threading.Thread):
         """End the loop at its next turn."""
         store_release(self._stop_address, 1)
 
-    def join_group(self, group: "ThreadGroup") -> None:
-        """If this thread fails, ``group`` is to be stopped."""
-        # Not held, or there were a cycle, and the group's memory would not be freed as soon as nobody needs it.
-        self._group = weakref.ref(group)
-
-    def run(self) -> None:
-        """The thread's body; called by ``start()``."""
+    def work(self) -> None:
+        """Run the agents, counting what the kernel knows of the thread."""
         from exchange.bench.host import thread_counters
 
-        try:
-            if self.assignment is not None:
-                apply_to_current_thread(self.assignment)
-            before = thread_counters(threading.get_native_id())
-            loop = run_agents if is_compiled(self.agents) else run_agents_interpreted
-            loop(self.agents, self._stop_address, self._idle)
-            after = thread_counters(threading.get_native_id())
-            self.counters = _difference(before, after)
-        except BaseException as error:
-            self.error = error
-            group = self._group()
-            if group is not None:
-                group.request_stop()
+        if self.assignment is not None:
+            apply_to_current_thread(self.assignment)
+        before = thread_counters(threading.get_native_id())
+        loop = run_agents if is_compiled(self.agents) else run_agents_interpreted
+        loop(self.agents, self._stop_address, self._idle)
+        after = thread_counters(threading.get_native_id())
+        self.counters = _difference(before, after)
 
 
 _memory_in_use: Final[dict[int, object]] = {}
@@ -262,7 +286,7 @@ class ThreadGroup:
         memory: the owners of all memory that the agents use; held until every thread has ended.
     """
 
-    def __init__(self, threads: Sequence[AgentThread], memory: object = None) -> None:
+    def __init__(self, threads: Sequence[GroupThread], memory: object = None) -> None:
         self.threads: Final = tuple(threads)
         self._memory = memory
         for thread in self.threads:
@@ -285,6 +309,11 @@ class ThreadGroup:
         else:
             with suppress(RuntimeError):  # what ended the block is the news, not that a thread is slow to end
                 self.stop()
+
+    @property
+    def agent_threads(self) -> tuple[AgentThread, ...]:
+        """Those of the threads that run agents."""
+        return tuple(thread for thread in self.threads if isinstance(thread, AgentThread))
 
     def check(self) -> None:
         """Raise what a thread failed with, if one did."""

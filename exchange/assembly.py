@@ -155,7 +155,7 @@ class Exchange:
 
     def compile(self, progress: Progress) -> None:
         """Compile every thread's loop now, or load it from disk, so that no command waits for a compiler."""
-        for thread in self.threads.threads:
+        for thread in self.threads.agent_threads:
             progress(f"compiling thread {thread.name}")
             thread.compile()
 

@@ -144,6 +144,27 @@ SILENCE_NS_MIN: Final = 50_000_000
 SILENCE_NS_MAX: Final = 3_600_000_000_000
 """An hour: longer than any router keeps a silent connection."""
 
+# Risk.
+
+RISK_ORDER_LOTS_MAX: Final = 999_999
+"""OUCH has no larger order, so a higher limit would limit nothing."""
+
+RISK_NOTIONAL_MAX: Final = 1 << 62
+"""Price in ticks times lots, with a bit to spare for one order more: at NASDAQ's tick 461 trillion dollars. No
+session's exposure may be above it, limit or not, for it is counted in 64 bits."""
+
+RISK_ORDERS_PER_SECOND_MAX: Final = 1_000_000
+"""More than one session can send."""
+
+RISK_ORDERS_BURST_MAX: Final = 1_000_000
+"""A second of the highest rate. In billionths of an order, as buckets count, it fits 64 bits with room to spare."""
+
+RISK_COLLAR_BASIS_POINTS_MAX: Final = 1_000_000
+"""A hundred times the reference price: further away is no typing error any more."""
+
+RISK_OWN_LIMITS_MAX: Final = 1 << 12
+"""One for each session; a profile has 64 KiB for all of its lines anyway."""
+
 # Market data.
 
 FEED_SYMBOLS_DEFAULT: Final = 1 << 14
@@ -174,6 +195,20 @@ store of the default size takes longer than a snapshot does."""
 
 FEED_WAITING_MESSAGES_MAX: Final = 1 << 16
 """How many messages a subscriber keeps that came too early: a request packet can ask for no more at once."""
+
+# The journal.
+
+SEGMENT_BYTES_MIN: Final = 1 << 16
+"""64 KiB: some hundreds of commands, so that tests see many segments. Each costs a file, its zeros and a rename."""
+
+SEGMENT_BYTES_MAX: Final = 1 << 32
+"""4 GiB: two of them are laid out before the first command, and zeroing that much takes a disk seconds."""
+
+SYNC_EVERY_NS_MIN: Final = 1_000_000
+"""A millisecond, about what a good disk takes for one sync: who wants less wants ``gate = "synced"``."""
+
+SYNC_EVERY_NS_MAX: Final = 10_000_000_000
+"""Ten seconds: so much is lost if the machine loses power. The kernel itself waits no longer than thirty."""
 
 # Benchmarks.
 

@@ -28,6 +28,7 @@ from exchange.admin.config import AdminConfig, NoneAdminConfig
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
+from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
@@ -39,6 +40,8 @@ from exchange.queues.config import (
     SpscQueueConfig,
     UserQueueConfig,
 )
+from exchange.risk.config import NoneRiskConfig, RiskConfig
+from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
 from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
 
@@ -163,6 +166,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     transport: TransportConfig = MemoryTransportConfig()
     gateway: GatewayConfig = GatewayConfig()
+    risk: RiskConfig = NoneRiskConfig()
     market_data: MarketDataConfig = NoneMarketDataConfig()
     admin: AdminConfig = NoneAdminConfig()
     queue: QueueConfig = PythonQueueConfig()
@@ -171,6 +175,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     placement: PlacementConfig = NonePlacement()
     idle: IdleConfig = SpinThenYieldIdle()
     bench: BenchConfig = BenchConfig()
+    journal: JournalConfig = NoneJournalConfig()
 
 
 class Resolved(NamedTuple):
@@ -340,7 +345,15 @@ def _impossible(settings: Settings) -> _Complaint | None:
             f"all sessions of udp share one socket, which one ingress reads, and there are"
             f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
         )
-    return _impossible_threads(settings) or _impossible_waiting(settings) or _impossible_queues(settings)
+    problem = find_problem(settings.risk, settings.gateway.symbols)
+    if problem is not None:
+        return _Complaint((f"risk.{problem[0]}",), problem[1])
+    return (
+        _impossible_threads(settings)
+        or _impossible_waiting(settings)
+        or _impossible_queues(settings)
+        or _impossible_journal(settings)
+    )
 
 
 def _impossible_threads(settings: Settings) -> _Complaint | None:
@@ -401,6 +414,22 @@ def _impossible_queues(settings: Settings) -> _Complaint | None:
         ("queue.capacity_slots", "shards.count", "transport.ingress_lanes"),
         f"{rings} queues of {settings.queue.capacity_slots} slots need {needed >> 30} GiB;"
         f" at most {limits.QUEUE_MEMORY_BYTES_MAX >> 30} GiB are allowed",
+    )
+
+
+def _impossible_journal(settings: Settings) -> _Complaint | None:
+    if isinstance(settings.journal, NoneJournalConfig):
+        return None
+    from exchange.journal.layout import SEGMENT_HEADER_BYTES, frame_bytes  # brings numpy
+
+    # A batch is one frame and lies in one segment. Before each command may stand its DETAILS.
+    needed = SEGMENT_HEADER_BYTES + frame_bytes(2 * settings.shards.batch_commands)
+    if needed <= settings.journal.segment_bytes:
+        return None
+    return _Complaint(
+        ("journal.segment_bytes", "shards.batch_commands"),
+        f"a batch of {settings.shards.batch_commands} commands with their details needs {needed} bytes,"
+        f" and a segment has {settings.journal.segment_bytes}",
     )
 
 

@@ -108,6 +108,11 @@ def tables_of(settings: type[msgspec.Struct]) -> dict[str, Table]:
     return tables
 
 
+def keys_of(struct: type[msgspec.Struct]) -> dict[str, Key]:
+    """The keys of one variant, by name."""
+    return _variant(_struct_type(struct)).keys
+
+
 def _struct_type(struct: type[object]) -> inspect.StructType:
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)

@@ -9,7 +9,7 @@ import numpy as np
 
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.firm_requests import write_due_cancels
-from exchange.gateway.inbound import ANSWER_REASON, ANSWER_REJECTED, FORWARD, Requests
+from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, ANSWER_USER_REFERENCE, REJECTED, Requests
 from exchange.gateway.order_table import (
     ANSWERED,
     MODIFIED,
@@ -24,16 +24,23 @@ from exchange.gateway.symbol_table import SymbolTable
 from exchange.gateway.token_index import TokenIndex
 from exchange.gateway.versions import take_request
 from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, Command, CommandKind
-from exchange.native import Arena, kernel, load_int64, load_uint8, store_int64, view_bytes
-from exchange.queues.protocol import poll_batch
-from exchange.queues.spsc import SpscQueue
+from exchange.native import (
+    Arena,
+    kernel,
+    load_int64,
+    load_uint8,
+    load_uint16,
+    load_uint32,
+    store_int64,
+    view_bytes,
+)
+from exchange.risk.limits import LimitsMemory
 
 SESSION = 1
 SESSIONS = 2
 SYMBOLS = ("AAPL", "MSFT")
 PRICE_MAX_TICKS = 10**9
 NOW_NS = 77
-SLOTS = 64
 LIVE_MAX = 200
 MESSAGE_BYTES_MAX = 1024
 CANCELS_A_TURN = 32
@@ -60,12 +67,11 @@ class RequestBench:
 
     def __init__(self, *, speaks_ouch42: bool = False) -> None:
         self.speaks_ouch42 = speaks_ouch42
+        self.risk = LimitsMemory(SESSIONS, len(SYMBOLS))
         self.symbols = SymbolTable(SYMBOLS)
-        self.answers = SpscQueue(SLOTS)
         self.arena = Arena.private(1 << 16)
         self.message = self.arena.allocate(MESSAGE_BYTES_MAX)
         self.command = self.arena.allocate(CANCELS_A_TURN * RECORD_BYTES)
-        self.polled = self.arena.allocate(SLOTS * RECORD_BYTES)
         self.cancels_due = self.arena.allocate(8)
         self.commands: list[Command] = []
         self.rejected: list[tuple[int, int]] = []
@@ -74,10 +80,10 @@ class RequestBench:
         self.requests = Requests(
             self.memory.sessions,
             self.symbols.symbols,
+            self.risk.state,
             1,
             PRICE_MAX_TICKS,
-            self.answers.producer(0),
-            self.arena.allocate(RECORD_BYTES),
+            0,
             self.arena.allocate(TRANSLATED_BYTES),
             self.cancels_due,
         )
@@ -104,12 +110,12 @@ class RequestBench:
         """What the decoder says of a message; what it asks for is done."""
         self.put(data)
         outcome = self.decode_only(len(data))
-        self.commands = self._written(1 if outcome == FORWARD else 0)
-        self.rejected = []
-        for index in range(poll_batch(self.answers.consumer(0), self.polled, SLOTS)):
-            answer = self.polled + index * RECORD_BYTES
-            if load_uint8(answer) == ANSWER_REJECTED:
-                self.rejected.append((load_int64(answer + 8), load_int64(answer + ANSWER_REASON)))
+        self.commands, self.rejected = [], []
+        if outcome > 0 and load_uint8(self.command) != CommandKind.ANSWER:
+            self.commands = self._written(outcome)
+        elif outcome > 0 and load_uint8(self.command + ANSWER_KIND) == REJECTED:
+            number = load_uint32(self.command + ANSWER_USER_REFERENCE)
+            self.rejected = [(number, load_uint16(self.command + ANSWER_REASON))]
         requests = self.requests._replace(sessions=self.memory.sessions)
         while load_int64(self.cancels_due) != 0:
             count = write_due_cancels(requests, 0, 1, self.command, CANCELS_A_TURN, NOW_NS)

@@ -141,10 +141,12 @@ def _collect(
             cpu_ns=thread.counters["cpu_ns"],
             waiting_ns=thread.counters["waiting_ns"],
         )
-        for thread in exchange.threads.threads
+        for thread in exchange.threads.agent_threads
     )
     reasons = {
-        key: text for one in exchange.threads.threads for key, text in one.counters["not_measured"].items()
+        key: text
+        for one in exchange.threads.agent_threads
+        for key, text in one.counters["not_measured"].items()
     }
     return Played(
         commands=len(timed),

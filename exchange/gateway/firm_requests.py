@@ -19,18 +19,19 @@ disables all. New orders are then rejected; cancels, replaces and modifications 
 from typing import Final
 
 from exchange.gateway.inbound import (
-    ANSWER_DISABLED,
-    ANSWER_ENABLED,
     ANSWER_FIRM,
     ANSWER_GROUP_ID,
-    ANSWER_MASS_CANCEL,
+    ANSWER_HAS_GROUP,
     ANSWER_SIDE,
     ANSWER_SYMBOL,
+    DISABLED,
+    ENABLED,
+    FORWARD,
     GARBAGE,
+    MASS_CANCEL,
     NOTHING,
-    WAIT,
     Requests,
-    push_answer,
+    begin_answer,
     write_command,
 )
 from exchange.gateway.offsets import offsets_of
@@ -77,7 +78,7 @@ from exchange.native import (
 )
 from exchange.wire.ouch50 import DisableOrderEntry, MassCancel
 
-MASS_CANCEL: Final = offsets_of(MassCancel)
+MASS_CANCEL_REQUEST: Final = offsets_of(MassCancel)
 FIRM_REQUEST: Final = offsets_of(DisableOrderEntry)
 """Enable Order Entry has the same fields."""
 
@@ -90,33 +91,42 @@ _MASS_CANCEL_COMMAND: Final = int(CommandKind.MASS_CANCEL)
 
 
 @kernel
-def take_mass_cancel(requests: Requests, session_id: int, session: int, message: int, size_bytes: int) -> int:
+def take_mass_cancel(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    size_bytes: int,
+    now_ns: int,
+    command: int,
+) -> int:
     """A Mass Cancel Request: echo it, and have the session's orders gone through."""
-    options = options_of(message, MASS_CANCEL.appendage_length, size_bytes)
+    options = options_of(message, MASS_CANCEL_REQUEST.appendage_length, size_bytes)
     if options.flaw == GARBAGE_OPTION:
         return GARBAGE
-    user_reference = load_big_endian_uint32(message + MASS_CANCEL.user_reference_number)
+    user_reference = load_big_endian_uint32(message + MASS_CANCEL_REQUEST.user_reference_number)
     if user_reference <= load_int64(session + LAST_USER_REFERENCE):
         return NOTHING
-    symbol = load_big_endian_int64(message + MASS_CANCEL.symbol)
-    firm = _firm_at(message + MASS_CANCEL.firm)
-    store_int64(requests.answer + ANSWER_SYMBOL, symbol)
-    store_uint32(requests.answer + ANSWER_FIRM, firm)
-    store_uint8(requests.answer + ANSWER_SIDE, options.side)
-    store_int64(requests.answer + ANSWER_GROUP_ID, options.group_id)
-    if not push_answer(requests, ANSWER_MASS_CANCEL, session_id, user_reference):
-        return WAIT
+    symbol = load_big_endian_int64(message + MASS_CANCEL_REQUEST.symbol)
+    firm = _firm_at(message + MASS_CANCEL_REQUEST.firm)
+    begin_answer(command, MASS_CANCEL, session_id, user_reference, True, now_ns)
+    store_int64(command + ANSWER_SYMBOL, symbol)
+    store_uint32(command + ANSWER_FIRM, firm)
+    store_uint8(command + ANSWER_SIDE, options.side)
+    if options.group_id != NO_GROUP:
+        store_uint8(command + ANSWER_HAS_GROUP, 1)
+        store_uint16(command + ANSWER_GROUP_ID, options.group_id)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
     symbol_id = ALL_SYMBOLS if symbol == _SPACES else find_symbol(requests.symbols, symbol)
     if symbol_id == UNKNOWN or options.flaw != NO_FLAW:
-        return NOTHING  # there can be no such order
+        return FORWARD  # there can be no such order
     store_uint32(session + CANCEL_FIRM, firm)
     store_int64(session + CANCEL_GROUP_ID, options.group_id)
     store_uint16(session + CANCEL_SYMBOL_ID, symbol_id)
     store_uint8(session + CANCEL_SIDE, options.side)
     store_uint32(session + CANCEL_PLACE, 1)
     store_int64(requests.cancels_due, load_int64(requests.cancels_due) + 1)
-    return NOTHING
+    return FORWARD
 
 
 @inlined
@@ -224,7 +234,7 @@ def _is_listed(session: int, firm_of_order: int) -> bool:
 
 @kernel
 def take_firm_request(
-    requests: Requests, session_id: int, session: int, message: int, size_bytes: int, disables: bool
+    session_id: int, session: int, message: int, size_bytes: int, disables: bool, now_ns: int, command: int
 ) -> int:
     """A Disable or Enable Order Entry Request: do it and echo it."""
     if options_of(message, FIRM_REQUEST.appendage_length, size_bytes).flaw == GARBAGE_OPTION:
@@ -233,17 +243,15 @@ def take_firm_request(
     if user_reference <= load_int64(session + LAST_USER_REFERENCE):
         return NOTHING
     firm = _firm_at(message + FIRM_REQUEST.firm)
-    store_uint32(requests.answer + ANSWER_FIRM, firm)
-    kind = ANSWER_DISABLED if disables else ANSWER_ENABLED
-    if not push_answer(requests, kind, session_id, user_reference):
-        return WAIT
+    begin_answer(command, DISABLED if disables else ENABLED, session_id, user_reference, True, now_ns)
+    store_uint32(command + ANSWER_FIRM, firm)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
-    _change_disabled(session, firm, disables)
-    return NOTHING
+    change_disabled(session, firm, disables)
+    return FORWARD
 
 
 @inlined
-def _change_disabled(session: int, firm: int, disables: bool) -> None:
+def change_disabled(session: int, firm: int, disables: bool) -> None:
     """Take a firm off the list, and put it at the end if it is to be on it; the list has no gaps."""
     kept = 0
     for index in range(DISABLED_FIRMS_MAX):

@@ -12,15 +12,16 @@ Rules: the agent that sends is the one writer. Python keeps copies to take the d
 """
 
 import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from exchange.bench.histogram import COUNTS_LENGTH, Counts, bucket_index, values_at_percentiles_ns
 from exchange.book.ladder_events import TIMESTAMP
+from exchange.clock import now_ns
 from exchange.gateway.statistics import LatencyStatistics
 from exchange.messages import RECORD_BYTES
-from exchange.native import Arena, inlined, kernel, load_int64, monotonic_ns, store_int64, view_bytes
+from exchange.native import Arena, inlined, kernel, load_int64, store_int64, view_bytes
 
 RUNS_MAX: Final = 256
 """Runs that are told apart in a turn; what comes behind them counts with the last."""
@@ -55,15 +56,15 @@ def note_events(latency: Latency, events: int, count: int) -> None:
 
 
 @kernel
-def count_latencies(latency: Latency) -> None:
+def count_latencies(latency: Latency, clock: Any) -> None:
     """Everything that was noted has been handed to the sockets, now."""
     runs = load_int64(latency.words)
     if runs == 0:
         return
-    now_ns = monotonic_ns()
+    time_ns = now_ns(clock)
     for index in range(runs):
         run = latency.words + _RUNS + index * _RUN_BYTES
-        bucket = latency.counts + 8 * bucket_index(now_ns - load_int64(run))
+        bucket = latency.counts + 8 * bucket_index(time_ns - load_int64(run))
         store_int64(bucket, load_int64(bucket) + load_int64(run + 8))
     store_int64(latency.words, 0)
 

@@ -1,17 +1,18 @@
 """What everything that writes messages to clients shares: where a message goes, and what an event is made of.
 
 A message is written straight into the log of its session (:mod:`exchange.gateway.session_log`). Its first fields are
-the same in both versions of OUCH: the type, and the moment of writing in nanoseconds since midnight of the exchange's
-time zone."""
+the same in both versions of OUCH: the type, and the time of the command that caused it, in nanoseconds since midnight
+of the exchange's time zone. A System Event is the same in both altogether."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.session_log import begin_message, commit_message
-from exchange.gateway.session_memory import IS_LISTED, Sessions
+from exchange.gateway.session_memory import IS_LISTED, Sessions, session_address
 from exchange.messages import Reason
 from exchange.native import (
     inlined,
+    kernel,
     load_int64,
     load_uint8,
     store_big_endian_int64,
@@ -22,30 +23,45 @@ from exchange.native import (
 from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import CancelReason
 
-TIMESTAMP: Final = offsets_of(SystemEvent).timestamp
+SYSTEM: Final = offsets_of(SystemEvent)
+TIMESTAMP: Final = SYSTEM.timestamp
 """In every outbound message of both versions, behind its type."""
+
+DAY_NS: Final = 86_400_000_000_000
 
 EVENT_REASON: Final = 2
 EVENT_OTHER_SESSION_ID: Final = 44
 EVENT_COMMAND_KIND: Final = 46
 
+_SYSTEM_BYTES: Final = SystemEvent.layout.size_bytes
 _IMMEDIATE_REMAINDER: Final = int(Reason.IMMEDIATE_REMAINDER)
+_BY_OPERATOR_REASON: Final = int(Reason.BY_OPERATOR)
 _BY_USER: Final = ord(CancelReason.USER)
+_BY_OPERATOR: Final = ord(CancelReason.SUPERVISORY)
 _IMMEDIATE: Final = ord(CancelReason.IMMEDIATE_OR_CANCEL)
 
 
 class Reports(NamedTuple):
-    """What encoding needs: the sessions, the list of those that have something to send, and whose shard a symbol is.
+    """What encoding needs: the sessions, risk, the list of those that have something to send, whose shard a symbol is.
 
     The word at ``listed`` counts the sessions on the list, whose numbers (8 bytes each) begin at ``list_address``. At
-    ``shard_of_symbol`` there is a byte for each symbol.
+    ``shard_of_symbol`` there is a byte for each symbol. ``midnight_ns`` is what has to be added to the exchange's time
+    to get, modulo a day, the time since midnight.
     """
 
     sessions: Sessions
+    risk: Any
     listed: int
     list_address: int
     shard_of_symbol: int
     shard_count: int
+    midnight_ns: int
+
+
+@inlined
+def since_midnight_ns(midnight_ns: int, time_ns: int) -> int:
+    """The time of day of a moment on the exchange's clock."""
+    return (time_ns + midnight_ns) % DAY_NS
 
 
 @inlined
@@ -75,10 +91,23 @@ def commit_report(reports: Reports, session_id: int, session: int, size_bytes: i
     list_session(reports, session_id, session)
 
 
+@kernel
+def say_system_event(reports: Reports, session_id: int, letter: int, day_ns: int) -> None:
+    """System Event: the day begins or ends."""
+    session = session_address(reports.sessions, session_id)
+    message = begin_report(reports, session, SYSTEM.type_byte, _SYSTEM_BYTES, day_ns)
+    if message != 0:
+        store_uint8(message + SYSTEM.event_code, letter)
+        commit_report(reports, session_id, session, _SYSTEM_BYTES)
+
+
 @inlined
 def cancel_reason(event: int) -> int:
     """Why an order was canceled, as both versions say it."""
-    return _IMMEDIATE if load_uint8(event + EVENT_REASON) == _IMMEDIATE_REMAINDER else _BY_USER
+    reason = load_uint8(event + EVENT_REASON)
+    if reason == _IMMEDIATE_REMAINDER:
+        return _IMMEDIATE
+    return _BY_OPERATOR if reason == _BY_OPERATOR_REASON else _BY_USER
 
 
 @inlined

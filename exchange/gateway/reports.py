@@ -12,6 +12,7 @@ REJECTED        Rejected for a new order, and for a replace in a symbol that is 
                 replace or modification of what is no longer there
 MASS_CANCELED   none: the gateway has answered when it took the request
 TRADING_STATE   none: OUCH has no message for it, the feed has
+ANSWER          what the gateway has to say itself: Rejected, Account Query Response and others; to all, System Event
 =============== =================================================================================
 
 How it is said is another matter: in OUCH 5.0 (:mod:`exchange.gateway.reports50`), or in OUCH 4.2 to a session that has
@@ -27,10 +28,14 @@ from exchange.book import ladder_events as record
 from exchange.gateway import reports42, reports50
 from exchange.gateway.inbound import (
     ANSWER_CLIENT_ORDER_ID,
-    ANSWER_MASS_CANCEL,
+    ANSWER_KIND,
     ANSWER_REASON,
-    ANSWER_REJECTED,
     ANSWER_USER_REFERENCE,
+    KILLED,
+    MASS_CANCEL,
+    REJECTED,
+    REVIVED,
+    SYSTEM_EVENT,
 )
 from exchange.gateway.order_table import (
     ANSWERED,
@@ -40,10 +45,19 @@ from exchange.gateway.order_table import (
     NO_ORDER,
     OPEN_LOTS,
     USER_REFERENCE_MASK,
+    VALUE_ADDED,
+    VALUE_TICKS,
     find_order,
     finish_order,
 )
-from exchange.gateway.outbound import EVENT_COMMAND_KIND, EVENT_OTHER_SESSION_ID, EVENT_REASON, Reports
+from exchange.gateway.outbound import (
+    EVENT_COMMAND_KIND,
+    EVENT_OTHER_SESSION_ID,
+    EVENT_REASON,
+    Reports,
+    say_system_event,
+    since_midnight_ns,
+)
 from exchange.gateway.session_memory import TOKENS, session_address
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import RECORD_BYTES, CommandKind, EventKind, Reason
@@ -58,6 +72,7 @@ from exchange.native import (
     store_int64,
     store_release,
 )
+from exchange.risk.protocol import note_left, note_trade
 from exchange.wire.ouch50 import RejectReason
 from exchange.wire.ouch_codes import LiquidityFlag
 
@@ -66,6 +81,7 @@ _EXECUTED_EVENT: Final = int(EventKind.EXECUTED)
 _CANCELED_EVENT: Final = int(EventKind.CANCELED)
 _REPLACED_EVENT: Final = int(EventKind.REPLACED)
 _REJECTED_EVENT: Final = int(EventKind.REJECTED)
+_ANSWER_EVENT: Final = int(EventKind.ANSWER)
 _NEW: Final = int(CommandKind.NEW)
 _REPLACE: Final = int(CommandKind.REPLACE)
 _BOOK_FULL: Final = int(Reason.BOOK_FULL)
@@ -84,16 +100,19 @@ def _speaks_ouch50(session: int) -> bool:
 
 
 @kernel
-def report_events(reports: Reports, events: int, count: int, day_ns: int) -> None:
+def report_events(reports: Reports, events: int, count: int) -> None:
     """Write what ``count`` events mean into the logs of the sessions that they concern."""
     for index in range(count):
         event = events + index * RECORD_BYTES
+        day_ns = since_midnight_ns(reports.midnight_ns, load_int64(event + record.TIMESTAMP))
         kind = load_uint8(event + record.KIND)
         session_id = load_uint16(event + record.SESSION_ID)
         session = session_address(reports.sessions, session_id)
         number = load_int64(event + record.ORDER_ID) & USER_REFERENCE_MASK
         if kind == _EXECUTED_EVENT:
-            shard = load_uint8(reports.shard_of_symbol + load_uint16(event + record.SYMBOL_ID))
+            symbol_id = load_uint16(event + record.SYMBOL_ID)
+            note_trade(reports.risk, symbol_id, load_int64(event + record.PRICE))
+            shard = load_uint8(reports.shard_of_symbol + symbol_id)
             match_number = public_match_number(
                 load_int64(event + record.MATCH_NUMBER), shard, reports.shard_count
             )
@@ -120,6 +139,8 @@ def report_events(reports: Reports, events: int, count: int, day_ns: int) -> Non
                 _report_canceled(reports, session_id, session, number, event, day_ns)
         elif kind == _REJECTED_EVENT:
             _report_rejected(reports, session_id, session, number, event, day_ns)
+        elif kind == _ANSWER_EVENT:
+            _report_answer(reports, session_id, session, event, day_ns)
 
 
 @inlined
@@ -155,14 +176,15 @@ def _report_executed(
         reports50.say_executed(reports, session_id, session, number, event, liquidity, match_number, day_ns)
     else:
         reports42.say_executed(reports, session_id, session, order, event, liquidity, match_number, day_ns)
-    _take_lots(order, number, load_uint32(event + record.QUANTITY))
+    _take_lots(reports, session_id, order, number, load_uint32(event + record.QUANTITY))
 
 
 @inlined
-def _take_lots(order: int, number: int, quantity: int) -> None:
+def _take_lots(reports: Reports, session_id: int, order: int, number: int, quantity: int) -> None:
     """An order's open quantity has shrunk; with nothing left it is finished."""
     left = load_int64(order + OPEN_LOTS) - quantity
     store_int64(order + OPEN_LOTS, left)
+    note_left(reports.risk, session_id, int(left <= 0), quantity * load_uint32(order + VALUE_TICKS))
     if left <= 0:
         finish_order(order, number)
 
@@ -178,7 +200,7 @@ def _report_canceled(
         reports50.say_canceled(reports, session_id, session, number, event, day_ns)
     else:
         reports42.say_canceled(reports, session_id, session, order, event, day_ns)
-    _take_lots(order, number, load_uint32(event + record.QUANTITY))
+    _take_lots(reports, session_id, order, number, load_uint32(event + record.QUANTITY))
 
 
 @inlined
@@ -196,10 +218,18 @@ def _report_replaced(
         reports50.say_replaced(reports, session_id, session, order, number, original, event, day_ns)
     else:
         reports42.say_replaced(reports, session_id, session, order, old_order, event, day_ns)
+    value = load_int64(order + VALUE_ADDED) + _open_value(old_order) - _open_value(order)
+    note_left(reports.risk, session_id, int(open_lots == 0), value)
     store_release(order + ANSWERED, number)
     finish_order(old_order, original)
     if open_lots == 0:
         finish_order(order, number)
+
+
+@inlined
+def _open_value(order: int) -> int:
+    """What is open of an order, times the price at which it counts."""
+    return load_int64(order + OPEN_LOTS) * load_uint32(order + VALUE_TICKS)
 
 
 @inlined
@@ -209,7 +239,9 @@ def _report_modified(
     order = find_order(reports.sessions, session, number)
     if order == NO_ORDER:
         return
+    before = _open_value(order)
     store_int64(order + OPEN_LOTS, open_lots)
+    note_left(reports.risk, session_id, 0, before - _open_value(order))
     if _speaks_ouch50(session):
         reports50.say_modified(reports, session_id, session, order, number, day_ns)
     else:
@@ -235,6 +267,11 @@ def _report_rejected(
         elif why == _SYMBOL_HALTED:
             reason = _HALTED
         _say_rejected(reports, session_id, session, number, order + CLIENT_ORDER_ID, reason, day_ns)
+    if kind == _NEW:
+        value = load_uint32(event + record.QUANTITY) * load_uint32(order + VALUE_TICKS)
+        note_left(reports.risk, session_id, 1, value)
+    else:
+        note_left(reports.risk, session_id, 0, load_int64(order + VALUE_ADDED))
     finish_order(order, number)
 
 
@@ -255,15 +292,16 @@ def _say_rejected(
 
 
 @kernel
-def report_answer(reports: Reports, answer: int, day_ns: int) -> None:
+def _report_answer(reports: Reports, session_id: int, session: int, answer: int, day_ns: int) -> None:
     """Write one of the gateway's own answers (see :mod:`exchange.gateway.inbound`) into its session's log."""
-    kind, session_id = load_uint8(answer), load_uint16(answer + record.SESSION_ID)
-    session = session_address(reports.sessions, session_id)
-    number = load_int64(answer + ANSWER_USER_REFERENCE)
-    if kind == ANSWER_REJECTED:
-        client_order_id, reason = answer + ANSWER_CLIENT_ORDER_ID, load_int64(answer + ANSWER_REASON)
+    kind, number = load_uint8(answer + ANSWER_KIND), load_uint32(answer + ANSWER_USER_REFERENCE)
+    if kind == REJECTED:
+        client_order_id, reason = answer + ANSWER_CLIENT_ORDER_ID, load_uint16(answer + ANSWER_REASON)
         _say_rejected(reports, session_id, session, number, client_order_id, reason, day_ns)
-    elif kind == ANSWER_MASS_CANCEL:
+    elif kind == MASS_CANCEL:
         reports50.say_mass_canceled(reports, session_id, session, answer, day_ns)
-    else:
+    elif kind == SYSTEM_EVENT:
+        for one in range(reports.sessions.session_count):
+            say_system_event(reports, one, load_uint16(answer + ANSWER_REASON), day_ns)
+    elif kind not in (KILLED, REVIVED):
         reports50.say_of_session(reports, session_id, session, kind, answer, day_ns)

@@ -7,16 +7,16 @@ from typing import Final
 
 from exchange.book import ladder_events as record
 from exchange.gateway.inbound import (
-    ANSWER_ACCOUNT,
-    ANSWER_DISABLED,
+    ACCOUNT,
     ANSWER_FIRM,
     ANSWER_GROUP_ID,
+    ANSWER_HAS_GROUP,
     ANSWER_SIDE,
     ANSWER_SYMBOL,
     ANSWER_USER_REFERENCE,
+    DISABLED,
 )
 from exchange.gateway.offsets import offsets_of
-from exchange.gateway.options import NO_GROUP
 from exchange.gateway.order_table import (
     CAPACITY,
     CLIENT_ORDER_ID,
@@ -73,9 +73,9 @@ EXECUTED: Final = offsets_of(OrderExecuted)
 MODIFIED: Final = offsets_of(OrderModified)
 REJECTED: Final = offsets_of(Rejected)
 MASS_CANCELED: Final = offsets_of(MassCancelResponse)
-DISABLED: Final = offsets_of(DisableOrderEntryResponse)
-ENABLED: Final = offsets_of(EnableOrderEntryResponse)
-ACCOUNT: Final = offsets_of(AccountQueryResponse)
+DISABLED_RESPONSE: Final = offsets_of(DisableOrderEntryResponse)
+ENABLED_RESPONSE: Final = offsets_of(EnableOrderEntryResponse)
+ACCOUNT_RESPONSE: Final = offsets_of(AccountQueryResponse)
 
 _LIVE: Final = ord(OrderState.LIVE)
 _DEAD: Final = ord(OrderState.DEAD)
@@ -231,14 +231,14 @@ def say_rejected(
 @kernel
 def say_mass_canceled(reports: Reports, session_id: int, session: int, answer: int, day_ns: int) -> None:
     """Mass Cancel Response: the request, echoed with its options."""
-    side, group_id = load_uint8(answer + ANSWER_SIDE), load_int64(answer + ANSWER_GROUP_ID)
+    side, has_group = load_uint8(answer + ANSWER_SIDE), load_uint8(answer + ANSWER_HAS_GROUP) != 0
     side_bytes = 0 if side == 0 else _SIDE_BYTES
-    option_bytes = side_bytes + (0 if group_id == NO_GROUP else _GROUP_BYTES)
+    option_bytes = side_bytes + (_GROUP_BYTES if has_group else 0)
     size_bytes = MASS_CANCELED.options + option_bytes
     message = begin_report(reports, session, MASS_CANCELED.type_byte, size_bytes, day_ns)
     if message == 0:
         return
-    number = load_int64(answer + ANSWER_USER_REFERENCE)
+    number = load_uint32(answer + ANSWER_USER_REFERENCE)
     store_big_endian_uint32(message + MASS_CANCELED.user_reference_number, number)
     store_big_endian_uint32(message + MASS_CANCELED.firm, load_uint32(answer + ANSWER_FIRM))
     store_big_endian_int64(message + MASS_CANCELED.symbol, load_int64(answer + ANSWER_SYMBOL))
@@ -248,8 +248,8 @@ def say_mass_canceled(reports: Reports, session_id: int, session: int, answer: i
         store_uint8(option, _SIDE_BYTES - 1)
         store_uint8(option + 1, _SIDE_OPTION)
         store_uint8(option + 2, side)
-    if group_id != NO_GROUP:
-        _write_group(option + side_bytes, group_id)
+    if has_group:
+        _write_group(option + side_bytes, load_uint16(answer + ANSWER_GROUP_ID))
     commit_report(reports, session_id, session, size_bytes)
 
 
@@ -258,21 +258,23 @@ def say_of_session(
     reports: Reports, session_id: int, session: int, kind: int, answer: int, day_ns: int
 ) -> None:
     """Account Query Response, or Disable or Enable Order Entry Response: whichever kind of answer it is."""
-    number = load_int64(answer + ANSWER_USER_REFERENCE)
-    if kind == ANSWER_ACCOUNT:
-        message = begin_report(reports, session, ACCOUNT.type_byte, ACCOUNT.appendage_length, day_ns)
+    number = load_uint32(answer + ANSWER_USER_REFERENCE)
+    if kind == ACCOUNT:
+        message = begin_report(
+            reports, session, ACCOUNT_RESPONSE.type_byte, ACCOUNT_RESPONSE.appendage_length, day_ns
+        )
         if message != 0:
-            store_big_endian_uint32(message + ACCOUNT.next_user_reference_number, number)
-            commit_report(reports, session_id, session, ACCOUNT.appendage_length)
+            store_big_endian_uint32(message + ACCOUNT_RESPONSE.next_user_reference_number, number)
+            commit_report(reports, session_id, session, ACCOUNT_RESPONSE.appendage_length)
         return
-    letter = DISABLED.type_byte if kind == ANSWER_DISABLED else ENABLED.type_byte
-    message = begin_report(reports, session, letter, DISABLED.options, day_ns)
+    letter = DISABLED_RESPONSE.type_byte if kind == DISABLED else ENABLED_RESPONSE.type_byte
+    message = begin_report(reports, session, letter, DISABLED_RESPONSE.options, day_ns)
     if message == 0:
         return
-    store_big_endian_uint32(message + DISABLED.user_reference_number, number)
-    store_big_endian_uint32(message + DISABLED.firm, load_uint32(answer + ANSWER_FIRM))
-    store_big_endian_uint16(message + DISABLED.appendage_length, 0)
-    commit_report(reports, session_id, session, DISABLED.options)
+    store_big_endian_uint32(message + DISABLED_RESPONSE.user_reference_number, number)
+    store_big_endian_uint32(message + DISABLED_RESPONSE.firm, load_uint32(answer + ANSWER_FIRM))
+    store_big_endian_uint16(message + DISABLED_RESPONSE.appendage_length, 0)
+    commit_report(reports, session_id, session, DISABLED_RESPONSE.options)
 
 
 @inlined

@@ -12,7 +12,8 @@ How OUCH's rules are kept:
   everything sent before has been applied, so "take away the difference" is right whatever has been executed meanwhile.
 * *Replace* names the liability of the whole chain. What is open after it depends on executions that the gateway may not
   have seen yet, so the command carries both liabilities and the book, which knows what is open, does the sum.
-* A *Replace* with impossible details cancels the order and does not use its new number up.
+* A *Replace* with impossible details cancels the order and does not use its new number up. One that breaks a limit
+  (:mod:`exchange.risk`) is rejected with that number, and the order stays.
 * *Modify* changes the letter of a sale, or names a smaller total, as a cancel does, and keeps the order's place. It is
   a replace of the order by itself at its price: so its answer comes in its turn, and says what is open.
 * An order is named by channel and number. There is one channel, 0, and no order in any other."""
@@ -20,6 +21,7 @@ How OUCH's rules are kept:
 from typing import Final
 
 from exchange.book import ladder_events as record
+from exchange.gateway.details import MODIFIED_SIDE, keep_details
 from exchange.gateway.firm_requests import (
     is_disabled,
     take_firm_request,
@@ -27,15 +29,15 @@ from exchange.gateway.firm_requests import (
     write_cancel,
 )
 from exchange.gateway.inbound import (
-    ANSWER_ACCOUNT,
+    ACCOUNT,
     FORWARD,
     GARBAGE,
     NOTHING,
     WAIT,
     Requests,
     answer_rejected,
+    begin_answer,
     keep_client_order_id,
-    push_answer,
     write_command,
 )
 from exchange.gateway.offsets import offsets_of
@@ -59,17 +61,20 @@ from exchange.gateway.order_table import (
     SYMBOL_ID,
     SYMBOL_WORD,
     TIME_IN_FORCE,
+    VALUE_ADDED,
+    VALUE_TICKS,
     engine_order_id,
     find_order,
     take_order,
 )
 from exchange.gateway.session_memory import LAST_USER_REFERENCE
 from exchange.gateway.symbol_table import UNKNOWN, find_symbol
-from exchange.messages import BUY, SELL, CommandKind, OrderType
+from exchange.messages import BUY, RECORD_BYTES, SELL, CommandKind, OrderType
 from exchange.messages import TimeInForce as EngineTimeInForce
 from exchange.native import (
     inlined,
     kernel,
+    likely,
     load_acquire,
     load_big_endian_int64,
     load_big_endian_uint32,
@@ -82,6 +87,15 @@ from exchange.native import (
     store_uint16,
     store_uint32,
     unlikely,
+)
+from exchange.risk.protocol import (
+    Judgement,
+    Refusal,
+    check_new,
+    check_replace,
+    note_entered,
+    note_refused,
+    reason_of,
 )
 from exchange.wire.ouch50 import (
     AccountQuery,
@@ -117,6 +131,8 @@ _DAY: Final = int(EngineTimeInForce.DAY)
 _IMMEDIATE: Final = int(EngineTimeInForce.IMMEDIATE_OR_CANCEL)
 _LIMIT: Final = int(OrderType.LIMIT)
 _MARKET: Final = int(OrderType.MARKET)
+
+_NOT_REFUSED: Final = int(Refusal.NONE)
 
 _INVALID_DISPLAY: Final = int(RejectReason.INVALID_DISPLAY)
 _SWEEP_NOT_ALLOWED: Final = int(RejectReason.ISO_NOT_ALLOWED)
@@ -161,12 +177,12 @@ def take_request50(
     if kind == MODIFY.type_byte and size_bytes >= MODIFY.appendage_length:
         return _modify(requests, session_id, session, message, size_bytes, now_ns, command)
     if kind == MASS_CANCEL.type_byte and size_bytes >= MASS_CANCEL.appendage_length:
-        return take_mass_cancel(requests, session_id, session, message, size_bytes)
+        return take_mass_cancel(requests, session_id, session, message, size_bytes, now_ns, command)
     if kind in (DISABLE.type_byte, ENABLE.type_byte) and size_bytes >= DISABLE.appendage_length:
         disables = kind == DISABLE.type_byte
-        return take_firm_request(requests, session_id, session, message, size_bytes, disables)
+        return take_firm_request(session_id, session, message, size_bytes, disables, now_ns, command)
     if kind == QUERY.type_byte:
-        return _query_account(requests, session_id, session, message, size_bytes)
+        return _query_account(session_id, session, message, size_bytes, now_ns, command)
     return GARBAGE
 
 
@@ -194,20 +210,26 @@ def _enter(
         flaw = OTHER  # an option of other messages
     if unlikely(flaw == NO_FLAW and is_disabled(session, options.firm)):
         flaw = _FIRM_NOT_AUTHORIZED
+    quantity, price = (
+        load_big_endian_uint32(message + ENTER.quantity),
+        load_big_endian_int64(message + ENTER.price),
+    )
+    is_market, judgement = price in _MARKET_PRICES, Judgement(_NOT_REFUSED, 0, 0, -1)
+    if likely(flaw == NO_FLAW):
+        judgement = check_new(requests.risk, session_id, symbol_id, price, quantity, is_market, now_ns)
+        flaw = reason_of(judgement.refusal)
     order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
     if unlikely(order == NOT_YET):
         return WAIT
     if unlikely(order == NO_ORDER):
         reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
-        if not answer_rejected(requests, session_id, user_reference, reason, message + ENTER.client_order_id):
-            return WAIT
+        if judgement.refusal != _NOT_REFUSED:
+            note_refused(requests.risk, session_id, judgement, now_ns)
         store_int64(session + LAST_USER_REFERENCE, user_reference)
-        return NOTHING
+        text = message + ENTER.client_order_id
+        return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
-    quantity, price = (
-        load_big_endian_uint32(message + ENTER.quantity),
-        load_big_endian_int64(message + ENTER.price),
-    )
+    note_entered(requests.risk, session_id, judgement, 1, now_ns)
     side, time_in_force = load_uint8(message + ENTER.side), load_uint8(message + ENTER.time_in_force)
     store_int64(order + SYMBOL_WORD, load_big_endian_int64(message + ENTER.symbol))
     keep_client_order_id(order + CLIENT_ORDER_ID, message + ENTER.client_order_id)
@@ -215,6 +237,7 @@ def _enter(
     store_int64(order + LIABILITY, quantity)
     store_uint32(order + FIRM, options.firm)
     store_uint16(order + GROUP_ID, max(options.group_id, 0))
+    store_uint32(order + VALUE_TICKS, judgement.value_ticks)
     store_uint16(order + SYMBOL_ID, symbol_id)
     store_uint8(order + SIDE, side)
     store_uint8(order + LAST_SIDE, side)
@@ -224,11 +247,13 @@ def _enter(
     store_uint8(order + SWEEP, load_uint8(message + ENTER.intermarket_sweep_eligibility))
     store_uint8(order + CROSS_TYPE, load_uint8(message + ENTER.cross_type))
     order_id = engine_order_id(session_id, user_reference)
+    records = keep_details(requests, command, session_id, user_reference, order, now_ns)
+    command += (records - 1) * RECORD_BYTES
     write_command(command, _NEW, symbol_id, session_id, order_id, 0, price, quantity, now_ns)
     store_uint8(command + record.SIDE, BUY if side == _BUYS else SELL)
     store_uint8(command + record.TIME_IN_FORCE, _IMMEDIATE if time_in_force == _IMMEDIATE_LETTER else _DAY)
-    store_uint8(command + record.ORDER_TYPE, _MARKET if price in _MARKET_PRICES else _LIMIT)
-    return FORWARD
+    store_uint8(command + record.ORDER_TYPE, _MARKET if is_market else _LIMIT)
+    return records
 
 
 @inlined
@@ -330,6 +355,7 @@ def _modify(
         command, _REPLACE_COMMAND, symbol_id, session_id, order_id, order_id, price, quantity, now_ns
     )
     store_uint32(command + record.LIABILITY, liability)
+    store_int64(command + MODIFIED_SIDE, side)
     return FORWARD
 
 
@@ -372,6 +398,13 @@ def _replace(
     if flaw == NO_FLAW:
         flaw = _flaw_of_terms(requests, quantity, price, time_in_force, display, sweep)
     is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES and _may_become(last_side, side)
+    judgement = Judgement(_NOT_REFUSED, 0, 0, -1)
+    if likely(is_possible):
+        judgement = check_replace(requests.risk, session_id, order, original, price, quantity, now_ns)
+        if unlikely(judgement.refusal != _NOT_REFUSED):
+            return _refuse_replace(
+                requests, session_id, session, message, user_reference, judgement, now_ns, command
+            )
     new_order = take_order(requests.sessions, session, user_reference) if is_possible else NO_ORDER
     if unlikely(new_order == NOT_YET):
         return WAIT
@@ -380,9 +413,12 @@ def _replace(
         write_cancel(session_id, order, original, 0, now_ns, command)
         return FORWARD
     store_int64(session + LAST_USER_REFERENCE, user_reference)
+    note_entered(requests.risk, session_id, judgement, 0, now_ns)
     for word in (SYMBOL_WORD, GROUP_ID, SYMBOL_ID):  # what is inherited, whole words
         store_int64(new_order + word, load_int64(order + word))
     store_uint32(new_order + FIRM, load_uint32(order + FIRM))
+    store_uint32(new_order + VALUE_TICKS, judgement.value_ticks)
+    store_int64(new_order + VALUE_ADDED, judgement.added)
     keep_client_order_id(new_order + CLIENT_ORDER_ID, message + REPLACE.client_order_id)
     store_int64(new_order + PRICE, price)
     store_int64(new_order + LIABILITY, quantity)
@@ -393,14 +429,37 @@ def _replace(
     store_uint8(new_order + SWEEP, sweep)
     old_id, new_id = engine_order_id(session_id, original), engine_order_id(session_id, user_reference)
     symbol_id = load_uint16(order + SYMBOL_ID)
+    records = keep_details(requests, command, session_id, user_reference, new_order, now_ns)
+    command += (records - 1) * RECORD_BYTES
     write_command(command, _REPLACE_COMMAND, symbol_id, session_id, old_id, new_id, price, quantity, now_ns)
     store_uint32(command + record.LIABILITY, load_int64(order + LIABILITY))
-    return FORWARD
+    return records
+
+
+@kernel
+def _refuse_replace(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    user_reference: int,
+    judgement: Judgement,
+    now_ns: int,
+    command: int,
+) -> int:
+    """A replace that breaks a limit is answered with its own number, which is used up; the order stays as it was."""
+    note_refused(requests.risk, session_id, judgement, now_ns)
+    store_int64(session + LAST_USER_REFERENCE, user_reference)
+    reason, text = reason_of(judgement.refusal), message + REPLACE.client_order_id
+    return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
 
 
 @inlined
-def _query_account(requests: Requests, session_id: int, session: int, message: int, size_bytes: int) -> int:
+def _query_account(
+    session_id: int, session: int, message: int, size_bytes: int, now_ns: int, command: int
+) -> int:
     if options_if_any(message, QUERY.appendage_length, size_bytes).flaw == GARBAGE_OPTION:
         return GARBAGE
     following = load_int64(session + LAST_USER_REFERENCE) + 1
-    return NOTHING if push_answer(requests, ANSWER_ACCOUNT, session_id, following) else WAIT
+    begin_answer(command, ACCOUNT, session_id, following, False, now_ns)
+    return FORWARD

@@ -21,7 +21,7 @@ its new token is used up only if the order went while the request was on its way
 
 from typing import Final
 
-from exchange.gateway.inbound import GARBAGE, NOTHING, WAIT, Requests, answer_rejected
+from exchange.gateway.inbound import GARBAGE, NOTHING, Requests, answer_rejected
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.options import FIRM, MINIMUM_QUANTITY, NO_FIRM, OTHER
 from exchange.gateway.requests import CANCEL, ENTER, MODIFY, REPLACE, take_request50
@@ -117,7 +117,7 @@ def _enter(requests: Requests, session_id: int, session: int, message: int, now_
         return NOTHING
     number = load_int64(session + LAST_USER_REFERENCE) + 1
     if slot == NO_SLOT:
-        return NOTHING if answer_rejected(requests, session_id, number, OTHER, token) else WAIT
+        return answer_rejected(command, session_id, number, False, OTHER, token, now_ns)
     store_uint8(translated, ENTER.type_byte)
     store_big_endian_uint32(translated + ENTER.user_reference_number, number)
     store_uint8(translated + ENTER.side, load_uint8(message + ENTER42.buy_sell_indicator))

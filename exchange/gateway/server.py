@@ -2,12 +2,12 @@
 
 Start: the address is taken, then memory, threads and compiled loops are made, and only then does the socket listen: who
 comes before the exchange could answer is refused by the kernel, and not left to wait.
-Each session's log begins with System Event "start of day".
+Each session's log begins with System Event "start of day", which goes through the exchange as everything does.
 
 End, on SIGTERM or Ctrl-C, within a second: accept nobody any more; take nothing in any more; let what was taken in come
-out at the other end; have the agents let go of the sockets and stop; then write "end of day" into every log, send each
-client what it has not been sent, say End of Session and close, and end the feed in the same way. A client that does not
-read is not waited for.
+out at the other end, and behind it "end of day"; have the agents let go of the sockets and stop; then send each client
+what it has not been sent, say End of Session and close, and end the feed in the same way. A client that does not read
+is not waited for.
 
 A GLIMPSE server may run beside it (:mod:`exchange.market_data.glimpse_process`); it is there before the feed begins and
 until the feed has ended.
@@ -27,23 +27,22 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
+from exchange.clock import now_ns
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
-from exchange.gateway.session_log import begin_message, commit_message
 from exchange.gateway.udp_control import UdpControlPlane
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.glimpse_process import GlimpseProcess
-from exchange.native import monotonic_ns, view_bytes
+from exchange.risk import build_risk
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
-from exchange.transport.network import NetworkTransport
+from exchange.transport.network import NetworkOptions, NetworkTransport
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.udp import UdpTransport
-from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Server:
         self.listener: Final = bind_listener(
             settings.transport.address, settings.transport.port, is_udp=is_udp
         )
-        self.transport: Final = self._build_transport(settings.transport, len(users.users))
+        self.transport: Final = self._build_transport(settings.transport, users)
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
@@ -101,14 +100,16 @@ class Server:
         self._signal: signal.Signals | None = None
 
     def _build_transport(
-        self, config: TcpTransportConfig | UdpTransportConfig, users: int
+        self, config: TcpTransportConfig | UdpTransportConfig, users: Users
     ) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
-        alike = (settings.gateway, settings.book, users, owners, shards.count)
+        names = [user.name for user in users.users]
+        alike = (settings.gateway, settings.book, len(names), owners, shards.count)
+        options = NetworkOptions(risk=build_risk(settings.risk, names, settings.gateway.symbols))
         if isinstance(config, UdpTransportConfig):
-            return UdpTransport(*alike, shards.batch_commands, self.listener)
-        return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands)
+            return UdpTransport(*alike, shards.batch_commands, self.listener, options)
+        return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands, options)
 
     def _build_control(self, users: Users, session: str) -> ControlPlane:
         if isinstance(self.transport, UdpTransport):
@@ -126,7 +127,7 @@ class Server:
             session,
             capacity_orders=shards * settings.book.capacity_orders,
             shard_of_symbol=spread_symbols(len(symbols), shards),
-            midnight_ns=monotonic_ns() - self.transport.since_midnight_ns(),
+            midnight_ns=now_ns(self.transport.clock) - self.transport.since_midnight_ns(),
         )
 
     def _build_admin(self) -> "AdminListener | None":
@@ -203,14 +204,12 @@ class Server:
             Exception: whatever a thread of the exchange failed with; the sessions have been ended all the same.
         """
         loop = asyncio.get_running_loop()
-        self._announce(EventCode.START_OF_DAY)
         if self.feed is not None:
             self.feed.open(self.transport.since_midnight_ns())
             self.feed.answer_requests(loop)
         try:
             await self._serve(loop, listening)
         finally:
-            self._announce(EventCode.END_OF_DAY)
             await self.control.end_sessions()
             if self.feed is not None:
                 await self.feed.end()
@@ -228,6 +227,7 @@ class Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
+            await self._announce(EventCode.START_OF_DAY)
             if self.listener.type == socket.SOCK_STREAM:
                 _listen(self.listener)
             if self.admin is not None:
@@ -248,6 +248,7 @@ class Server:
                     self.listener.close()
                 self.transport.drain()
                 await self._come_to_rest()
+                await self._announce(EventCode.END_OF_DAY)
                 await self.control.stop()
                 if looking is not None:
                     await looking
@@ -299,16 +300,13 @@ class Server:
             last = seen
             await asyncio.sleep(0.001)
 
-    def _announce(self, event: EventCode) -> None:
-        """Write a System Event into every session's log. No agent may be running."""
-        sessions = self.transport.memory.sessions
-        message = SystemEvent(timestamp=self.transport.since_midnight_ns(), event_code=event).encode()
-        for session_id in range(sessions.session_count):
-            session = self.transport.memory.address(session_id)
-            address = begin_message(sessions, session, len(message))
-            if address != 0:
-                view_bytes(address, len(message))[:] = message
-                commit_message(sessions, session, len(message))
+    async def _announce(self, event: EventCode) -> None:
+        """Have a System Event written into every session's log, behind all that was said before."""
+        deadline, before = time.monotonic() + DRAIN_SECONDS, self.transport.consumed()
+        self.transport.announce(event)
+        while self.transport.consumed() == before and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+        await self._come_to_rest()
 
 
 def _check_compiled(settings: Settings) -> None:

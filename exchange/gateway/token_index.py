@@ -58,13 +58,18 @@ class TokenIndex:
 
 @inlined
 def find_token(tokens: int, token: int) -> tuple[int, int]:
-    """Number and slot of the token at the address ``token``.
+    """Number and slot of the token at the address ``token``: see :func:`find_token_words`."""
+    return find_token_words(tokens, load_big_endian_int64(token), load_big_endian_uint48(token + 8))
+
+
+@inlined
+def find_token_words(tokens: int, first: int, second: int) -> tuple[int, int]:
+    """Number and slot of a token, given as a word of eight characters and one of six.
 
     Returns:
         The number, 0 if the token is new; and its slot, which is free if it is new, or :data:`NO_SLOT` if there is no
         room for it.
     """
-    first, second = load_big_endian_int64(token), load_big_endian_uint48(token + 8)
     shift = load_int64(tokens + SHIFT)
     mask = (1 << (64 - shift)) - 1
     hashed = multiply_wrapping(multiply_wrapping(second, _MIX) ^ first, _GOLDEN)
@@ -83,6 +88,12 @@ def find_token(tokens: int, token: int) -> tuple[int, int]:
 @inlined
 def keep_token(slot: int, token: int, number: int) -> None:
     """Remember that the token at the address ``token`` has that number; ``slot`` is what :func:`find_token` found."""
-    store_int64(slot, load_big_endian_int64(token))
-    store_int64(slot + 8, load_big_endian_uint48(token + 8))
+    keep_token_words(slot, load_big_endian_int64(token), load_big_endian_uint48(token + 8), number)
+
+
+@inlined
+def keep_token_words(slot: int, first: int, second: int, number: int) -> None:
+    """The same for a token of two words."""
+    store_int64(slot, first)
+    store_int64(slot + 8, second)
     store_int64(slot + _NUMBER, number)

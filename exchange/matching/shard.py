@@ -2,9 +2,10 @@
 
 A turn of a shard: hand on what is left of the last turn's events; take a batch of commands from the inbox;
 stamp each with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped
-commands are what is journaled and replicated: the books are a deterministic function of them. Commands that the
-book has no part in, because a symbol is halted or is to be, are answered by
-:mod:`~exchange.matching.trading_states`; that is looked at for a whole batch at once.
+records are what is journaled and replicated: the books, and all that clients are told, are a deterministic function of
+them. Not every record is for the book. Details of an order are for the journal alone; a command whose symbol is halted
+or is to be, and an answer of the gateway's own, are dealt with by :mod:`~exchange.matching.trading_states`. Whether
+there are such records is looked at for a whole batch at once.
 
 After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book
 that it touched last. Any thread can read it at any time, and never holds the shard up by reading.
@@ -35,6 +36,8 @@ from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import (
     Arena,
     address_of,
+    copy_record,
+    generic,
     implements,
     kernel,
     load_int64,
@@ -60,7 +63,8 @@ WORDS_BYTES: Final = 128
 
 READ_ATTEMPTS: Final = 1000
 
-_TRADING_STATE: Final = int(CommandKind.TRADING_STATE)
+_DETAILS: Final = int(CommandKind.DETAILS)
+_NOT_OF_BOOK: Final = int(CommandKind.TRADING_STATE | CommandKind.ANSWER)
 
 
 class ShardStatus(NamedTuple):
@@ -120,14 +124,81 @@ class ShardMemory:
 
 
 @kernel
-def stamp_sequences(batch: int, count: int, last_sequence: int) -> bool:
-    """Number ``count`` commands from ``last_sequence + 1`` on. False if surely none of them is a TRADING_STATE."""
+def stamp_sequences(batch: int, count: int, last_sequence: int) -> int:
+    """Number ``count`` records from ``last_sequence + 1`` on; the bits of all their kinds together."""
     kinds = 0
     for index in range(count):
         command = batch + index * RECORD_BYTES
         store_int64(command + COMMAND_SEQUENCE, last_sequence + index + 1)
         kinds |= load_uint8(command)
-    return kinds & _TRADING_STATE != 0
+    return kinds
+
+
+@kernel
+def drop_details(batch: int, count: int) -> int:
+    """Close the gaps that details leave in a batch; how many records are left."""
+    kept = 0
+    for index in range(count):
+        command = batch + index * RECORD_BYTES
+        if load_uint8(command) != _DETAILS:
+            if kept < index:
+                copy_record(batch + kept * RECORD_BYTES, command)
+            kept += 1
+    return kept
+
+
+@generic
+def apply_batch(shard: Any, count: int, kinds: int) -> int:
+    """Apply the ``count`` stamped records of a shard's batch, whose kinds have these bits.
+
+    Returns:
+        How many events that made; they stand in the shard's room for events.
+    """
+    raise NotImplementedError
+
+
+@generic
+def publish_status(shard: Any, sequence: int, events: int) -> None:
+    """The shard is at ``sequence`` and has made ``events`` more: tell whoever wants to know."""
+    raise NotImplementedError
+
+
+@implements(apply_batch, Shard)
+def _apply_batch(shard: Shard, count: int, kinds: int) -> int:
+    if unlikely(kinds & _DETAILS != 0):
+        count = drop_details(shard.batch, count)
+    is_judged = kinds & _NOT_OF_BOOK != 0 or any_halted(shard.trading)
+    applied, events, run = 0, 0, count
+    while applied < count:
+        if unlikely(is_judged):
+            answered = answer_first(
+                shard.trading,
+                shard.batch + applied * RECORD_BYTES,
+                count - applied,
+                shard.events + events * RECORD_BYTES,
+            )
+            applied, events = applied + answered, events + answered
+            run = count_of_book(shard.trading, shard.batch + applied * RECORD_BYTES, count - applied)
+        events += apply_commands(
+            shard.book, shard.batch + applied * RECORD_BYTES, run, shard.events + events * RECORD_BYTES
+        )
+        applied += run
+    symbol_id = load_uint16(shard.batch + (max(count, 1) - 1) * RECORD_BYTES + SYMBOL_ID)
+    if symbol_id < shard.symbol_count:
+        top_of_book(shard.book, symbol_id, shard.words + STATUS + 32)
+        store_int64(shard.words + STATUS + 24, symbol_id)
+    return events
+
+
+@implements(publish_status, Shard)
+def _publish_status(shard: Shard, sequence: int, events: int) -> None:
+    words = shard.words
+    store_int64(words + EVENTS, load_int64(words + EVENTS) + events)
+    store_int64(words + SEQUENCE, sequence)
+    store_int64(words + STATUS, sequence)
+    store_int64(words + STATUS + 8, load_int64(words + EVENTS))
+    store_int64(words + STATUS + 16, live_order_count(shard.book))
+    publish(shard.status, words + STATUS)
 
 
 @implements(do_work, Shard, inline=False)
@@ -144,33 +215,10 @@ def _do_work(shard: Shard) -> int:
     if count == 0:
         return 0
     sequence = load_int64(words + SEQUENCE)
-    is_judged = stamp_sequences(shard.batch, count, sequence) or any_halted(shard.trading)
-    applied, events, run = 0, 0, count
-    while applied < count:
-        if unlikely(is_judged):
-            answered = answer_first(
-                shard.trading,
-                shard.batch + applied * RECORD_BYTES,
-                count - applied,
-                shard.events + events * RECORD_BYTES,
-            )
-            applied, events = applied + answered, events + answered
-            run = count_of_book(shard.trading, shard.batch + applied * RECORD_BYTES, count - applied)
-        events += apply_commands(
-            shard.book, shard.batch + applied * RECORD_BYTES, run, shard.events + events * RECORD_BYTES
-        )
-        applied += run
+    kinds = stamp_sequences(shard.batch, count, sequence)
+    events = apply_batch(shard, count, kinds)
     pushed = try_push_batch(shard.outbox, shard.events, events)
     store_int64(words + PENDING, events - pushed)
     store_int64(words + PENDING_FROM, shard.events + pushed * RECORD_BYTES)
-    store_int64(words + EVENTS, load_int64(words + EVENTS) + events)
-    store_int64(words + SEQUENCE, sequence + count)
-    symbol_id = load_uint16(shard.batch + (count - 1) * RECORD_BYTES + SYMBOL_ID)
-    if symbol_id < shard.symbol_count:
-        top_of_book(shard.book, symbol_id, words + STATUS + 32)
-        store_int64(words + STATUS + 24, symbol_id)
-    store_int64(words + STATUS, sequence + count)
-    store_int64(words + STATUS + 8, load_int64(words + EVENTS))
-    store_int64(words + STATUS + 16, live_order_count(shard.book))
-    publish(shard.status, words + STATUS)
+    publish_status(shard, sequence + count, events)
     return count

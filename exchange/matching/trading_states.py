@@ -13,6 +13,7 @@ traded: when trading goes on, the book must not be crossed. Cancels and mass can
 The book knows nothing of this. A shard notices while it stamps a batch whether there is a TRADING_STATE in it, and only
 then, or while one of its symbols is halted, it has the batch cut into runs here: those that the book is to apply, and
 those that are answered without it. With all symbols trading a command costs two instructions more than without states.
+An ANSWER of the gateway's own is answered here as well: it becomes an event as it stands.
 
 The memory: for each symbol a row that the shard alone writes: its state, the reason, and how often it was told one.
 Python reads them at any time; see ``docs/decisions/0016-a-halt-is-a-command.md``.
@@ -53,6 +54,7 @@ from exchange.native import (
     load_uint32,
     store_int64,
     store_release,
+    store_uint8,
     store_uint32,
 )
 
@@ -67,6 +69,8 @@ CHANGES: Final = 16
 """How many TRADING_STATE commands have been applied; released last."""
 ROW_SHIFT: Final = 5
 
+_ANSWER_COMMAND: Final = int(CommandKind.ANSWER)
+_ANSWER_EVENT: Final = int(EventKind.ANSWER)
 _TRADING_STATE_COMMAND: Final = int(CommandKind.TRADING_STATE)
 _TRADING_STATE_EVENT: Final = int(EventKind.TRADING_STATE)
 _NEW: Final = int(CommandKind.NEW)
@@ -136,7 +140,7 @@ def _is_modification(command: int) -> bool:
 def _is_of_book(states: TradingStates, command: int) -> bool:
     """Whether a command is to be applied by the book, which also refuses what is nonsense."""
     kind, symbol_id = load_uint8(command + KIND), load_uint16(command + SYMBOL_ID)
-    if kind == _TRADING_STATE_COMMAND:
+    if kind in (_TRADING_STATE_COMMAND, _ANSWER_COMMAND):
         return False
     if kind not in (_NEW, _REPLACE) or symbol_id >= states.symbol_count:
         return True
@@ -162,8 +166,12 @@ def answer_first(states: TradingStates, commands: int, count: int, events: int) 
     answered = 0
     while answered < count and not _is_of_book(states, commands + answered * RECORD_BYTES):
         command, event = commands + answered * RECORD_BYTES, events + answered * RECORD_BYTES
-        if load_uint8(command + KIND) == _TRADING_STATE_COMMAND:
+        kind = load_uint8(command + KIND)
+        if kind == _TRADING_STATE_COMMAND:
             _change(states, command, event)
+        elif kind == _ANSWER_COMMAND:
+            copy_record(event, command)
+            store_uint8(event + KIND, _ANSWER_EVENT)
         else:
             write_rejected(event, command, _SYMBOL_HALTED)
         answered += 1

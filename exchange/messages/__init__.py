@@ -47,8 +47,15 @@ class CommandKind(IntEnum):
     CANCEL = 2
     REPLACE = 3
     MASS_CANCEL = 4
+    # From the exchange itself, each a bit that no other kind has, so that a batch without any is told by one test.
     TRADING_STATE = 8
-    """From the exchange itself: trading in a symbol is halted or goes on. A bit that no other kind has."""
+    """Trading in a symbol is halted or goes on."""
+    DETAILS = 16
+    """What the gateway keeps of an order that the command behind it enters: for the journal, no command at all."""
+    ANSWER = 32
+    """What the gateway has to say to a client without asking a book: it becomes an event as it stands."""
+    MERGE = 64
+    """So many events of a shard come next: for the journal of the order in which the shards' events were taken."""
 
 
 class SymbolState(IntEnum):
@@ -82,6 +89,7 @@ class EventKind(IntEnum):
     REJECTED = 5
     MASS_CANCELED = 6
     TRADING_STATE = 7
+    ANSWER = 8
 
 
 class Reason(IntEnum):
@@ -91,6 +99,8 @@ class Reason(IntEnum):
     BY_CLIENT = 1
     IMMEDIATE_REMAINDER = 2
     MASS_CANCEL = 3
+    BY_OPERATOR = 4
+    """By a mass cancel that the exchange's operator has asked for."""
     UNKNOWN_COMMAND = 10
     UNKNOWN_SYMBOL = 11
     UNKNOWN_ORDER = 12
@@ -121,9 +131,11 @@ COMMAND_DTYPE: Final = np.dtype(
 all. ``quantity_lots`` of a REPLACE is what is open afterwards, if ``liability_lots`` is 0. Otherwise both are totals
 of the order and all that it replaced, executions included, as they are to be and as they were: their difference is by
 how much the open quantity changes, whatever has been executed meanwhile. ``price_ticks`` is ignored for a market
-order. ``tag`` belongs to the sender: the exchange carries it, the book never reads it. In a TRADING_STATE
+order. ``quantity_lots`` of a MASS_CANCEL is 0, or ``Reason.BY_OPERATOR`` if that is to be the reason in its CANCELED
+events. ``tag`` belongs to the sender: the exchange carries it, the book never reads it. In a TRADING_STATE
 ``quantity_lots`` is the :class:`SymbolState` and ``order_id`` the reason (:func:`reason_word`); shards apply it, books
-refuse it.
+refuse it. DETAILS and ANSWER share kind, symbol, session, sequence and time with the others, and have fields of their
+own in between (:mod:`exchange.gateway.details`, :mod:`exchange.gateway.inbound`); books never see them.
 """
 
 EVENT_DTYPE: Final = np.dtype(
@@ -149,7 +161,7 @@ CANCELED: ``quantity_lots`` is what was taken away; after a REPLACE that left no
 ``other_order_id`` is the id that the order would have had. REPLACED: ``other_order_id`` is the order's new id, price
 and quantity are the new ones. REJECTED: the fields of the refused command (``other_order_id`` its ``new_order_id``),
 ``reason`` says why. MASS_CANCELED ends the CANCELED events of a mass cancel; its ``quantity_lots`` counts orders.
-TRADING_STATE: the symbol's new state and the reason, where the command has them.
+TRADING_STATE: the symbol's new state and the reason, where the command has them. ANSWER: the command, but for its kind.
 ``command_kind`` is the kind of the command that caused the event. Fields that an event does not need are zero.
 """
 

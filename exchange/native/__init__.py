@@ -11,6 +11,8 @@ needs do not import it at their top.
 * :mod:`~exchange.native.processor` - pause, prefetch, bit counts, the cycle counter
 * :mod:`~exchange.native.system_calls` - the C library and the kernel
 * :mod:`~exchange.native.sockets` - receive, send and epoll
+* :mod:`~exchange.native.files` - write at an offset, make it durable
+* :mod:`~exchange.native.checksum` - CRC32C
 * :mod:`~exchange.native.datagram_headers` - the kernel's structures for many datagrams at once
 * :mod:`~exchange.native.arena` - where the memory comes from
 """
@@ -47,6 +49,16 @@ from exchange.native.big_endian import (  # noqa: E402
     store_big_endian_uint16,
     store_big_endian_uint32,
     store_big_endian_uint48,
+)
+from exchange.native.checksum import crc32c, crc32c_of, crc32c_step  # noqa: E402
+from exchange.native.files import (  # noqa: E402
+    POPULATE_WRITE,
+    VECTOR_BYTES,
+    file_sync_data,
+    file_write_vectors,
+    memory_advise,
+    memory_sync,
+    write_vector,
 )
 from exchange.native.generic import body_for, generic, implements, is_compiled, is_implemented  # noqa: E402
 from exchange.native.processor import (  # noqa: E402
@@ -111,7 +123,9 @@ __all__ = [
     "EPOLL_EVENT_BYTES",
     "FALSE_SHARING_BYTES",
     "MUTEX_BYTES",
+    "POPULATE_WRITE",
     "READABLE",
+    "VECTOR_BYTES",
     "WOULD_BLOCK",
     "Arena",
     "HugePages",
@@ -124,6 +138,9 @@ __all__ = [
     "copy_record",
     "count_leading_zeros",
     "count_trailing_zeros",
+    "crc32c",
+    "crc32c_of",
+    "crc32c_step",
     "cycle_counter",
     "epoll_control",
     "epoll_event_data",
@@ -134,6 +151,8 @@ __all__ = [
     "fence_release",
     "fence_sequential",
     "fetch_add",
+    "file_sync_data",
+    "file_write_vectors",
     "generic",
     "implements",
     "initialise_mutex",
@@ -152,6 +171,8 @@ __all__ = [
     "load_uint8",
     "load_uint16",
     "load_uint32",
+    "memory_advise",
+    "memory_sync",
     "monotonic_ns",
     "multiply_wrapping",
     "mutex_lock",
@@ -181,5 +202,6 @@ __all__ = [
     "use_cache_directory",
     "view_bytes",
     "write_epoll_event",
+    "write_vector",
     "yield_core",
 ]

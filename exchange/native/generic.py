@@ -12,7 +12,8 @@ and each variant supplies them for its own state, a ``NamedTuple`` of int64 addr
 
 A kernel that calls ``try_push(queue, record)`` is compiled once for each type of ``queue``, with the right
 body merged in: it costs nothing, as a C++ template costs nothing. Called from plain Python, the same name
-finds the same implementation by the type of its first argument (``functools.singledispatch``). So a loop that
+finds the same implementation by the type of its first argument (``functools.singledispatch``), compiled if all parts of
+that argument are. So a loop that
 is written once runs compiled over compiled variants, and interpreted over any mixture with plain-Python ones.
 
 A state whose class is a ``NamedTuple`` is compiled; any other class is plain Python.
@@ -96,12 +97,28 @@ def implements[F: Callable[..., Any]](
             _tell_apart(state_type)
             compiled = inlined(function) if inline else kernel(function)
             _implementations[operation][state_type] = compiled
-            operation.register(state_type, compiled)
+            operation.register(
+                state_type, _either(function, compiled) if _is_composed(state_type) else compiled
+            )
         else:
             operation.register(state_type, function)
         return function
 
     return register
+
+
+def _is_composed(state_type: type) -> bool:
+    """Whether a state has parts that may be of any variant, and so may be plain Python."""
+    return any(kind not in (int, "int") for kind in state_type.__annotations__.values())
+
+
+def _either(function: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """For calls from Python: the compiled body if all parts of the state are compiled, else the source."""
+
+    def choose(state: Any, *arguments: Any) -> Any:
+        return (compiled if is_compiled(state) else function)(state, *arguments)
+
+    return choose
 
 
 def _tell_apart(state_type: type) -> None:
@@ -130,7 +147,7 @@ def body_for(operation: Any, state: Any) -> Callable[..., Any]:
     interpreted, and the operations that it calls on compiled parts still run compiled.
     """
     if is_compiled(state):
-        return operation.dispatch(type(state))  # type: ignore[no-any-return]
+        return _implementations[operation][type(state)]
     return _python_bodies[operation, type(state)]
 
 

@@ -15,13 +15,12 @@ import errno
 import platform
 from typing import Any, Final
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from exchange.native.cache import inlined
 from exchange.native.lowering import INT32, INT64, Emit, lowers_to
 from exchange.native.raw_memory import load_uint32, store_uint32
+from exchange.native.system_calls import emit_call_with_errno, with_errno
 
 WOULD_BLOCK: Final = -errno.EAGAIN
 """Nothing to receive now, or no room to send now."""
@@ -42,40 +41,12 @@ EPOLL_EVENT_DATA: Final = 4 if _IS_PACKED else 8
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def _emit_call_with_errno(name: str, result: Any, parameters: tuple[Any, ...]) -> Emit:
-    """A call of a C function that returns -1 on failure, and ``-errno`` in place of that."""
-
-    def emit(builder: Any, *operands: Any) -> Any:
-        converted = [
-            operand if parameter.width == 64 else builder.trunc(operand, parameter)
-            for operand, parameter in zip(operands, parameters, strict=True)
-        ]
-        function_type = ir.FunctionType(result, parameters)
-        returned = builder.call(
-            cgutils.get_or_insert_function(builder.module, function_type, name), converted
-        )
-        wide = returned if result.width == 64 else builder.sext(returned, INT64)
-        # Where this thread's errno is never changes and costs nothing to ask; its value is used only after a failure.
-        errno_type = ir.FunctionType(INT32.as_pointer(), [])
-        location = builder.call(
-            cgutils.get_or_insert_function(builder.module, errno_type, "__errno_location"), []
-        )
-        failure = builder.neg(builder.sext(builder.load(location, typ=INT32), INT64))
-        return builder.select(builder.icmp_signed("<", wide, INT64(0)), failure, wide)
-
-    return emit
-
-
-def _with_errno(returned: int) -> int:
-    return -ctypes.get_errno() if returned < 0 else returned
-
-
 _THREE_WORDS = types.int64(types.int64, types.int64, types.int64)
 _FOUR_WORDS = types.int64(types.int64, types.int64, types.int64, types.int64)
 
 
 def _emit_transfer(name: str) -> Emit:
-    call = _emit_call_with_errno(name, INT64, (INT32, INT64, INT64, INT32))
+    call = emit_call_with_errno(name, INT64, (INT32, INT64, INT64, INT32))
 
     def emit(builder: Any, descriptor: Any, address: Any, size_bytes: Any) -> Any:
         return call(builder, descriptor, address, size_bytes, INT64(_DONT_WAIT | _NO_SIGNAL))
@@ -88,7 +59,7 @@ def socket_receive(descriptor: int, address: int, size_bytes: int) -> int:
     """Up to ``size_bytes`` bytes that have arrived, to ``address``: how many, 0 at the end of the stream, or -errno."""
     flags = _DONT_WAIT | _NO_SIGNAL
     returned = _libc.recv(descriptor, ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), flags)
-    return _with_errno(int(returned))
+    return with_errno(int(returned))
 
 
 @lowers_to(_THREE_WORDS, _emit_transfer("send"))
@@ -96,11 +67,11 @@ def socket_send(descriptor: int, address: int, size_bytes: int) -> int:
     """Hand bytes to the kernel: how many of them it took, or -errno."""
     flags = _DONT_WAIT | _NO_SIGNAL
     returned = _libc.send(descriptor, ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), flags)
-    return _with_errno(int(returned))
+    return with_errno(int(returned))
 
 
 def _emit_send_many(builder: Any, descriptor: Any, headers_address: Any, count: Any) -> Any:
-    call = _emit_call_with_errno("sendmmsg", INT32, (INT32, INT64, INT32, INT32))
+    call = emit_call_with_errno("sendmmsg", INT32, (INT32, INT64, INT32, INT32))
     return call(builder, descriptor, headers_address, count, INT64(_DONT_WAIT | _NO_SIGNAL))
 
 
@@ -111,11 +82,11 @@ def socket_send_many(descriptor: int, headers_address: int, count: int) -> int:
     ``headers_address``: as many ``struct mmsghdr``, one behind the other, each with its receiver; see sendmmsg(2).
     """
     flags = _DONT_WAIT | _NO_SIGNAL
-    return _with_errno(int(_libc.sendmmsg(descriptor, ctypes.c_void_p(headers_address), count, flags)))
+    return with_errno(int(_libc.sendmmsg(descriptor, ctypes.c_void_p(headers_address), count, flags)))
 
 
 def _emit_receive_many(builder: Any, descriptor: Any, headers_address: Any, count: Any) -> Any:
-    call = _emit_call_with_errno("recvmmsg", INT32, (INT32, INT64, INT32, INT32, INT64))
+    call = emit_call_with_errno("recvmmsg", INT32, (INT32, INT64, INT32, INT32, INT64))
     return call(builder, descriptor, headers_address, count, INT64(_DONT_WAIT), INT64(0))
 
 
@@ -126,18 +97,18 @@ def socket_receive_many(descriptor: int, headers_address: int, count: int) -> in
     ``headers_address``: as many ``struct mmsghdr``, one behind the other. Their last word says how many bytes a
     datagram had, and where there is room for a sender's address, the kernel writes it; see recvmmsg(2).
     """
-    return _with_errno(
+    return with_errno(
         int(_libc.recvmmsg(descriptor, ctypes.c_void_p(headers_address), count, _DONT_WAIT, None))
     )
 
 
-@lowers_to(_FOUR_WORDS, _emit_call_with_errno("epoll_ctl", INT32, (INT32, INT32, INT32, INT64)))
+@lowers_to(_FOUR_WORDS, emit_call_with_errno("epoll_ctl", INT32, (INT32, INT32, INT32, INT64)))
 def epoll_control(epoll: int, operation: int, descriptor: int, event_address: int) -> int:
     """Add a descriptor to an epoll, or delete it; 0 or -errno. The event is made by :func:`write_epoll_event`."""
-    return _with_errno(int(_libc.epoll_ctl(epoll, operation, descriptor, ctypes.c_void_p(event_address))))
+    return with_errno(int(_libc.epoll_ctl(epoll, operation, descriptor, ctypes.c_void_p(event_address))))
 
 
-_emit_wait: Final = _emit_call_with_errno("epoll_wait", INT32, (INT32, INT64, INT32, INT32))
+_emit_wait: Final = emit_call_with_errno("epoll_wait", INT32, (INT32, INT64, INT32, INT32))
 
 
 def _emit_poll(builder: Any, epoll: Any, events_address: Any, limit: Any) -> Any:
@@ -147,7 +118,7 @@ def _emit_poll(builder: Any, epoll: Any, events_address: Any, limit: Any) -> Any
 @lowers_to(_THREE_WORDS, _emit_poll)
 def epoll_poll(epoll: int, events_address: int, limit: int) -> int:
     """Which descriptors are ready now, as up to ``limit`` events: how many, or -errno. Never waits."""
-    return _with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, 0)))
+    return with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, 0)))
 
 
 @lowers_to(_FOUR_WORDS, _emit_wait)
@@ -156,7 +127,7 @@ def epoll_wait(epoll: int, events_address: int, limit: int, timeout_ms: int) -> 
 
     The one call here that waits. For threads that have nothing else to do.
     """
-    return _with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, timeout_ms)))
+    return with_errno(int(_libc.epoll_wait(epoll, ctypes.c_void_p(events_address), limit, timeout_ms)))
 
 
 @inlined

@@ -34,6 +34,35 @@ def _emit_libc(name: str, arity: int) -> Emit:
     return emit
 
 
+def emit_call_with_errno(name: str, result: Any, parameters: tuple[Any, ...]) -> Emit:
+    """A call of a C function that returns -1 on failure, and ``-errno`` in place of that."""
+
+    def emit(builder: Any, *operands: Any) -> Any:
+        converted = [
+            operand if parameter.width == 64 else builder.trunc(operand, parameter)
+            for operand, parameter in zip(operands, parameters, strict=True)
+        ]
+        function_type = ir.FunctionType(result, parameters)
+        returned = builder.call(
+            cgutils.get_or_insert_function(builder.module, function_type, name), converted
+        )
+        wide = returned if result.width == 64 else builder.sext(returned, INT64)
+        # Where this thread's errno is never changes and costs nothing to ask; its value is used only after a failure.
+        errno_type = ir.FunctionType(INT32.as_pointer(), [])
+        location = builder.call(
+            cgutils.get_or_insert_function(builder.module, errno_type, "__errno_location"), []
+        )
+        failure = builder.neg(builder.sext(builder.load(location, typ=INT32), INT64))
+        return builder.select(builder.icmp_signed("<", wide, INT64(0)), failure, wide)
+
+    return emit
+
+
+def with_errno(returned: int) -> int:
+    """What the Python twin of such a call returns: what ctypes returned, or ``-errno``."""
+    return -ctypes.get_errno() if returned < 0 else returned
+
+
 @lowers_to(types.int64(types.int64), _emit_libc("pthread_mutex_lock", 1))
 def mutex_lock(address: int) -> int:
     """Wait for, and take, the mutex at ``address``. Sleeps in the kernel when another thread holds it."""

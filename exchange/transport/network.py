@@ -12,19 +12,20 @@ The owner holds memory and descriptors; whoever builds it keeps it, and closes i
 ended."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from exchange import limits
 from exchange.book.config import BookConfig
+from exchange.book.ladder_events import KIND, SESSION_ID
+from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.inbound import Requests
+from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
-from exchange.gateway.outbound import Reports
+from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
     CANCELS_ON_DISCONNECT,
@@ -39,34 +40,34 @@ from exchange.gateway.session_memory import (
 )
 from exchange.gateway.symbol_table import SymbolTable
 from exchange.gateway.token_index import TokenIndex
-from exchange.messages import COMMAND_STRUCT, RECORD_BYTES, Command
+from exchange.messages import COMMAND_STRUCT, RECORD_BYTES, Command, CommandKind
 from exchange.native import (
     Arena,
     address_of,
     load_acquire,
     load_int64,
-    monotonic_ns,
     store_int64,
     store_release,
     view_bytes,
 )
 from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
+from exchange.risk import RiskMemory
+from exchange.risk.none import NoneMemory
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,
     CANCELS_DUE,
     CLIENT_TIMEOUT_NS,
     CONSUMED,
-    DAY_NS,
     DRAIN,
     END,
     EVENTS,
     HEARTBEAT_NS,
     LISTED,
     SLOW_READER_NS,
-    since_midnight_ns,
 )
+from exchange.wire.ouch_codes import EventCode
 
 CHANGEABLE: Final = {
     "client_timeout_ns": CLIENT_TIMEOUT_NS,
@@ -78,13 +79,28 @@ CHANGEABLE: Final = {
 CONTROL_SLOTS: Final = 4096
 """Commands of the control plane's own that may wait, for each lane; they are taken at the next turn."""
 
-ANSWERS_SLOTS: Final = 4096
-"""The ring of the gateway's own answers, for each lane: rejects come back in batches, not by the million."""
-
-REQUESTS_BYTES: Final = RECORD_BYTES + TRANSLATED_BYTES + 256
+REQUESTS_BYTES: Final = TRANSLATED_BYTES + 256
 """What decoding in a lane takes of an arena, with what alignment may lose."""
 
-assert ANSWERS_SLOTS <= limits.QUEUE_CAPACITY_SLOTS_MAX
+
+class NetworkOptions(NamedTuple):
+    """What an exchange may want otherwise than usual.
+
+    Attributes:
+        clock: the exchange's time; None is the system's, from now on.
+        keeps_details: whether the commands come with what the gateway keeps of orders, for a journal.
+        midnight_ns: what has to be added to the exchange's time to get, modulo a day, the time since midnight; None is
+            what the settings' time zone says now.
+        risk: whose limits an order has to keep; None is nobody's.
+    """
+
+    clock: Clock | None = None
+    keeps_details: bool = False
+    midnight_ns: int | None = None
+    risk: RiskMemory | None = None
+
+
+DEFAULT_OPTIONS: Final = NetworkOptions()
 
 
 class NetworkTransport:
@@ -99,6 +115,12 @@ class NetworkTransport:
         shard_of_symbol: for each symbol the shard that owns it.
         shard_count: how many shards there are.
         lanes: how many ingress agents share the sessions.
+        options: what is not usual.
+
+    Attributes:
+        clock: the exchange's time.
+        risk: the limits that orders have to keep.
+        midnight_ns: what has to be added to it to get, modulo a day, the time since midnight.
 
     Raises:
         UserError: the settings name a symbol or a time zone that cannot be.
@@ -112,18 +134,22 @@ class NetworkTransport:
         shard_of_symbol: Sequence[int],
         shard_count: int,
         lanes: int,
+        options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.config: Final = config
+        self.risk: Final[RiskMemory] = NoneMemory() if options.risk is None else options.risk
+        self.clock: Final[Clock] = start_system_clock() if options.clock is None else options.clock
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
-        self.midnight_ns: Final = _midnight_ns(config.time_zone)
+        zone_ns = _zone_offset_ns(config.time_zone, now_ns(self.clock))
+        self.midnight_ns: Final = zone_ns if options.midnight_ns is None else options.midnight_ns
+        self._keeps_details: Final = int(options.keeps_details)
         self._book: Final = book
         self._tokens: Final[list[TokenIndex]] = []
         self._shard_of_symbol: Final = bytes(shard_of_symbol)
         self._shard_count: Final = shard_count
         self._lane_words: list[int] = []
         self._sink_words = 0
-        self._answers: Final = SpscQueue(ANSWERS_SLOTS, producers=lanes)
         self._control: Final = [SpscQueue(CONTROL_SLOTS, huge_pages="never") for _ in range(lanes)]
         self.latency: Final = LatencyMemory()
 
@@ -138,10 +164,10 @@ class NetworkTransport:
         return Requests(
             sessions=self.memory.sessions,
             symbols=self.symbols.symbols,
+            risk=self.risk.state,
             price_min_ticks=self._book.price_min_ticks,
             price_max_ticks=self._book.price_max_ticks,
-            answers=self._answers.producer(lane),
-            answer=arena.allocate(RECORD_BYTES),
+            keeps_details=self._keeps_details,
             translated=arena.allocate(TRANSLATED_BYTES),
             cancels_due=words + CANCELS_DUE,
         )
@@ -151,7 +177,15 @@ class NetworkTransport:
         shards = arena.allocate(len(self._shard_of_symbol))
         view_bytes(shards, len(self._shard_of_symbol))[:] = self._shard_of_symbol
         listed = arena.allocate(list_bytes)
-        return Reports(self.memory.sessions, words + LISTED, listed, shards, self._shard_count)
+        return Reports(
+            self.memory.sessions,
+            self.risk.state,
+            words + LISTED,
+            listed,
+            shards,
+            self._shard_count,
+            self.midnight_ns,
+        )
 
     def source(self, lane: int) -> Any:
         """What ingress lane ``lane`` receives from."""
@@ -219,9 +253,27 @@ class NetworkTransport:
 
         It is taken at the ingress's next turn, behind what has been taken from clients before, and gets its time there.
         """
-        lane = command.session_id % len(self._lane_words)
-        record = np.frombuffer(COMMAND_STRUCT.pack(*command), np.uint8)
-        if not try_push(self._control[lane].producer(0), address_of(record)):
+        return self._push_record(command.session_id % len(self._lane_words), COMMAND_STRUCT.pack(*command))
+
+    def announce(self, event: EventCode) -> bool:
+        """Have a System Event written into the log of every session; as :meth:`command`."""
+        record = bytearray(RECORD_BYTES)
+        record[KIND], record[ANSWER_KIND], record[ANSWER_REASON] = (
+            CommandKind.ANSWER,
+            SYSTEM_EVENT,
+            ord(event),
+        )
+        return self._push_record(0, bytes(record))
+
+    def note(self, kind: int, session_id: int) -> bool:
+        """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
+        record = bytearray(RECORD_BYTES)
+        record[KIND], record[ANSWER_KIND] = CommandKind.ANSWER, kind
+        record[SESSION_ID : SESSION_ID + 2] = session_id.to_bytes(2, "little")
+        return self._push_record(session_id % len(self._lane_words), bytes(record))
+
+    def _push_record(self, lane: int, record: bytes) -> bool:
+        if not try_push(self._control[lane].producer(0), address_of(np.frombuffer(record, np.uint8))):
             return False
         attention = self._lane_words[lane] + ATTENTION
         store_release(attention, load_int64(attention) + 1)
@@ -268,17 +320,17 @@ class NetworkTransport:
 
     def since_midnight_ns(self) -> int:
         """The time of day as messages carry it."""
-        return since_midnight_ns(self.midnight_ns, monotonic_ns())
+        return since_midnight_ns(self.midnight_ns, now_ns(self.clock))
 
 
-def _midnight_ns(time_zone: str) -> int:
-    """What to add to the monotonic clock to get, modulo a day, nanoseconds since midnight in a time zone."""
+def _zone_offset_ns(time_zone: str, time_ns: int) -> int:
+    """By how much a time zone is ahead of UTC at that time."""
     try:
-        now = datetime.now(ZoneInfo(time_zone))
+        zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UserError(
             f"gateway.time_zone = {time_zone!r}: this machine knows no such zone; allowed are names such as"
             " 'America/New_York' and 'UTC'"
         ) from error
-    seconds = (now.hour * 60 + now.minute) * 60 + now.second
-    return (seconds * 1_000_000_000 + now.microsecond * 1_000 - monotonic_ns()) % DAY_NS
+    offset = datetime.fromtimestamp(time_ns / 1e9, UTC).astimezone(zone).utcoffset() or timedelta()
+    return int(offset.total_seconds()) * 1_000_000_000

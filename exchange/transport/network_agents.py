@@ -12,8 +12,6 @@ Rules: as in :mod:`exchange.gateway.session_memory`; each word has one writer.""
 from typing import Any, Final
 
 from exchange.book.ladder_events import TIMESTAMP
-from exchange.gateway.outbound import Reports
-from exchange.gateway.reports import report_answer
 from exchange.gateway.session_memory import (
     CANCEL_DUE,
     CANCELS_ON_DISCONNECT,
@@ -72,10 +70,6 @@ WORDS_BYTES: Final = 256
 
 PACKET_LENGTH_MAX: Final = 1024
 """The longest packet that a client may send: an order with every option there is takes less than a fifth of it."""
-
-ANSWERS_BATCH: Final = 64
-"""How many of the gateway's own answers a turn takes."""
-DAY_NS: Final = 86_400_000_000_000
 
 
 @inlined
@@ -144,21 +138,3 @@ def release_outbound(session: int, reason: int) -> None:
     """The sending half lets the session's connection go: its descriptor is not touched from here on."""
     store_int64(session + OUT_REASON, reason)
     store_release(session + OUT_RELEASED, load_int64(session + OUT_ADOPTED))
-
-
-@inlined
-def since_midnight_ns(midnight_ns: int, now_ns: int) -> int:
-    """The time of day: ``midnight_ns`` is what has to be added to the monotonic clock, modulo a day."""
-    return (now_ns + midnight_ns) % DAY_NS
-
-
-@inlined
-def take_answers(reports: Reports, answers: Any, batch: int, day_ns: int) -> int:
-    """Write the gateway's own answers that wait in their ring into the sessions' logs; how many they were.
-
-    ``batch`` is room for :data:`ANSWERS_BATCH` records.
-    """
-    count = poll_batch(answers, batch, ANSWERS_BATCH)
-    for index in range(count):
-        report_answer(reports, batch + index * RECORD_BYTES, day_ns)
-    return count

@@ -14,8 +14,8 @@ from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.messages import RECORD_BYTES
 from exchange.native import EPOLL_EVENT_BYTES, Arena, view_bytes
-from exchange.transport.network import REQUESTS_BYTES, NetworkTransport
-from exchange.transport.network_agents import ANSWERS_BATCH, PACKET_LENGTH_MAX, WORDS_BYTES
+from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
+from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.tcp_receiving import EVENTS_MAX, TcpSource
 from exchange.transport.tcp_sending import TcpSink
 from exchange.wire.soupbintcp import CLIENT_PACKETS, ServerHeartbeat
@@ -33,6 +33,7 @@ class TcpTransport(NetworkTransport):
         shard_count: how many shards there are.
         lanes: how many ingress agents share the sessions.
         batch_commands: how many commands an ingress takes in a turn.
+        options: what is not usual.
 
     Raises:
         UserError: the settings name a symbol or a time zone that cannot be.
@@ -47,8 +48,9 @@ class TcpTransport(NetworkTransport):
         shard_count: int,
         lanes: int,
         batch_commands: int,
+        options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
-        super().__init__(config, book, session_count, shard_of_symbol, shard_count, lanes)
+        super().__init__(config, book, session_count, shard_of_symbol, shard_count, lanes, options)
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self._epolls = [select.epoll() for _ in range(lanes)]
         list_bytes = 8 * max(session_count, EVENTS_MAX)
@@ -65,6 +67,7 @@ class TcpTransport(NetworkTransport):
         words = allocate(WORDS_BYTES)
         return TcpSource(
             requests=self._requests(lane, words, self._arena),
+            clock=self.clock,
             control=self._control[lane].consumer(0),
             rules=self._rules.state,
             words=words,
@@ -86,11 +89,9 @@ class TcpTransport(NetworkTransport):
         return TcpSink(
             reports=self._reports(words, list_bytes, self._arena),
             latency=self.latency.state,
-            answers=self._answers.consumer(0),
             words=words,
-            batch=self._arena.allocate(ANSWERS_BATCH * RECORD_BYTES),
             heartbeat=heartbeat,
-            midnight_ns=self.midnight_ns,
+            clock=self.clock,
         )
 
     def source(self, lane: int) -> TcpSource:

@@ -10,8 +10,9 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Any, Final, NamedTuple
 
+from exchange.clock import now_ns
 from exchange.gateway.firm_requests import write_due_cancels
-from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
+from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
     CLOSING,
@@ -44,7 +45,6 @@ from exchange.native import (
     load_acquire,
     load_int64,
     load_uint8,
-    monotonic_ns,
     store_int64,
     store_uint8,
     unlikely,
@@ -125,6 +125,7 @@ class TcpSource(NamedTuple):
     """
 
     requests: Requests
+    clock: Any
     control: Any
     rules: PacketRules
     words: int
@@ -158,21 +159,21 @@ def _consume(source: TcpSource, count: int) -> None:
 @kernel
 def _decode_ready(source: TcpSource, limit: int) -> int:
     """Go on through the list of ready sessions until there are ``limit`` commands or the list has ended."""
-    words, now_ns = source.words, monotonic_ns()
-    if unlikely(is_called(words, now_ns)):
-        _look_around(source, now_ns)
+    words, time_ns = source.words, now_ns(source.clock)
+    if unlikely(is_called(words, time_ns)):
+        _look_around(source, time_ns)
     if unlikely(load_acquire(words + DRAIN) != 0):
-        return 0
+        return take_control_commands(source.control, words, source.commands, 0, limit, time_ns)
     if load_int64(words + READY_NEXT) >= load_int64(words + READY):
         _list_ready(source)
     count, following, ready = 0, load_int64(words + READY_NEXT), load_int64(words + READY)
     if unlikely(load_int64(words + CANCELS_DUE) != 0):
-        count = write_due_cancels(source.requests, source.lane, source.lanes, source.commands, limit, now_ns)
+        count = write_due_cancels(source.requests, source.lane, source.lanes, source.commands, limit, time_ns)
     if unlikely(load_int64(words + CONTROL_DUE) != 0):
-        count = take_control_commands(source.control, words, source.commands, count, limit, now_ns)
-    while following < ready and count < limit:
+        count = take_control_commands(source.control, words, source.commands, count, limit, time_ns)
+    while following < ready and limit - count >= records_max(source.requests):
         session_id = load_int64(source.ready + 8 * following)
-        count, state = _serve(source, session_id, count, limit, now_ns)
+        count, state = _serve(source, session_id, count, limit, time_ns)
         if state == _MORE:
             break
         if state == _STALLED:
@@ -199,28 +200,28 @@ def _list_ready(source: TcpSource) -> None:
 
 
 @inlined
-def _serve(source: TcpSource, session_id: int, count: int, limit: int, now_ns: int) -> tuple[int, int]:
+def _serve(source: TcpSource, session_id: int, count: int, limit: int, time_ns: int) -> tuple[int, int]:
     """Decode what a session has in its buffer, receive once, decode again. The count of commands, and is there more?"""
     session = session_address(source.requests.sessions, session_id)
-    count, state = _decode(source, session_id, session, count, limit, now_ns)
+    count, state = _decode(source, session_id, session, count, limit, time_ns)
     if state != _DONE or not is_inbound_connected(session):
         return count, state
     if unlikely(is_nearly_full(source.requests.sessions, session)):
         _release(source, session, _LOG_FULL)
         return count, _DONE
-    if not _receive_bytes(source, session, now_ns):
+    if not _receive_bytes(source, session, time_ns):
         return count, _DONE
-    return _decode(source, session_id, session, count, limit, now_ns)
+    return _decode(source, session_id, session, count, limit, time_ns)
 
 
 @kernel
 def _decode(
-    source: TcpSource, session_id: int, session: int, count: int, limit: int, now_ns: int
+    source: TcpSource, session_id: int, session: int, count: int, limit: int, time_ns: int
 ) -> tuple[int, int]:
     begin, end = load_int64(session + INPUT_BEGIN), load_int64(session + INPUT_END)
     if begin == end:
         return count, _DONE
-    places_max = limit - count
+    places_max = (limit - count) // records_max(source.requests)
     found, found_bytes, trouble = find_packets(
         session + INPUT + begin, end - begin, source.rules, source.places, places_max
     )
@@ -232,10 +233,10 @@ def _decode(
             size_bytes = load_int64(place + 8) - HEADER_BYTES
             command = source.commands + count * RECORD_BYTES
             outcome = take_request(
-                source.requests, session_id, session, packet + HEADER_BYTES, size_bytes, now_ns, command
+                source.requests, session_id, session, packet + HEADER_BYTES, size_bytes, time_ns, command
             )
-            if outcome == FORWARD:
-                count += 1
+            if outcome > 0:
+                count += outcome
             elif outcome == WAIT:
                 store_int64(session + INPUT_BEGIN, begin + load_int64(place))
                 return count, _STALLED
@@ -256,7 +257,7 @@ def _decode(
 
 
 @inlined
-def _receive_bytes(source: TcpSource, session: int, now_ns: int) -> bool:
+def _receive_bytes(source: TcpSource, session: int, time_ns: int) -> bool:
     """Receive into the session's buffer; whether anything came."""
     begin, end = load_int64(session + INPUT_BEGIN), load_int64(session + INPUT_END)
     if INPUT_BYTES - end < PACKET_BYTES_MAX:  # a piece of a packet at the very end: it moves to the front
@@ -267,7 +268,7 @@ def _receive_bytes(source: TcpSource, session: int, now_ns: int) -> bool:
     received = socket_receive(load_int64(session + DESCRIPTOR), session + INPUT + end, INPUT_BYTES - end)
     if received > 0:
         store_int64(session + INPUT_END, end + received)
-        store_int64(session + RECEIVED_NS, now_ns)
+        store_int64(session + RECEIVED_NS, time_ns)
         return True
     store_int64(session + INPUT_END, end)
     if received != WOULD_BLOCK:
@@ -283,21 +284,21 @@ def _release(source: TcpSource, session: int, reason: int) -> None:
 
 
 @kernel
-def _look_around(source: TcpSource, now_ns: int) -> None:
+def _look_around(source: TcpSource, time_ns: int) -> None:
     """Adopt new connections, let go of those that must end or are silent, and list those that there are."""
     words = source.words
-    note_scan(words, now_ns + SCAN_NS)
+    note_scan(words, time_ns + SCAN_NS)
     store_int64(words + CONTROL_DUE, 1)
     connected, timeout_ns = 0, load_acquire(words + CLIENT_TIMEOUT_NS)
     for session_id in range(source.lane, source.requests.sessions.session_count, source.lanes):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
         if connection != load_int64(session + IN_ADOPTED):
-            _adopt(source, session_id, session, connection, now_ns)
+            _adopt(source, session_id, session, connection, time_ns)
         if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 _release(source, session, _ASKED)
-            elif now_ns - load_int64(session + RECEIVED_NS) > timeout_ns:
+            elif time_ns - load_int64(session + RECEIVED_NS) > timeout_ns:
                 _release(source, session, _SILENT)
             else:
                 store_int64(source.connected + 8 * connected, session_id)
@@ -306,10 +307,10 @@ def _look_around(source: TcpSource, now_ns: int) -> None:
 
 
 @inlined
-def _adopt(source: TcpSource, session_id: int, session: int, connection: int, now_ns: int) -> None:
+def _adopt(source: TcpSource, session_id: int, session: int, connection: int, time_ns: int) -> None:
     store_int64(session + INPUT_BEGIN, 0)
     store_int64(session + INPUT_END, 0)
-    store_int64(session + RECEIVED_NS, now_ns)
+    store_int64(session + RECEIVED_NS, time_ns)
     store_int64(session + IN_ADOPTED, connection)
     write_epoll_event(source.events, READABLE, session_id)
     epoll_control(source.epoll, EPOLL_ADD, load_int64(session + DESCRIPTOR), source.events)

@@ -28,8 +28,8 @@ from exchange.native.datagram_headers import (
     write_vector,
 )
 from exchange.transport import udp_receiving, udp_sending
-from exchange.transport.network import REQUESTS_BYTES, NetworkTransport
-from exchange.transport.network_agents import ANSWERS_BATCH, PACKET_LENGTH_MAX, WORDS_BYTES
+from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
+from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.udp_receiving import DATAGRAM_STRIDE, LOGIN_STRIDE, UdpSource
 from exchange.transport.udp_sending import HEADER_STRIDE, UdpSink
 from exchange.wire.soupbintcp import CLIENT_PACKETS
@@ -50,6 +50,7 @@ class UdpTransport(NetworkTransport):
         shard_of_symbol: for each symbol the shard that owns it.
         shard_count: how many shards there are.
         batch_commands: how many commands an ingress takes in a turn.
+        options: what is not usual.
         listener: a bound, non-blocking UDP socket over IPv4, which the caller closes after this.
 
     Attributes:
@@ -68,8 +69,9 @@ class UdpTransport(NetworkTransport):
         shard_count: int,
         batch_commands: int,
         listener: socket.socket,
+        options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
-        super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1)
+        super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1, options)
         self._rules = PacketRuleTable(CLIENT_PACKETS, PACKET_LENGTH_MAX)
         self.logins, self._logins_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for one in (self.logins, self._logins_in):
@@ -79,7 +81,7 @@ class UdpTransport(NetworkTransport):
         received = udp_receiving.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + VECTOR_BYTES + LOGIN_STRIDE + 1)
         sent = udp_sending.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + 2 * VECTOR_BYTES + HEADER_STRIDE)
         lists = batch_commands * RECORD_BYTES + PACKETS_MAX * PLACE_DTYPE.itemsize + 8 * session_count
-        records = ANSWERS_BATCH * RECORD_BYTES + REQUESTS_BYTES + len(shard_of_symbol)
+        records = REQUESTS_BYTES + len(shard_of_symbol)
         self._arena = Arena.private(
             received + sent + lists + records + 2 * WORDS_BYTES + _ALLOCATIONS * 256 + 4096
         )
@@ -105,6 +107,7 @@ class UdpTransport(NetworkTransport):
         words = allocate(WORDS_BYTES)
         return UdpSource(
             requests=self._requests(0, words, self._arena),
+            clock=self.clock,
             control=self._control[0].consumer(0),
             rules=self._rules.state,
             words=words,
@@ -134,14 +137,12 @@ class UdpTransport(NetworkTransport):
         return UdpSink(
             reports=self._reports(words, 8 * session_count, self._arena),
             latency=self.latency.state,
-            answers=self._answers.consumer(0),
             words=words,
-            answers_batch=allocate(ANSWERS_BATCH * RECORD_BYTES),
             descriptor=descriptor,
             headers=headers,
             vectors=vectors,
             messages=messages,
-            midnight_ns=self.midnight_ns,
+            clock=self.clock,
         )
 
     def source(self, lane: int) -> UdpSource:

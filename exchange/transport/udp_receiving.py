@@ -18,8 +18,9 @@ what has to be acknowledged, and what has been. (The datagrams are :mod:`exchang
 
 from typing import Any, Final, NamedTuple
 
+from exchange.clock import now_ns
 from exchange.gateway.firm_requests import write_due_cancels
-from exchange.gateway.inbound import FORWARD, GARBAGE, WAIT, Requests
+from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.session_log import is_nearly_full
 from exchange.gateway.session_memory import (
@@ -54,7 +55,6 @@ from exchange.native import (
     load_int64,
     load_uint8,
     load_uint32,
-    monotonic_ns,
     socket_receive_many,
     socket_send,
     socket_send_many,
@@ -150,6 +150,7 @@ class UdpSource(NamedTuple):
     """
 
     requests: Requests
+    clock: Any
     control: Any
     rules: PacketRules
     words: int
@@ -184,14 +185,14 @@ def _consume(source: UdpSource, count: int) -> None:
 @kernel
 def _decode_batch(source: UdpSource, limit: int) -> int:
     """Go through the batch of datagrams, a new one if there is none, until it ends or there are ``limit`` commands."""
-    words, now_ns, count = source.words, monotonic_ns(), 0
-    if unlikely(is_called(words, now_ns)):
-        _look_around(source, now_ns)
+    words, time_ns, count = source.words, now_ns(source.clock), 0
+    if unlikely(is_called(words, time_ns)):
+        _look_around(source, time_ns)
     is_draining = load_acquire(words + DRAIN) != 0
     if unlikely(load_int64(words + CANCELS_DUE) != 0) and not is_draining:
-        count = write_due_cancels(source.requests, 0, 1, source.commands, limit, now_ns)
-    if unlikely(load_int64(words + CONTROL_DUE) != 0) and not is_draining:
-        count = take_control_commands(source.control, words, source.commands, count, limit, now_ns)
+        count = write_due_cancels(source.requests, 0, 1, source.commands, limit, time_ns)
+    if unlikely(load_int64(words + CONTROL_DUE) != 0):
+        count = take_control_commands(source.control, words, source.commands, count, limit, time_ns)
     if load_int64(words + BATCH) == 0:
         received = socket_receive_many(source.descriptor, source.headers, BATCH_DATAGRAMS)
         if received <= 0:
@@ -202,7 +203,7 @@ def _decode_batch(source: UdpSource, limit: int) -> int:
     undone = 0
     for index in range(load_int64(words + BATCH)):
         if load_uint8(source.undone + index) != 0:
-            count, state = _take_datagram(source, index, count, limit, now_ns, is_draining)
+            count, state = _take_datagram(source, index, count, limit, time_ns, is_draining)
             store_uint8(source.undone + index, state)
             undone += state
     if undone == 0:
@@ -224,7 +225,7 @@ def _let_stalled_go_on(source: UdpSource) -> None:
 
 @inlined
 def _take_datagram(
-    source: UdpSource, index: int, count: int, limit: int, now_ns: int, is_draining: bool
+    source: UdpSource, index: int, count: int, limit: int, time_ns: int, is_draining: bool
 ) -> tuple[int, int]:
     """What one datagram comes to: the count of commands, and whether the datagram has to be gone through again."""
     peer = source.datagrams + index * LOGIN_STRIDE
@@ -243,12 +244,12 @@ def _take_datagram(
     if unlikely(not is_inbound_connected(session) or not _is_believed(session, peer, datagram)):
         store_int64(source.words + STRANGE, load_int64(source.words + STRANGE) + 1)
         return count, _DONE
-    store_int64(session + RECEIVED_NS, now_ns)
+    store_int64(session + RECEIVED_NS, time_ns)
     _note_acknowledged(session, load_big_endian_int64(datagram + _AT.next_wanted))
     if kind == _DATA:
         if is_draining:
             return count, _DONE
-        return _take_packets(source, session_id, session, datagram, size_bytes, count, limit, now_ns)
+        return _take_packets(source, session_id, session, datagram, size_bytes, count, limit, time_ns)
     if kind == _ASK:
         store_release(session + WANTED_AGAIN, load_int64(session + WANTED_AGAIN) + 1)
     elif kind == _LOGOUT:
@@ -285,7 +286,7 @@ def _take_packets(
     size_bytes: int,
     count: int,
     limit: int,
-    now_ns: int,
+    time_ns: int,
 ) -> tuple[int, int]:
     """Decode the packets of a datagram that are the client's next ones."""
     packets = load_big_endian_uint16(datagram + _AT.message_count)
@@ -295,7 +296,7 @@ def _take_packets(
         return count, _UNDONE  # it stands behind one that has to wait
     first, following = load_big_endian_int64(datagram + _AT.sequence_number), load_int64(session + IN_NEXT)
     if first > following:
-        _ask_again(source, session_id, session, following, now_ns)
+        _ask_again(source, session_id, session, following, time_ns)
         return count, _DONE
     body, body_bytes = datagram + HEADER_BYTES, size_bytes - HEADER_BYTES
     found, found_bytes, trouble = find_packets(body, body_bytes, source.rules, source.places, PACKETS_MAX)
@@ -307,7 +308,7 @@ def _take_packets(
         return count, _DONE
     store_int64(session + IN_OWED, load_int64(session + IN_OWED) + 1)
     for index in range(max(following - first, 0), found):
-        if unlikely(count == limit):
+        if unlikely(limit - count < records_max(source.requests)):
             return count, _stall(session)
         place = source.places + index * _PLACE_BYTES
         packet = body + load_int64(place)
@@ -317,10 +318,10 @@ def _take_packets(
             command = source.commands + count * RECORD_BYTES
             message = packet + PACKET_HEADER_BYTES
             outcome = take_request(
-                source.requests, session_id, session, message, message_bytes, now_ns, command
+                source.requests, session_id, session, message, message_bytes, time_ns, command
             )
-            if outcome == FORWARD:
-                count += 1
+            if outcome > 0:
+                count += outcome
             elif outcome == WAIT:
                 return count, _stall(session)
             elif outcome == GARBAGE:
@@ -341,12 +342,12 @@ def _stall(session: int) -> int:
 
 
 @kernel
-def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, now_ns: int) -> None:
+def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, time_ns: int) -> None:
     """Tell a client that there is a gap, unless it has been told a moment ago."""
-    if wanted == load_int64(session + ASKED_FOR) and now_ns - load_int64(session + ASKED_NS) < ASK_AGAIN_NS:
+    if wanted == load_int64(session + ASKED_FOR) and time_ns - load_int64(session + ASKED_NS) < ASK_AGAIN_NS:
         return
     store_int64(session + ASKED_FOR, wanted)
-    store_int64(session + ASKED_NS, now_ns)
+    store_int64(session + ASKED_NS, time_ns)
     answer = source.answer
     store_uint8(answer, _ASK)
     store_big_endian_uint16(answer + _AT.session_number, session_id)
@@ -359,15 +360,15 @@ def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, no
 
 
 @kernel
-def _look_around(source: UdpSource, now_ns: int) -> None:
+def _look_around(source: UdpSource, time_ns: int) -> None:
     """Adopt new connections, and let go of those that must end or are silent."""
-    note_scan(source.words, now_ns + SCAN_NS)
+    note_scan(source.words, time_ns + SCAN_NS)
     store_int64(source.words + CONTROL_DUE, 1)
     for session_id in range(source.requests.sessions.session_count):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
         if connection != load_int64(session + IN_ADOPTED):
-            store_int64(session + RECEIVED_NS, now_ns)
+            store_int64(session + RECEIVED_NS, time_ns)
             store_int64(session + IN_NEXT, 1)
             store_int64(session + ASKED_FOR, 0)
             store_int64(session + IS_STALLED, 0)
@@ -376,5 +377,5 @@ def _look_around(source: UdpSource, now_ns: int) -> None:
         if is_inbound_connected(session):
             if load_acquire(session + CLOSING) == connection:
                 release_inbound(source.words, session, _ASKED)
-            elif now_ns - load_int64(session + RECEIVED_NS) > load_acquire(source.words + CLIENT_TIMEOUT_NS):
+            elif time_ns - load_int64(session + RECEIVED_NS) > load_acquire(source.words + CLIENT_TIMEOUT_NS):
                 release_inbound(source.words, session, _SILENT)

@@ -18,6 +18,7 @@ Sources: sendmmsg(2)."""
 
 from typing import Any, Final, NamedTuple
 
+from exchange.clock import now_ns
 from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.outbound import Reports, list_session
@@ -63,7 +64,6 @@ from exchange.native import (
     load_acquire,
     load_int64,
     load_uint32,
-    monotonic_ns,
     socket_send_many,
     store_big_endian_int64,
     store_big_endian_uint16,
@@ -87,8 +87,6 @@ from exchange.transport.network_agents import (
     is_outbound_connected,
     note_scan,
     release_outbound,
-    since_midnight_ns,
-    take_answers,
 )
 from exchange.transport.protocol import flush, send
 from exchange.transport.slow_readers import note_progress
@@ -121,46 +119,42 @@ _ASKED: Final = int(CloseReason.ASKED)
 
 
 class UdpSink(NamedTuple):
-    """The logs of all sessions, and the consumer end of the gateway's own answers.
+    """The logs of all sessions, and a batch of datagrams.
 
-    ``answers_batch`` is room for the answers of a turn. For each of :data:`BATCH_DATAGRAMS` datagrams, ``headers`` has
-    its first bytes (:data:`HEADER_STRIDE` apart), ``vectors`` the kernel's two for it, and ``messages`` the kernel's
-    structure.
+    For each of :data:`BATCH_DATAGRAMS` datagrams, ``headers`` has its first bytes (:data:`HEADER_STRIDE` apart),
+    ``vectors`` the kernel's two for it, and ``messages`` the kernel's structure.
     """
 
     reports: Reports
     latency: Latency
-    answers: Any
     words: int
-    answers_batch: int
     descriptor: int
     headers: int
     vectors: int
     messages: int
-    midnight_ns: int
+    clock: Any
 
 
 @implements(send, UdpSink, inline=False)
 def _send(sink: UdpSink, events_address: int, count: int) -> None:
-    report_events(sink.reports, events_address, count, since_midnight_ns(sink.midnight_ns, monotonic_ns()))
+    report_events(sink.reports, events_address, count)
     note_events(sink.latency, events_address, count)
     store_release(sink.words + EVENTS, load_int64(sink.words + EVENTS) + count)
 
 
 @implements(flush, UdpSink, inline=False)
 def _flush(sink: UdpSink) -> int:
-    words, now_ns = sink.words, monotonic_ns()
+    words, time_ns = sink.words, now_ns(sink.clock)
     store_int64(words + FULL, 0)
-    if unlikely(is_called(words, now_ns)):
-        _look_around(sink, now_ns)
-    day_ns = since_midnight_ns(sink.midnight_ns, now_ns)
-    done = take_answers(sink.reports, sink.answers, sink.answers_batch, day_ns)
+    if unlikely(is_called(words, time_ns)):
+        _look_around(sink, time_ns)
+    done = 0
     listed, kept = load_int64(sink.reports.listed), 0
     for index in range(listed):
         session_id = load_int64(sink.reports.list_address + 8 * index)
         session = session_address(sink.reports.sessions, session_id)
         if is_outbound_connected(session):
-            done += _send_due(sink, session_id, session, now_ns)
+            done += _send_due(sink, session_id, session, time_ns)
         if is_outbound_connected(session) and load_int64(session + KEPT) <= load_int64(
             session + LOG_MESSAGES
         ):
@@ -170,7 +164,7 @@ def _flush(sink: UdpSink) -> int:
             store_int64(session + IS_LISTED, 0)
     store_int64(sink.reports.listed, kept)
     _send_batch(sink)
-    count_latencies(sink.latency)
+    count_latencies(sink.latency, sink.clock)
     return done
 
 
@@ -181,9 +175,9 @@ def _position(sessions: Sessions, session: int, sequence: int) -> int:
 
 
 @inlined
-def _send_due(sink: UdpSink, session_id: int, session: int, now_ns: int) -> int:
+def _send_due(sink: UdpSink, session_id: int, session: int, time_ns: int) -> int:
     """Put together what may go to a client now; how many datagrams that is, and one for an acknowledgement taken."""
-    count = _take_acknowledgement(sink, session, now_ns)
+    count = _take_acknowledgement(sink, session, time_ns)
     sequence, last = load_int64(session + SENT_SEQUENCE), load_int64(session + LOG_MESSAGES)
     sent, limit = load_int64(session + SENT), load_int64(session + KEPT_END) + WINDOW_BYTES
     while sequence <= last and sent < limit and load_int64(sink.words + FULL) == 0:
@@ -199,17 +193,17 @@ def _send_due(sink: UdpSink, session_id: int, session: int, now_ns: int) -> int:
         store_int64(session + SENT_SEQUENCE, sequence)
         store_int64(session + SENT, end)
         _add_datagram(sink, session_id, session, first, sent, end - sent)
-        store_int64(session + SENT_NS, now_ns)
+        store_int64(session + SENT_NS, time_ns)
         if load_int64(session + BLOCKED_NS) == 0:
-            store_int64(session + BLOCKED_NS, now_ns)
-            store_int64(session + RETRY_NS, now_ns + load_int64(session + PATIENCE_NS))
+            store_int64(session + BLOCKED_NS, time_ns)
+            store_int64(session + RETRY_NS, time_ns + load_int64(session + PATIENCE_NS))
         sent = end
         count += 1
     return count
 
 
 @inlined
-def _take_acknowledgement(sink: UdpSink, session: int, now_ns: int) -> int:
+def _take_acknowledgement(sink: UdpSink, session: int, time_ns: int) -> int:
     """See what the client has by now, and whether it has to be sent something again; 1 if it has more than before."""
     acknowledged, again = load_acquire(session + ACKNOWLEDGED), load_acquire(session + WANTED_AGAIN)
     is_progress = acknowledged > load_int64(session + KEPT)
@@ -219,22 +213,22 @@ def _take_acknowledgement(sink: UdpSink, session: int, now_ns: int) -> int:
         store_int64(session + KEPT, acknowledged)
         store_int64(session + KEPT_END, kept)
         store_int64(session + PATIENCE_NS, PATIENCE_NS_FIRST)
-        store_int64(session + RETRY_NS, now_ns + PATIENCE_NS_FIRST)
+        store_int64(session + RETRY_NS, time_ns + PATIENCE_NS_FIRST)
         is_all = acknowledged >= load_int64(session + SENT_SEQUENCE)
         if not is_all and load_int64(session + LOG_END) > kept + WINDOW_BYTES:  # it lags
-            note_progress(session, kept - before, now_ns)
+            note_progress(session, kept - before, time_ns)
         else:
-            store_int64(session + BLOCKED_NS, 0 if is_all else now_ns)
+            store_int64(session + BLOCKED_NS, 0 if is_all else time_ns)
             store_int64(session + BLOCKED_BYTES, 0)
         if acknowledged > load_int64(session + SENT_SEQUENCE):  # it came after we had gone back
             _go_back(session)
     if unlikely(again != load_int64(session + AGAIN_SEEN)):
         store_int64(session + AGAIN_SEEN, again)
         _go_back(session)
-    elif unlikely(load_int64(session + BLOCKED_NS) != 0 and now_ns >= load_int64(session + RETRY_NS)):
+    elif unlikely(load_int64(session + BLOCKED_NS) != 0 and time_ns >= load_int64(session + RETRY_NS)):
         patience_ns = min(2 * load_int64(session + PATIENCE_NS), PATIENCE_NS_MAX)
         store_int64(session + PATIENCE_NS, patience_ns)
-        store_int64(session + RETRY_NS, now_ns + patience_ns)
+        store_int64(session + RETRY_NS, time_ns + patience_ns)
         _go_back(session)
     return 1 if is_progress else 0
 
@@ -294,9 +288,9 @@ def _send_batch(sink: UdpSink) -> None:
 
 
 @kernel
-def _look_around(sink: UdpSink, now_ns: int) -> None:
+def _look_around(sink: UdpSink, time_ns: int) -> None:
     """Adopt new connections, let go of those that must end or take nothing, acknowledge, send heartbeats."""
-    note_scan(sink.words, now_ns + SCAN_NS)
+    note_scan(sink.words, time_ns + SCAN_NS)
     for session_id in range(sink.reports.sessions.session_count):
         session = session_address(sink.reports.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
@@ -305,20 +299,20 @@ def _look_around(sink: UdpSink, now_ns: int) -> None:
             connection != load_int64(session + OUT_ADOPTED)
             and load_acquire(session + IN_ADOPTED) == connection
         ):
-            _adopt(sink, session_id, session, connection, now_ns)
+            _adopt(sink, session_id, session, connection, time_ns)
         if not is_outbound_connected(session):
             continue
         blocked_ns = load_int64(session + BLOCKED_NS)
         if load_acquire(session + CLOSING) == connection:
             release_outbound(session, _ASKED)
-        elif blocked_ns != 0 and now_ns - blocked_ns > load_acquire(sink.words + SLOW_READER_NS):
+        elif blocked_ns != 0 and time_ns - blocked_ns > load_acquire(sink.words + SLOW_READER_NS):
             release_outbound(session, _SLOW_READER)
         elif load_int64(session + LOST_MESSAGES) > 0:
             release_outbound(session, _LOG_FULL)
         elif load_acquire(session + IN_OWED) != load_int64(session + OWED_SEEN) or _is_quiet(
-            sink, session, now_ns
+            sink, session, time_ns
         ):
-            store_int64(session + SENT_NS, now_ns)
+            store_int64(session + SENT_NS, time_ns)
             _add_datagram(
                 sink,
                 session_id,
@@ -330,17 +324,17 @@ def _look_around(sink: UdpSink, now_ns: int) -> None:
 
 
 @inlined
-def _is_quiet(sink: UdpSink, session: int, now_ns: int) -> bool:
-    return now_ns - load_int64(session + SENT_NS) >= load_acquire(sink.words + HEARTBEAT_NS)
+def _is_quiet(sink: UdpSink, session: int, time_ns: int) -> bool:
+    return time_ns - load_int64(session + SENT_NS) >= load_acquire(sink.words + HEARTBEAT_NS)
 
 
 @inlined
-def _adopt(sink: UdpSink, session_id: int, session: int, connection: int, now_ns: int) -> None:
+def _adopt(sink: UdpSink, session_id: int, session: int, connection: int, time_ns: int) -> None:
     store_int64(session + SENT, load_int64(session + START))
     store_int64(session + SENT_SEQUENCE, load_int64(session + START_SEQUENCE))
     store_int64(session + KEPT, load_int64(session + START_SEQUENCE))
     store_int64(session + KEPT_END, load_int64(session + START))
-    store_int64(session + SENT_NS, now_ns)
+    store_int64(session + SENT_NS, time_ns)
     store_int64(session + BLOCKED_NS, 0)
     store_int64(session + PATIENCE_NS, PATIENCE_NS_FIRST)
     store_int64(session + OWED_SEEN, load_acquire(session + IN_OWED))

@@ -147,6 +147,7 @@ class Model:
             known,
             new_order_id=engine_order_id(SESSION, known.number),
             price_ticks=known.price,
+            tag=ord(side),
             quantity_lots=request.shares,
             liability_lots=before[1],
         )
@@ -214,7 +215,7 @@ def test_every_request_comes_to_what_the_model_says(bench: RequestBench, request
         rejects = [(model.last_number, int(expected))] if isinstance(expected, RejectReason) else []
         commands = [expected] if isinstance(expected, Command) else []
         assert (bench.rejected, bench.commands) == (rejects, commands), request
-        assert outcome == (FORWARD if commands else NOTHING)
+        assert outcome == (FORWARD if commands or rejects else NOTHING)
         assert bench.last_number == model.last_number
 
 
@@ -266,7 +267,7 @@ def test_a_session_that_has_no_room_for_a_token_rejects_it_and_does_not_forget_t
     bench = RequestBench(speaks_ouch42=True)
     taken = [f"token {number}" for number in range(300)]
     outcomes = [bench.take(order42(token, stock="NOPE").encode()) for token in taken]
-    assert outcomes == [NOTHING] * 300
+    assert outcomes == [FORWARD] * 300
     assert bench.last_number == 256, "the table has as many slots"
     assert bench.rejected == [(257, RejectReason.OTHER)]
     for token in taken[:256]:

@@ -13,11 +13,12 @@ import pytest
 from exchange.admin.access import TOKEN_VARIABLE, is_right, make_token, read_token
 from exchange.admin.client import AdminClient
 from exchange.bench.histogram import bucket_top_ns
+from exchange.clock import now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.latency import RUNS_MAX, LatencyMemory, count_latencies, note_events
 from exchange.logs import JsonFormatter, TextFormatter, log_event
 from exchange.messages import EVENT_DTYPE
-from exchange.native import address_of, monotonic_ns
+from exchange.native import address_of
 
 TOKEN = "0123456789abcdef"
 
@@ -126,17 +127,20 @@ def test_a_line_of_somebody_else_is_a_line_too() -> None:
     assert "ValueError: why" in line["trace"]
 
 
+CLOCK = start_system_clock()
+
+
 def noted(memory: LatencyMemory, ages_ns: list[int]) -> None:
     """Count events that are so old now."""
     events = np.zeros(len(ages_ns), EVENT_DTYPE)
-    events["timestamp_ns"] = monotonic_ns() - np.array(ages_ns)
+    events["timestamp_ns"] = now_ns(CLOCK) - np.array(ages_ns)
     note_events(memory.state, address_of(events), len(events))
-    count_latencies(memory.state)
+    count_latencies(memory.state, CLOCK)
 
 
 def test_every_event_is_counted_with_its_age() -> None:
     memory = LatencyMemory()
-    count_latencies(memory.state)
+    count_latencies(memory.state, CLOCK)
     assert memory.counts().sum() == 0
     second = 1_000_000_000
     noted(memory, [10 * second] * 3 + [20 * second] * 5 + [10 * second])

@@ -14,7 +14,8 @@ from exchange.profile_files import line_numbers, read_chain
 from exchange.settings import load_profile
 
 ALLOWED_TABLES = (
-    "[transport], [gateway], [market_data], [admin], [queue], [book], [shards], [placement], [idle], [bench]"
+    "[transport], [gateway], [risk], [market_data], [admin], [queue], [book], [shards], [placement], [idle],"
+    " [bench]"
 )
 
 
