@@ -2,8 +2,8 @@
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``book``, ``flow``, ``feed``) compares variants, of
 which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``, ``endurance``) or of
-the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it runs only when it runs, so that ``exchange bench --help``
-stays quick.
+the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it runs only when it runs, so that
+``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.

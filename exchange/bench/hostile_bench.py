@@ -19,9 +19,11 @@ shows what the limits are worth, not how many attackers an exchange stands."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from exchange.assembly import describe_threads
 from exchange.bench.histogram import latency_percentiles
@@ -35,9 +37,9 @@ from exchange.bench.hostile_processes import (
     until,
 )
 from exchange.bench.micro import Cores, Table, finish, in_turns
-from exchange.bench.results import BenchResult
+from exchange.bench.results import BenchResult, FlowDescription
 from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
-from exchange.load.hostile import HostilePlan
+from exchange.load.hostile import ORDERS, HostilePlan
 from exchange.placement import load_topology
 from exchange.placement import plan as plan_placement
 from exchange.settings import load_profile
@@ -73,7 +75,7 @@ ACCOUNTED_SECONDS: Final = 5.0
 
 
 class HostileBenchPlan(NamedTuple):
-    """How much to measure: seconds of each phase, the good client's orders a second, rounds; and the hostile's rates."""
+    """How much to measure: seconds of a phase, the good client's orders a second, rounds; and the hostile's rates."""
 
     seconds: float = 3.0
     warmup_seconds: float = 0.5
@@ -107,8 +109,9 @@ def run_hostile_bench(plan: HostileBenchPlan, command_line: str, progress: "Prog
         for round_index in range(plan.rounds):
             progress.step(f"round {round_index + 1} of {plan.rounds}")
             run.round(round_index)
-        run.account()
-    return finish("hostile", table, _warnings(cores), command_line)
+        flow = run.account()
+    result = finish("hostile", table, _warnings(cores), command_line)
+    return msgspec.structs.replace(result, flow=flow)
 
 
 def _hostile_plan(plan: HostileBenchPlan, exchange: ServedExchange) -> HostilePlan:
@@ -195,30 +198,38 @@ class _Run:
             if value_ns is not None:
                 add(f"inside the exchange, {name}", phase, value_ns / 1000, "us", "lower")
         add("logon", phase, (times[SENDING] - began) * 1000, "ms", "lower")
-        add("orders without an answer", phase, _unanswered(measured), "orders", "lower")
+        add("orders answered", phase, _answered_percent(measured), "%", "higher")
         add("resident memory", phase, self._exchange.resident_bytes() / (1 << 20), "MiB", "lower")
         return percentiles.p99_ns
 
-    def account(self) -> None:
-        """What became of all connections: rows of one value each."""
+    def account(self) -> FlowDescription:
+        """What became of all connections."""
         opened, log = self._opened, self._exchange.log
-        connections = sum(count for kind, count in opened.items() if kind != "orders")
+        connections = sum(count for kind, count in opened.items() if kind != ORDERS)
         until(lambda: log.accounted() - log.logins[GOOD] >= connections, ACCOUNTED_SECONDS)
-        add = self._table.add
-        for kind, count in opened.items():
-            unit = "orders" if kind == "orders" else "connections"
-            add("opened by the hostile", HOSTILE, count, unit, "lower", {"kind": kind})
-        for (event, reason), count in sorted(log.ends.items()):
-            add("said by the log", HOSTILE, count, "connections", "lower", {"kind": f"{event}: {reason}"})
         logged_on = log.logins.total() - log.logins[GOOD]
-        add("said by the log", HOSTILE, logged_on, "connections", "lower", {"kind": "login"})
-        add("connections without a reason", HOSTILE, connections - log.accounted() + log.logins[GOOD],
-            "connections", "lower")  # fmt: skip
-        add("lines in the log", HOSTILE, log.lines, "lines", "lower")
+        known = log.accounted() - log.logins[GOOD]
+        self._table.add("connections that the log accounts for", HOSTILE, 100 * known / max(connections, 1), "%",
+                        "higher")  # fmt: skip
+        said = {f"{event}: {reason}": count for (event, reason), count in sorted(log.ends.items())}
+        return FlowDescription(
+            "a good client, and the hostile",
+            f"In all rounds the hostile opened {connections:,} connections ({_listed(opened)}). The log of the "
+            f"exchange has {log.lines:,} lines, which say: {logged_on:,} logged on; {_listed(said)}.",
+            opened.get(ORDERS, 0),
+            1,
+            self._plan.seed,
+        )
 
 
-def _unanswered(measured: Measured) -> int:
-    return measured.counts["unanswered"] + measured.counts["not sent"]
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _answered_percent(measured: Measured) -> float:
+    counts = measured.counts
+    due = counts["sent"] + counts["not sent"]
+    return 100 * (counts["sent"] - counts["unanswered"]) / due
 
 
 def _warnings(cores: Cores) -> tuple[str, ...]:

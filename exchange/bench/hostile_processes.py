@@ -138,7 +138,7 @@ def served_exchange(settings: Sequence[str]) -> Iterator[ServedExchange]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
+            process_group=0,  # Ctrl-C is for us; and no session of its own, for between sessions nice means nothing
             env=os.environ | {TOKEN_VARIABLE: token},
         )
         try:
@@ -181,7 +181,7 @@ def hostile_process(plan: HostilePlan) -> Iterator[HostileProcess]:
         (sys.executable, "-m", "exchange.load.hostile"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         assert process.stdin is not None

@@ -35,6 +35,7 @@ from exchange.wire.ouch50 import AccountQuery, CrossType, Display, EnterOrder, T
 from exchange.wire.ouch_codes import Capacity, Side, YesOrNo
 from exchange.wire.soupbintcp import LoginRequest, UnsequencedData
 
+ORDERS: Final = "orders"
 NICENESS: Final = 19
 TICK_SECONDS: Final = 0.01
 HELD_MAX: Final = 100
@@ -71,7 +72,7 @@ class Hostile:
     """All of them.
 
     Attributes:
-        counts: connections that were opened, by kind; and ``orders``, that were sent.
+        counts: connections that were opened, by kind; and under :data:`ORDERS` those that were sent.
     """
 
     def __init__(self, plan: HostilePlan) -> None:
@@ -122,10 +123,16 @@ class Hostile:
             connection.bind((source, 0))
             await asyncio.get_running_loop().sock_connect(connection, (self.plan.host, self.plan.port))
         except BaseException:
+            self._count(kind, connection)  # called back in the moment in which it was opened
             connection.close()
             raise
-        self.counts[kind] += 1
+        self._count(kind, connection)
         return connection
+
+    def _count(self, kind: str, connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.getpeername()
+            self.counts[kind] += 1
 
     async def _paced(self, per_second: float, work: Callable[[], Awaitable[None]]) -> None:
         """Begin so many pieces of work a second, each a task of its own; at most :data:`HELD_MAX` at a time."""
@@ -222,7 +229,7 @@ class Hostile:
         loop, order = asyncio.get_running_loop(), flooded_order()
         with await self._log_on("floods", source, self.plan.users[2]) as connection:
             reading = asyncio.ensure_future(_read_all(connection))
-            number, due = self.counts["orders"], 0.0
+            number, due = self.counts[ORDERS], 0.0
             try:
                 while not reading.done():
                     due = min(due + self.plan.orders_per_second * TICK_SECONDS, self.plan.orders_per_second)
@@ -230,7 +237,7 @@ class Hostile:
                     packets = b"".join(order(number + one + 1) for one in range(count))
                     await loop.sock_sendall(connection, packets)
                     number += count
-                    self.counts["orders"] = number
+                    self.counts[ORDERS] = number
                     await asyncio.sleep(TICK_SECONDS)
             finally:
                 reading.cancel()
