@@ -122,17 +122,15 @@ class Hostile:
             connection.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
             connection.bind((source, 0))
             await asyncio.get_running_loop().sock_connect(connection, (self.plan.host, self.plan.port))
-        except BaseException:
-            self._count(kind, connection)  # called back in the moment in which it was opened
+        except BaseException as error:
+            if isinstance(error, ConnectionResetError) or _is_connected(connection):
+                self.counts[kind] += (
+                    1  # it was hung up on, or called back, in the moment in which it was open
+                )
             connection.close()
             raise
-        self._count(kind, connection)
+        self.counts[kind] += 1
         return connection
-
-    def _count(self, kind: str, connection: socket.socket) -> None:
-        with suppress(OSError):
-            connection.getpeername()
-            self.counts[kind] += 1
 
     async def _paced(self, per_second: float, work: Callable[[], Awaitable[None]]) -> None:
         """Begin so many pieces of work a second, each a task of its own; at most :data:`HELD_MAX` at a time."""
@@ -262,6 +260,12 @@ def flooded_order() -> Callable[[int], bytes]:
     packet = UnsequencedData(order.encode()).encode()
     at = LENGTH_BYTES + 2  # the number follows the packet's type and the message's
     return lambda number: packet[:at] + number.to_bytes(4, "big") + packet[at + 4 :]
+
+
+def _is_connected(connection: socket.socket) -> bool:
+    with suppress(OSError):
+        return bool(connection.getpeername())
+    return False
 
 
 async def _read_all(connection: socket.socket) -> None:
