@@ -1,7 +1,8 @@
 """An exchange as a process, a good client, and everybody who means no good: behaviour, and no times.
 
 What is asserted is what the page *Hostile clients* promises: the good orders are all answered, everybody else
-is let go with a reason in the log, the log stays short, memory stays bounded, and Ctrl-C ends it in the middle of it."""
+is let go with a reason in the log, the log stays short, memory stays bounded, and Ctrl-C ends it in the middle of
+it."""
 
 import asyncio
 import signal
