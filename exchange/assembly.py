@@ -3,28 +3,39 @@
 ::
 
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
-                 routes by symbol               sequence, books, events              └─── market data
+                 routes by symbol               sequence, books, events   gate ┘     └─── market data
+                                                └── journal ───────────────┘
 
 One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
 was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from exchange.agent import AgentThread, ThreadGroup, build_idle
+import numpy as np
+
+from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
 from exchange.book import build_book
+from exchange.errors import UserError
+from exchange.journal.config import NoneJournalConfig
+from exchange.journal.protocol import append
+from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
+from exchange.matching.gated_egress import GatedEgress, GatedEgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
 from exchange.matching.trading_states import TradingState
-from exchange.native import EPOLL_EVENT_BYTES, Arena
+from exchange.messages import COMMAND_DTYPE
+from exchange.native import EPOLL_EVENT_BYTES, Arena, address_of
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
-from exchange.settings import BlockIdle, ParkIdle, Settings, agent_names, thread_layout
+from exchange.settings import JOURNAL_AGENT, BlockIdle, ParkIdle, Settings, agent_names, thread_layout
+
+JOURNAL_PARK_NS: Final = 1_000_000
 
 Progress = Callable[[str], None]
 """Told what is being done ("compiling thread shard.0"), for people who wait."""
@@ -66,12 +77,18 @@ class Exchange:
     """
 
     def __init__(
-        self, settings: Settings, symbol_count: int, transport: Transport, feed: Feed | None = None
+        self,
+        settings: Settings,
+        symbol_count: int,
+        transport: Transport,
+        feed: Feed | None = None,
+        journals: JournalStreams | None = None,
     ) -> None:
         self.settings: Final = settings
         shards, lanes = settings.shards.count, settings.transport.ingress_lanes
         self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
         self._transport, self._feed = transport, feed
+        self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
         self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
         self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
         self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
@@ -83,6 +100,8 @@ class Exchange:
             IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
         ]
         self._egress_memory = EgressMemory(settings.shards.batch_commands)
+        self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
+        self.shards: Final = self._build_shards()
         agents = dict(zip(agent_names(settings), self._build_agents(), strict=True))
         machine = load_topology(None)
         described = describe_threads(settings, machine)
@@ -94,17 +113,18 @@ class Exchange:
                 AgentThread(
                     one.name,
                     tuple(agents[name] for name in one.agents),
-                    idle,
+                    self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
                     self.plan.assignment_of(one.name),
                 )
                 for one in described
-            ],
-            memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory,
-                    self._ingress_memory, self._egress_memory, self._idle_memory),
+            ]
+            + ([self.journals.keeper()] if self.journals.is_kept else []),
+            memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory, self.journals,
+                    self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
         )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
-        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress."""
+        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress, journal."""
         batch = self.settings.shards.batch_commands
         ingress = [
             Ingress(
@@ -118,31 +138,61 @@ class Exchange:
             )
             for lane, memory in enumerate(self._ingress_memory)
         ]
-        shards = [
+        journal = [self.journals.agent()] if self.journals.is_kept else []
+        return [*ingress, *self.shards, self._build_egress(), *journal]
+
+    def _build_shards(self) -> list[Shard]:
+        return [
             Shard(
                 inbox=inbox.consumer(0),
                 book=book.state,
                 trading=memory.trading.state,
                 outbox=outbox.producer(0),
+                journal=journal.state,
                 words=memory.words,
                 batch=memory.batch,
-                batch_commands=batch,
+                batch_commands=self.settings.shards.batch_commands,
                 events=memory.events,
                 status=memory.status.writer(),
                 symbol_count=len(self.shard_of_symbol),
             )
-            for inbox, book, outbox, memory in zip(
-                self._inboxes, self._books, self._outboxes, self._shard_memory, strict=True
+            for inbox, book, outbox, journal, memory in zip(
+                self._inboxes,
+                self._books,
+                self._outboxes,
+                self.journals.shards,
+                self._shard_memory,
+                strict=True,
             )
         ]
-        sink = self._transport.sink()
-        egress = Egress(
-            outboxes=tuple(outbox.consumer(0) for outbox in self._outboxes),
-            sink=sink if self._feed is None else self._feed.sink(sink),
-            batch=self._egress_memory.batch,
+
+    def _has_gate(self) -> bool:
+        """Whether events have to pass a gate: to wait for the disk, or to have their order written down."""
+        return self.journals.is_kept and (self.journals.gate == "synced" or self.settings.shards.count > 1)
+
+    def _build_egress(self) -> Egress | GatedEgress:
+        outboxes = tuple(outbox.consumer(0) for outbox in self._outboxes)
+        first = self._transport.sink()
+        sink = first if self._feed is None else self._feed.sink(first)
+        batch, gate = self.settings.shards.batch_commands, self._gate_memory
+        if gate is None:
+            return Egress(outboxes, sink, self._egress_memory.batch, batch)
+        return GatedEgress(
+            outboxes=outboxes,
+            sink=sink,
+            journals=self.journals.states(),
+            merge=self.journals.merge.state,
+            waits_for_disk=int(self.journals.gate == "synced"),
+            words=gate.words,
+            events=gate.events,
+            records=gate.records,
+            runs=gate.runs,
             batch_events=batch,
         )
-        return [*ingress, *shards, egress]
+
+    def _idle_of_journal(self, idle: Any) -> Any:
+        """Where nobody waits for a sync, its thread need not look for work all the time."""
+        return idle if self.journals.gate == "synced" else Park(0, JOURNAL_PARK_NS)
 
     def _build_idle(self) -> Any:
         config = self.settings.idle
@@ -185,6 +235,22 @@ class Exchange:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
+    def append_to_merge(self, records: Sequence[bytes]) -> None:
+        """Append records to the merge stream, each in a frame of its own; the threads must not run.
+
+        Raises:
+            UserError: the journal has no room for them.
+        """
+        assert self._gate_memory is not None
+        sequence = self.journals.merge_sequence
+        for record in records:
+            sequence += 1
+            block = np.frombuffer(record, COMMAND_DTYPE).copy()
+            block["sequence"] = sequence
+            if not append(self.journals.merge.state, address_of(block), 1, sequence):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(sequence)
+
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""
         return state_digest([book.state for book in self._books], self.shard_of_symbol, public=public)
@@ -203,7 +269,10 @@ def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescri
     """The threads that an exchange with these settings has on a machine, as the placement wants to know them."""
     layout = thread_layout(settings, len(machine.usable_cores))
     never_sleeps = not isinstance(settings.idle, ParkIdle | BlockIdle)
-    return [ThreadDescription("+".join(names), names, never_sleeps) for names in layout]
+    return [
+        ThreadDescription("+".join(names), names, never_sleeps and names != (JOURNAL_AGENT,))
+        for names in layout
+    ]
 
 
 def lanes_of(commands: Any, lanes: int) -> list[Any]:

@@ -89,6 +89,7 @@ def sessions(asking: _Asking) -> None:
         "orders",
         "log bytes",
         "last closed by",
+        "killed",
     )
     rows = [
         (
@@ -100,6 +101,7 @@ def sessions(asking: _Asking) -> None:
             one["orders_alive"],
             one["log_used_bytes"],
             one["last_close_reason"],
+            "yes" if one["is_killed"] else "no",
         )
         for one in found
     ]
@@ -127,7 +129,7 @@ def cancel_all(asking: _Asking, user: str) -> None:
 @click.pass_obj
 def kill(asking: _Asking, user: str) -> None:
     """Take no new orders and no replaces of USER any more, and cancel all that there are."""
-    _show_session_risks(asking, asking.client().post("sessions", user, "kill"))
+    _show_done(asking, asking.client().post("sessions", user, "kill"))
 
 
 @admin.command()
@@ -135,7 +137,7 @@ def kill(asking: _Asking, user: str) -> None:
 @click.pass_obj
 def revive(asking: _Asking, user: str) -> None:
     """Take orders of USER again, who was killed."""
-    _show_session_risks(asking, asking.client().post("sessions", user, "revive"))
+    _show_done(asking, asking.client().post("sessions", user, "revive"))
 
 
 @admin.command()
@@ -240,14 +242,13 @@ def _show_risk(asking: _Asking, found: dict[str, Any]) -> None:
 
 def _show_session_risks(asking: _Asking, found: Any) -> None:
     rows = found if isinstance(found, list) else [found]
-    columns = ("user", "killed", "open orders", "exposure", "limits", "refused")
+    columns = ("user", "open orders", "exposure", "limits", "refused")
     asking.show(
         found,
         columns,
         [
             (
                 one["user"],
-                "yes" if one["is_killed"] else "no",
                 one["open_orders"],
                 one["exposure"],
                 _joined(one["limits"]),

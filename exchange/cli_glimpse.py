@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from exchange.logs import LogFormat, start_logging
 
 if TYPE_CHECKING:
     from exchange.market_data.glimpse_server import GlimpseServer
+    from exchange.market_data.subscriber import Subscriber
 
 NICENESS: Final = 10
 """Beside an exchange: whatever the order path wants to do is done first."""
@@ -46,6 +48,11 @@ KEEP_MESSAGES: Final = 1 << 20
 )
 @click.option("--users", "users_file", metavar="FILE", help="Who may log on. [default: anybody]")
 @click.option(
+    "--begin",
+    metavar="FILE",
+    help="A spin to begin with instead of message 1, in blocks as in the file of a day; --session says of which feed.",
+)
+@click.option(
     "--orders",
     "capacity_orders",
     type=click.IntRange(1, limits.BOOK_CAPACITY_ORDERS_MAX),
@@ -65,6 +72,7 @@ def glimpse(
     port: int,
     address: str,
     users_file: str | None,
+    begin: str | None,
     capacity_orders: int,
     listener: int | None,
     quiet: bool,
@@ -75,8 +83,8 @@ def glimpse(
 
     ADDRESS:PORT is where the feed goes, as for 'exchange feed'. 'exchange serve' starts one by itself, if
     market_data.glimpse of its profile says so; this runs another one, wherever the feed can be heard. If the day is so
-    old that the feed's re-request server has not kept its beginning, --glimpse names a server to begin from. Ends with
-    the session, or by Ctrl-C or SIGTERM.
+    old that the feed's re-request server has not kept its beginning, --glimpse names a server to begin from, or
+    --begin a file. Ends with the session, or by Ctrl-C or SIGTERM.
     """
     from exchange.gateway.credentials import read_users
     from exchange.gateway.logon import bind_listener
@@ -93,12 +101,27 @@ def glimpse(
         from exchange.market_data.glimpse_server import GlimpseServer, warm_up
 
         warm_up()
+        if begin is not None:
+            _begin_with(receiver.subscriber, begin)
         if listener is not None:
             os.nice(NICENESS)
         server = GlimpseServer(receiver, users)
         ended_by = asyncio.run(_serve(server, listening, has_parent=listener is not None))
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _begin_with(subscriber: "Subscriber", file: str) -> None:
+    """Load a spin. Raises UserError if it cannot be read, is none, or nothing says of which session it is."""
+    from exchange.market_data.first_spin import load_first_spin
+
+    if not subscriber.session:
+        raise UserError(f"--begin {file}: name the session that it is of, with --session")
+    try:
+        blocks = Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"--begin {file}: {error.strerror or error}") from error
+    load_first_spin(subscriber, blocks, time.monotonic_ns())
 
 
 async def _serve(

@@ -45,6 +45,9 @@ from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
 from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
 
+JOURNAL_AGENT = "journal"
+"""The agent that syncs the journal."""
+
 ThreadLayout = tuple[tuple[str, ...], ...]
 """One tuple of agent names per thread."""
 
@@ -287,10 +290,13 @@ def diff(first: Settings, second: Settings) -> tuple[Difference, ...]:
 
 
 def agent_names(settings: Settings) -> tuple[str, ...]:
-    """Names of all agents of an exchange: ``ingress`` (or ``ingress.0`` ...), ``shard.0`` ..., ``egress``."""
+    """Names of all agents of an exchange: ``ingress`` (or ``ingress.0`` ...), ``shard.0`` ..., ``egress``, and
+    ``journal`` if one is kept.
+    """
     lanes = settings.transport.ingress_lanes
     ingress = ("ingress",) if lanes == 1 else tuple(f"ingress.{lane}" for lane in range(lanes))
-    return (*ingress, *(f"shard.{shard}" for shard in range(settings.shards.count)), "egress")
+    journal = () if isinstance(settings.journal, NoneJournalConfig) else (JOURNAL_AGENT,)
+    return (*ingress, *(f"shard.{shard}" for shard in range(settings.shards.count)), "egress", *journal)
 
 
 def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
@@ -298,21 +304,23 @@ def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
 
     ``threads = "auto"`` gives one thread to the clients' side (all ingress agents and the egress) and one for
     each core that is left to the shards, neighbouring shards together; shards always have a thread that is
-    not the clients'. A list in the profile is taken as it stands.
+    not the clients'; a journal's agent, which waits for the disk, has one of its own. A list in the profile is taken as
+    it stands.
     """
     if settings.shards.threads != "auto":
         return settings.shards.threads
     agents = agent_names(settings)
     shards = [agent for agent in agents if agent.startswith("shard.")]
-    clients_side = tuple(agent for agent in agents if agent not in shards)
+    journal = [(JOURNAL_AGENT,)] if JOURNAL_AGENT in agents else []
+    clients_side = tuple(agent for agent in agents if agent not in (*shards, JOURNAL_AGENT))
     count = min(len(shards), max(1, cores - 1))
     bounds = [len(shards) * thread // count for thread in range(count + 1)]
-    return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)))
+    return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)), *journal)
 
 
 def warnings(settings: Settings, cores: int) -> tuple[str, ...]:
     """What is possible but unwise on a machine with ``cores`` cores for us, a line each."""
-    threads = len(thread_layout(settings, cores))
+    threads = sum(names != (JOURNAL_AGENT,) for names in thread_layout(settings, cores))
     if threads <= cores:
         return ()
     count = f"{threads} threads on {cores} {'core' if cores == 1 else 'cores'}"
@@ -385,7 +393,8 @@ def _impossible_waiting(settings: Settings) -> _Complaint | None:
         return _Complaint(
             keys, "block sleeps until a socket has something, and transport.kind = memory has none"
         )
-    if settings.shards.threads == "auto" or len(settings.shards.threads) > 1:
+    layout = settings.shards.threads
+    if layout == "auto" or sum(names != (JOURNAL_AGENT,) for names in layout) > 1:
         return _Complaint(
             keys,
             "block sleeps until a client says something, which is right where one thread runs all agents;"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from exchange.agent import do_work
 from exchange.book import build_book
 from exchange.book.config import BookConfig
+from exchange.journal.none import NoneJournal
 from exchange.matching.shard import Shard, ShardMemory
 from exchange.messages import COMMAND_DTYPE, COMMAND_STRUCT, EVENT_DTYPE, EVENT_STRUCT, Command, Event
 from exchange.native import address_of
@@ -28,11 +29,12 @@ class ShardDriver:
         self.book: Any = build_book(book, symbol_count)
         self._inbox, self._outbox = SpscQueue(QUEUE_SLOTS), SpscQueue(QUEUE_SLOTS)
         self.memory = ShardMemory(batch_commands, book.capacity_orders, symbol_count)
-        self._shard = Shard(
+        self.shard = Shard(
             inbox=self._inbox.consumer(0),
             book=self.book.state,
             trading=self.memory.trading.state,
             outbox=self._outbox.producer(0),
+            journal=NoneJournal().state,
             words=self.memory.words,
             batch=self.memory.batch,
             batch_commands=batch_commands,
@@ -40,7 +42,7 @@ class ShardDriver:
             status=self.memory.status.writer(),
             symbol_count=symbol_count,
         )
-        self._work = body_for(do_work, self._shard)
+        self._work = body_for(do_work, self.shard)
         self._polled = np.zeros(QUEUE_SLOTS, EVENT_DTYPE)
 
     def play(self, commands: NDArray[Any]) -> bytes:
@@ -51,7 +53,7 @@ class ShardDriver:
             first = address_of(commands) + 64 * pushed
             moved = try_push_batch(self._inbox.producer(0), first, len(commands) - pushed)
             pushed += moved
-            worked = self._work(self._shard)
+            worked = self._work(self.shard)
             taken = poll_batch(self._outbox.consumer(0), address_of(self._polled), QUEUE_SLOTS)
             told.append(self._polled[:taken].tobytes())
             idle_turns = idle_turns + 1 if moved + worked + taken == 0 else 0

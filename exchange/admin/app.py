@@ -129,10 +129,10 @@ class _Endpoints:
         return await asyncio.to_thread(self._readings.sessions)
 
     async def disconnect(self, request: Request) -> object:
-        return self._actions.disconnect(request.path_params["user"])
+        return self._actions.disconnect(request.path_params["user"], _peer(request))
 
     async def cancel_all(self, request: Request) -> object:
-        return self._actions.cancel_all(request.path_params["user"])
+        return self._actions.cancel_all(request.path_params["user"], _peer(request))
 
     async def kill(self, request: Request) -> object:
         return self._set_killed(request, is_killed=True)

@@ -1,4 +1,4 @@
-"""How the admin interface says no: which field, which value, and what is allowed."""
+"""How the admin interface says no: by naming a field, the value that it has, and what is allowed there."""
 
 from typing import Final
 

@@ -21,6 +21,7 @@ from exchange.book.ladder_events import ORDER_ID as COMMAND_ORDER_ID
 from exchange.book.ladder_layout import ALIGNMENT_BYTES, build_ladder_at, measure_ladder
 from exchange.book.ladder_memory import (
     EMPTY,
+    LAST_MATCH,
     LEVEL_QUANTITY,
     LINK_SHIFT,
     LIVE_ORDERS,
@@ -34,7 +35,13 @@ from exchange.book.ladder_memory import (
     word,
 )
 from exchange.book.price_tree import best_key, find_page, level_of_key, next_best_key
-from exchange.book.protocol import export_orders, live_order_count, top_of_book
+from exchange.book.protocol import (
+    export_orders,
+    live_order_count,
+    match_count,
+    restore_match_count,
+    top_of_book,
+)
 from exchange.errors import UserError
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
@@ -148,3 +155,13 @@ def _export_orders(book: LadderBook, symbol_id: int, out_address: int) -> int:
                 link = load_uint32(order + NEXT)
             key = next_best_key(book, side_id, key)
     return (out - out_address) // RECORD_BYTES
+
+
+@implements(match_count, LadderBook)
+def _match_count(book: LadderBook) -> int:
+    return word(book, LAST_MATCH)
+
+
+@implements(restore_match_count, LadderBook)
+def _restore_match_count(book: LadderBook, matches: int) -> None:
+    store_int64(book.base + LAST_MATCH, matches)

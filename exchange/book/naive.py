@@ -11,7 +11,14 @@ from ctypes import memmove, string_at
 from dataclasses import dataclass, field
 from struct import pack_into
 
-from exchange.book.protocol import apply_commands, export_orders, live_order_count, top_of_book
+from exchange.book.protocol import (
+    apply_commands,
+    export_orders,
+    live_order_count,
+    match_count,
+    restore_match_count,
+    top_of_book,
+)
 from exchange.limits import QUANTITY_LOTS_MAX
 from exchange.messages import (
     ALL_SYMBOLS,
@@ -400,3 +407,13 @@ def _export_orders(book: NaiveBook, symbol_id: int, out_address: int) -> int:
         )
         memmove(out_address + index * RECORD_BYTES, COMMAND_STRUCT.pack(*command), RECORD_BYTES)
     return len(orders)
+
+
+@implements(match_count, NaiveBook)
+def _match_count(book: NaiveBook) -> int:
+    return book.match_number
+
+
+@implements(restore_match_count, NaiveBook)
+def _restore_match_count(book: NaiveBook, matches: int) -> None:
+    book.match_number = matches

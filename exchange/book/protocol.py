@@ -67,7 +67,29 @@ def export_orders(book: Any, symbol_id: int, out_address: int) -> int:
     raise NotImplementedError
 
 
-OPERATIONS = (apply_commands, live_order_count, top_of_book, export_orders)
+@generic
+def match_count(book: Any) -> int:
+    """How many trades there have been, which is also the last one's match number.
+
+    It and the live orders are all that later events depend on: whoever has both has the book.
+    """
+    raise NotImplementedError
+
+
+@generic
+def restore_match_count(book: Any, matches: int) -> None:
+    """Have the next trade's match number be ``matches`` + 1, in a book that orders have just been put back into."""
+    raise NotImplementedError
+
+
+OPERATIONS = (
+    apply_commands,
+    live_order_count,
+    top_of_book,
+    export_orders,
+    match_count,
+    restore_match_count,
+)
 """What a variant has to implement for its state."""
 
 

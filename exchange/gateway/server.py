@@ -27,22 +27,28 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
-from exchange.clock import now_ns
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import bind_listener
+from exchange.gateway.outbound import DAY_NS
+from exchange.gateway.session_log import last_message
 from exchange.gateway.udp_control import UdpControlPlane
+from exchange.journal.config import NoneJournalConfig
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
+from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
+from exchange.recovery.kept import KeptJournal, Opening
 from exchange.risk import build_risk
+from exchange.risk.recount import recount
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
-from exchange.transport.network import NetworkOptions, NetworkTransport
+from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.udp import UdpTransport
+from exchange.wire.ouch50 import SystemEvent
 from exchange.wire.ouch_codes import EventCode
 
 if TYPE_CHECKING:
@@ -81,6 +87,11 @@ class Server:
         _check_compiled(settings)
         self.settings: Final = settings
         self.built_seconds: Final = time.monotonic()
+        opening = open_day(settings.gateway.time_zone, time.time_ns())
+        self.journal: Final = self._keep_journal(users, opening)
+        if self.journal is not None:
+            users, opening = self.journal.users, self.journal.opening
+        self._opening: Final = opening
         is_udp = isinstance(settings.transport, UdpTransportConfig)
         self.listener: Final = bind_listener(
             settings.transport.address, settings.transport.port, is_udp=is_udp
@@ -91,13 +102,20 @@ class Server:
                 self.transport.cancel_on_disconnect(session_id)
             if user.protocol == OUCH42:
                 self.transport.speak_ouch42(session_id)
-        session = f"{int(time.time()):010d}"
-        self.feed: Final = self._build_feed(session)
+        self.feed: Final = self._build_feed(opening)
         self.admin: Final = self._build_admin()
-        self.exchange: Final = Exchange(settings, len(settings.gateway.symbols), self.transport, self.feed)
-        self.control: Final = self._build_control(users, session)
+        streams = None if self.journal is None else self.journal.open_streams()
+        self.exchange: Final = Exchange(
+            settings, len(settings.gateway.symbols), self.transport, self.feed, streams
+        )
+        self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
+        self._is_prepared = False
         self._signal: signal.Signals | None = None
+
+    def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
+        kept = not isinstance(self.settings.journal, NoneJournalConfig)
+        return KeptJournal(self.settings, users, opening) if kept else None
 
     def _build_transport(
         self, config: TcpTransportConfig | UdpTransportConfig, users: Users
@@ -106,7 +124,11 @@ class Server:
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
         names = [user.name for user in users.users]
         alike = (settings.gateway, settings.book, len(names), owners, shards.count)
-        options = NetworkOptions(risk=build_risk(settings.risk, names, settings.gateway.symbols))
+        options = NetworkOptions(
+            keeps_details=self.journal is not None,
+            midnight_ns=-self._opening.midnight_ns % DAY_NS,
+            risk=build_risk(settings.risk, names, settings.gateway.symbols),
+        )
         if isinstance(config, UdpTransportConfig):
             return UdpTransport(*alike, shards.batch_commands, self.listener, options)
         return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands, options)
@@ -116,7 +138,7 @@ class Server:
             return UdpControlPlane(self.transport, users, session, self.listener)
         return ControlPlane(self.transport, users, session)
 
-    def _build_feed(self, session: str) -> FeedServer | None:
+    def _build_feed(self, opening: Opening) -> FeedServer | None:
         settings, config = self.settings, self.settings.market_data
         if not isinstance(config, MoldUdp64MarketDataConfig):
             return None
@@ -124,10 +146,10 @@ class Server:
         return FeedServer(
             config,
             symbols,
-            session,
+            opening.session_name,
             capacity_orders=shards * settings.book.capacity_orders,
             shard_of_symbol=spread_symbols(len(symbols), shards),
-            midnight_ns=now_ns(self.transport.clock) - self.transport.since_midnight_ns(),
+            midnight_ns=opening.midnight_ns,
         )
 
     def _build_admin(self) -> "AdminListener | None":
@@ -166,6 +188,7 @@ class Server:
 
         If the profile says so, a GLIMPSE server runs beside it as a process of its own.
         """
+        self.prepare()
         glimpse = self._start_glimpse()
         try:
             self.exchange.compile(progress)
@@ -181,10 +204,28 @@ class Server:
             return None
         capacity_orders = settings.shards.count * settings.book.capacity_orders
         glimpse = GlimpseProcess(
-            config, self.control.session_name, self.feed.source, settings.gateway.users_file, capacity_orders
+            config,
+            self.control.session_name,
+            self.feed.source,
+            settings.gateway.users_file,
+            capacity_orders,
+            encode_first_spin(self.feed.publisher) if self.feed.goes_on else None,
         )
         glimpse.start()
         return glimpse
+
+    def prepare(self) -> None:
+        """Open the day, and go back to where the journal ends; before any thread runs, and once.
+
+        Raises:
+            UserError: the journal cannot have been written by this exchange.
+        """
+        self._is_prepared = True
+        if self.journal is not None and not self.journal.is_new:
+            self.journal.recover(self.exchange, self.transport, self.feed)
+            recount(self.transport.risk, self.transport.memory)
+        if self.feed is not None:
+            self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
 
     def request_stop(self) -> None:
         """End as after SIGTERM; to be called in the event loop that serves."""
@@ -204,8 +245,9 @@ class Server:
             Exception: whatever a thread of the exchange failed with; the sessions have been ended all the same.
         """
         loop = asyncio.get_running_loop()
+        if not self._is_prepared:
+            self.prepare()
         if self.feed is not None:
-            self.feed.open(self.transport.since_midnight_ns())
             self.feed.answer_requests(loop)
         try:
             await self._serve(loop, listening)
@@ -224,10 +266,14 @@ class Server:
             self.admin.close()
         if self.feed is not None:
             self.feed.close()
+        self.exchange.journals.close()
+        if self.journal is not None:
+            self.journal.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, listening: Listening) -> None:
         with self.exchange.threads:
-            await self._announce(EventCode.START_OF_DAY)
+            if self._is_to_begin():
+                await self._announce(EventCode.START_OF_DAY)
             if self.listener.type == socket.SOCK_STREAM:
                 _listen(self.listener)
             if self.admin is not None:
@@ -300,6 +346,14 @@ class Server:
             last = seen
             await asyncio.sleep(0.001)
 
+    def _is_to_begin(self) -> bool:
+        """Whether clients have to be told that the day begins: it has not yet, or it had ended before a restart."""
+        memory = self.transport.memory
+        last = last_message(memory.sessions, memory.address(0))
+        return last == b"" or (
+            last[0] == SystemEvent.layout.type_byte and last[-1] == ord(EventCode.END_OF_DAY)
+        )
+
     async def _announce(self, event: EventCode) -> None:
         """Have a System Event written into every session's log, behind all that was said before."""
         deadline, before = time.monotonic() + DRAIN_SECONDS, self.transport.consumed()
@@ -307,6 +361,12 @@ class Server:
         while self.transport.consumed() == before and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
         await self._come_to_rest()
+
+
+def open_day(time_zone: str, time_ns: int) -> Opening:
+    """A day that begins at that time: its session is named by the second, its times count from the zone's midnight."""
+    since_midnight_ns = (time_ns + zone_offset_ns(time_zone, time_ns)) % DAY_NS
+    return Opening(f"{time_ns // 1_000_000_000:010d}", time_ns - since_midnight_ns, time_ns)
 
 
 def _check_compiled(settings: Settings) -> None:

@@ -32,11 +32,13 @@ from exchange.native import (
     store_uint8,
     store_uint32,
     unlikely,
+    view_bytes,
 )
 
 HEADER_BYTES: Final = 3
 """Of a SoupBinTCP packet: its length and its type."""
-_SEQUENCED: Final = ord("S")
+SEQUENCED: Final = ord("S")
+"""Its type, of a message that has a number."""
 
 
 @inlined
@@ -48,7 +50,7 @@ def begin_message(sessions: Sessions, session: int, size_bytes: int) -> int:
         return 0
     packet = session + sessions.log_offset + end
     store_big_endian_uint16(packet, 1 + size_bytes)
-    store_uint8(packet + 2, _SEQUENCED)
+    store_uint8(packet + 2, SEQUENCED)
     return packet + HEADER_BYTES
 
 
@@ -66,6 +68,16 @@ def commit_message(sessions: Sessions, session: int, size_bytes: int) -> None:
 def is_nearly_full(sessions: Sessions, session: int) -> bool:
     """Whether only the reserve is left, which is for answers to what was asked before."""
     return load_relaxed(session + LOG_END) > sessions.log_bytes - sessions.log_bytes // SESSION_LOG_RESERVE
+
+
+def last_message(sessions: Sessions, session: int) -> bytes:
+    """The newest message of a session's log; nothing if there is none."""
+    messages = load_acquire(session + LOG_MESSAGES)
+    if messages == 0:
+        return b""
+    index = session + sessions.index_offset
+    begin, end = (load_uint32(index + (messages - back) * INDEX_ENTRY_BYTES) for back in (1, 0))
+    return bytes(view_bytes(session + sessions.log_offset + begin + HEADER_BYTES, end - begin - HEADER_BYTES))
 
 
 def position_of(sessions: Sessions, session: int, sequence: int) -> tuple[int, int]:

@@ -47,6 +47,8 @@ CANCELS_ON_DISCONNECT: Final = 32
 """Not 0: the session's orders are cancelled whenever its connection ends."""
 TOKENS: Final = 40
 """Where the session's order tokens are, if it speaks OUCH 4.2; 0 if it speaks OUCH 5.0."""
+KILLED: Final = 80
+"""Not 0: the operator wants no new orders and no replaces of the session, whoever connects."""
 
 # ... of a connection without a socket of its own (udp)
 TOKEN: Final = 72

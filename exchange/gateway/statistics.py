@@ -28,7 +28,10 @@ class QueueStatistics(Struct, frozen=True):
 
 
 class ShardStatistics(Struct, frozen=True):
-    """A shard: what it has done since the start, what rests in its books, and the queues before and behind it."""
+    """A shard: what it has done since the start, what rests in its books, and the queues before and behind it.
+
+    ``commands`` is all that it has given a sequence, the gateway's own answers included.
+    """
 
     shard: int
     commands: int
@@ -49,6 +52,7 @@ class GatewayStatistics(Struct, frozen=True):
     answers: int
     sessions_connected: int
     sessions_total: int
+    sessions_killed: int = 0
     connections_refused: int = 0
     logons_rejected: int = 0
 
@@ -93,7 +97,6 @@ class RiskStatistics(Struct, frozen=True):
     """A session that has orders, or had some refused; ``refused`` counts them by reason, from the start."""
 
     user: str
-    is_killed: bool
     open_orders: int
     exposure: int
     refused: dict[str, int]

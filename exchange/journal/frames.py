@@ -63,7 +63,7 @@ class Flaw(IntEnum):
 _NONE, _END, _ZEROS, _NO_FRAME, _LENGTH, _CHECKSUM, _OTHER_JOURNAL, _OTHER_STREAM, _SEQUENCE = map(int, Flaw)
 
 FRAME_PLACE_DTYPE: Final = np.dtype(
-    [("address", "<i8"), ("count", "<i8"), ("first_sequence", "<i8"), ("durable_sequence", "<i8")]
+    [("address", "<i8"), ("record_count", "<i8"), ("first_sequence", "<i8"), ("durable_sequence", "<i8")]
 )
 """Where the records of a good frame are, how many, and what its header says. Written by :func:`scan_frames`."""
 
@@ -155,9 +155,10 @@ def check_frame(frame: int, room_bytes: int, stream: StreamName) -> int:
 
 
 @kernel
-def flaw_at(frame: int, room_bytes: int, stream: StreamName) -> int:
-    """As :func:`check_frame`, for callers in Python."""
-    return check_frame(frame, room_bytes, stream)
+def frame_checksum(header: int, records: int, count: int) -> int:
+    """The checksum of a frame whose header and records lie apart."""
+    checked_bytes = FRAME_HEADER_BYTES - FRAME_CHECKED
+    return crc32c(crc32c(0, header + FRAME_CHECKED, checked_bytes), records, count * RECORD_BYTES)
 
 
 @kernel
@@ -217,11 +218,13 @@ def last_used_byte(base: int, offset: int, end: int) -> int:
 
 
 @kernel
-def count_kinds(records: int, count: int, counts: int) -> None:
-    """Add each record's kind, its first byte, to 256 words at ``counts``."""
-    for index in range(count):
-        word = counts + load_uint8(records + index * RECORD_BYTES) * 8
-        store_int64(word, load_int64(word) + 1)
+def count_kinds(places: int, frames: int, counts: int) -> None:
+    """Add the kind of each record, its first byte, to 256 words at ``counts``, for frames that a scan has noted."""
+    for frame in range(frames):
+        records = load_int64(places + frame * PLACE_BYTES)
+        for index in range(load_int64(places + frame * PLACE_BYTES + 8)):
+            word = counts + load_uint8(records + index * RECORD_BYTES) * 8
+            store_int64(word, load_int64(word) + 1)
 
 
 @kernel

@@ -39,12 +39,14 @@ class Outcomes(Struct, frozen=True, forbid_unknown_fields=True):
     book_capacity_orders: int
     session_capacity_orders: int
     session_log_bytes: int
-    users: tuple[str, ...]
-    """Names in the order of their sessions."""
     session_name: str
     """The name of the day's session, by which clients resume."""
     midnight_ns: int
     """Nanoseconds since 1970 at the midnight from which the timestamps of messages count."""
+    opened_ns: int
+    """Nanoseconds since 1970 when the journal was begun, and its day."""
+    feed_messages: int
+    """How many messages of the feed can be asked for again; 0 if there is no feed."""
 
 
 _NAMES_OF_SETTINGS: Final = {
@@ -55,9 +57,10 @@ _NAMES_OF_SETTINGS: Final = {
     "book_capacity_orders": "book.capacity_orders",
     "session_capacity_orders": "gateway.capacity_orders",
     "session_log_bytes": "gateway.log_bytes",
-    "users": "the users (gateway.users_file)",
     "session_name": "the session's name",
     "midnight_ns": "the midnight of timestamps",
+    "opened_ns": "the opening of the day",
+    "feed_messages": "market_data.capacity_messages",
 }
 
 

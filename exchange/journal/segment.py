@@ -104,8 +104,7 @@ def prepare_segment(folder: Path, identity: StreamIdentity, segment_bytes: int) 
         for begin in range(0, segment_bytes, STEP_BYTES):
             if begin > 0:
                 yield
-            for offset in range(begin, min(begin + STEP_BYTES, segment_bytes), len(_ZEROS)):
-                _write_all(descriptor, _ZEROS[: segment_bytes - offset], offset)
+            write_zeros(descriptor, begin, min(begin + STEP_BYTES, segment_bytes))
             os.fdatasync(descriptor)
         _write_all(descriptor, encode_header(header), 0)
         os.fsync(descriptor)
@@ -115,6 +114,12 @@ def prepare_segment(folder: Path, identity: StreamIdentity, segment_bytes: int) 
         path.unlink()
         raise
     return descriptor
+
+
+def write_zeros(descriptor: int, begin: int, end: int) -> None:
+    """Overwrite a file's bytes from ``begin`` to ``end`` with zeros."""
+    for offset in range(begin, end, len(_ZEROS)):
+        _write_all(descriptor, _ZEROS[: end - offset], offset)
 
 
 def _write_all(descriptor: int, content: bytes, offset: int) -> None:

@@ -16,6 +16,9 @@ what is gone for good it takes from a snapshot.
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exchange import limits
 from exchange.errors import UserError
 from exchange.native import (
@@ -62,6 +65,8 @@ NEXT_TO_SEND: Final = FALSE_SHARING_BYTES
 OVERRUN: Final = FALSE_SHARING_BYTES + 8
 """Messages that the live feed never sent, because the ring came round first."""
 SESSION: Final = 2 * FALSE_SHARING_BYTES
+FIRST: Final = 2 * FALSE_SHARING_BYTES + 16
+"""The first message that was ever here: 1, or a later one in a store that was put back after a restart."""
 WORDS_BYTES: Final = 3 * FALSE_SHARING_BYTES
 
 TOO_OLD: Final = -1
@@ -113,11 +118,16 @@ class DatagramStore:
         slots = self._arena.allocate(SLOT_BYTES * capacity_messages)
         self.state: Final = StoreState(words, slots, capacity_messages - 1)
         view_bytes(words + SESSION, SESSION_BYTES)[:] = header[:SESSION_BYTES]
-        store_int64(words + NEXT, 1)
-        store_int64(words + NEXT_TO_SEND, 1)
+        for word in (FIRST, NEXT, NEXT_TO_SEND):
+            store_int64(words + word, 1)
         self.buffer: Final = DatagramBuffer(
             self._arena.allocate(DATAGRAM_BYTES_MAX), DATAGRAM_BYTES_MAX, self._arena.allocate(8)
         )
+
+    @property
+    def session(self) -> str:
+        """The session's name."""
+        return bytes(view_bytes(self.state.words + SESSION, SESSION_BYTES)).decode("ascii").rstrip(" ")
 
     @property
     def next_sequence(self) -> int:
@@ -133,6 +143,38 @@ class DatagramStore:
     def overrun_messages(self) -> int:
         """How many messages the live feed never sent."""
         return int(load_acquire(self.state.words + OVERRUN))
+
+    def skip_to_end(self) -> None:
+        """The live feed goes on with the message that comes next; only while no agent runs."""
+        store_int64(self.state.words + NEXT_TO_SEND, self.next_sequence)
+
+    def kept_slots(self) -> tuple[int, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """The number of the oldest message that is sure to be there, and the slots from it on, where they lie.
+
+        Two arrays, shape (slots, 64), the second of which goes on where the first ends; nobody may append meanwhile.
+        """
+        oldest, behind = int(oldest_sequence(self.state)), self.next_sequence
+        ring = self._ring()
+        first, count = oldest & self.state.mask, behind - oldest
+        at_once = min(count, len(ring) - first)
+        return oldest, (ring[first : first + at_once], ring[: count - at_once])
+
+    def restore(self, oldest: int, slots: NDArray[np.uint8]) -> None:
+        """Put messages back into a fresh store: the slots of :meth:`kept_slots`, end to end, the first one's number.
+
+        A store that has fewer slots keeps the newest. All of them count as sent.
+        """
+        assert self.next_sequence == 1
+        behind = oldest + len(slots)
+        kept = slots[max(0, len(slots) - self.state.mask) :]
+        first = behind - len(kept)
+        self._ring()[np.arange(first, behind) & self.state.mask] = kept
+        for word, value in ((FIRST, first), (NEXT_TO_SEND, behind), (NEXT, behind)):
+            store_int64(self.state.words + word, value)
+
+    def _ring(self) -> NDArray[np.uint8]:
+        size_bytes = SLOT_BYTES * (self.state.mask + 1)
+        return np.frombuffer(view_bytes(self.state.slots, size_bytes), np.uint8).reshape(-1, SLOT_BYTES)
 
     def append(self, message: bytes) -> None:
         """Append a message from Python; only while no compiled agent appends.
@@ -195,7 +237,7 @@ def append_written(store: StoreState, length: int) -> None:
 @inlined
 def oldest_sequence(store: StoreState) -> int:
     """The first message that is sure to be there; the slot of the one before may be written to at this moment."""
-    return max(1, load_acquire(store.words + NEXT) - store.mask)
+    return max(load_int64(store.words + FIRST), load_acquire(store.words + NEXT) - store.mask)
 
 
 @kernel

@@ -48,6 +48,7 @@ class FeedServer:
 
     Attributes:
         answers: how many requests have been answered.
+        goes_on: whether the day was opened before a restart.
         limits: what each requester may have, and how many requests were refused for that.
 
     Args:
@@ -94,6 +95,7 @@ class FeedServer:
             self.store.state, self.socket.fileno(), *self._receiver, config.heartbeat_ns
         )
         self.answered_requests = 0
+        self.goes_on = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -116,12 +118,21 @@ class FeedServer:
         """A sink that gives events to ``first`` and then publishes them."""
         return PublishingSink(first, self.publisher.state, self._memory.state)
 
+    def go_on(self) -> None:
+        """The publisher has been put back after a restart, so the day is open; to be said before :meth:`open`.
+
+        What was published until now was sent before the restart; who lacks some of it asks for it again.
+        """
+        self.goes_on = True
+        self.store.skip_to_end()
+
     def open(self, timestamp_ns: int) -> None:
-        """Tell the day's first stages and the directory; no agent may be running.
+        """Tell the day's first stages and the directory, unless the day goes on; no agent may be running.
 
         What the end and the first request will call is compiled here, so that neither waits for a compiler.
         """
-        self.publisher.open_day(timestamp_ns)
+        if not self.goes_on:
+            self.publisher.open_day(timestamp_ns)
         self.store.answer(bytes(REQUEST_BYTES))
         send_due(self._memory.state)
 
@@ -148,7 +159,8 @@ class FeedServer:
 
     async def end(self) -> None:
         """Tell the end of the day, send what waits, tell the end of the session; no agent may be running any more."""
-        self.publisher.close_day()
+        if not self.publisher.is_closed:
+            self.publisher.close_day()
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._is_behind() and time.monotonic() < deadline:
             if send_due(self._memory.state) == 0:

@@ -13,7 +13,8 @@ Three things tie the two together:
   kernel closes the other end. In the ordinary case the child hears End of Session on the feed and is asked to end.
 
 A child that dies is replaced. The new one asks for the whole day from number 1; if the store has not kept so much, it
-rejects its clients.
+rejects its clients. An exchange that goes on after a restart knows that the store has not kept so much. It gives each
+child a spin to begin with (:mod:`exchange.market_data.first_spin`), in a file that has no name and goes with us.
 
 Rules: :meth:`start` on the main thread, before the event loop if there is one to come; then ``async with``; and
 :meth:`close` in any case.
@@ -24,8 +25,10 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import exchange
 from exchange import limits
@@ -55,6 +58,7 @@ class GlimpseProcess:
         requests: where the feed comes from and lost messages are asked for.
         users_file: who may log on, unless the settings say anybody.
         capacity_orders: how many orders may rest in all books together.
+        begin: pieces of a spin to begin with; None: with message 1.
 
     Raises:
         UserError: the feed goes to one receiver, or the server's address cannot be listened on.
@@ -67,6 +71,7 @@ class GlimpseProcess:
         requests: tuple[str, int],
         users_file: str,
         capacity_orders: int,
+        begin: Iterable[bytes] | None = None,
     ) -> None:
         if not is_multicast(config.address):
             raise UserError(
@@ -75,6 +80,7 @@ class GlimpseProcess:
             )
         self.listener: Final = bind_listener(config.glimpse_address, config.glimpse_port)
         self.restarts = 0
+        self._begin: Final = None if begin is None else _written(begin)
         self._options: Final = [
             f"{config.address}:{config.port}",
             *("--interface", config.source_address),
@@ -83,6 +89,7 @@ class GlimpseProcess:
             *("--orders", str(min(capacity_orders, limits.BOOK_CAPACITY_ORDERS_MAX))),
             *("--listener", str(self.listener.fileno())),
             *(("--users", users_file) if config.glimpse_logon == "users" else ()),
+            *(("--begin", f"/dev/fd/{self._begin.fileno()}") if self._begin is not None else ()),
             *format_options(),
             *(("--quiet",) if not LOGGER.isEnabledFor(logging.INFO) else ()),
         ]
@@ -103,7 +110,10 @@ class GlimpseProcess:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(self.listener.fileno(),),
+            pass_fds=(
+                self.listener.fileno(),
+                *((self._begin.fileno(),) if self._begin is not None else ()),
+            ),
             process_group=0,  # Ctrl-C is for us; the child ends after its clients have been told
         )
 
@@ -111,6 +121,8 @@ class GlimpseProcess:
         """End the child, if it is still there, without further ado; and let go of the address."""
         self._let_go()
         self.listener.close()
+        if self._begin is not None:
+            self._begin.close()
 
     async def __aenter__(self) -> Self:
         await self._until_it_listens()
@@ -171,3 +183,18 @@ class GlimpseProcess:
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _written(pieces: Iterable[bytes]) -> IO[bytes]:
+    """A file without a name that holds these bytes."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (it stays open as long as the process may need it)
+    try:
+        file.writelines(pieces)
+        file.flush()
+    except OSError as error:
+        file.close()
+        raise UserError(
+            f"cannot write a snapshot for the GLIMPSE server into {tempfile.gettempdir()}: {error.strerror or error};"
+            " the variable TMPDIR names another folder, and --set market_data.glimpse=none does without the server"
+        ) from error
+    return file

@@ -26,6 +26,7 @@ from exchange.wire.itch50 import (
     ADD_SHARES,
     ADD_SIDE,
     ADD_STOCK,
+    EVENT_CODE,
     LOCATE,
     MATCH,
     MESSAGE_BYTES,
@@ -44,9 +45,9 @@ from exchange.wire.itch50 import (
     TRADING_STATE,
 )
 
-_A, _D, _E, _H, _P, _U, _X = (ord(letter) for letter in "ADEHPUX")
-_A_BYTES, _D_BYTES, _E_BYTES, _H_BYTES, _P_BYTES, _U_BYTES, _X_BYTES = (
-    MESSAGE_BYTES[letter] for letter in "ADEHPUX"
+_A, _D, _E, _H, _P, _S, _U, _X = (ord(letter) for letter in "ADEHPSUX")
+_A_BYTES, _D_BYTES, _E_BYTES, _H_BYTES, _P_BYTES, _S_BYTES, _U_BYTES, _X_BYTES = (
+    MESSAGE_BYTES[letter] for letter in "ADEHPSUX"
 )
 _SPACE: Final = ord(" ")
 _BUYS: Final = ord("B")
@@ -149,6 +150,14 @@ def write_trade(
     store_big_endian_uint32(message + TRADE_PRICE, price_ticks)
     store_big_endian_int64(message + TRADE_MATCH, match_number)
     return _P_BYTES
+
+
+@inlined
+def write_system_event(message: int, timestamp_ns: int, letter: int) -> int:
+    """S: a stage of the day."""
+    _write_header(message, _S, 0, timestamp_ns)
+    store_uint8(message + EVENT_CODE, letter)
+    return _S_BYTES
 
 
 @inlined

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from exchange.book.naive import BookSide, RestingOrder
+from exchange.gateway.inbound import SYSTEM_EVENT
+from exchange.market_data.publisher_day import CLOSING, OPENING
 from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import BUY, SELL, Event, EventKind, SymbolState, TimeInForce, reason_text
@@ -19,9 +21,11 @@ from exchange.wire.itch50 import (
     OrderExecuted,
     OrderReplace,
     StockTradingAction,
+    SystemEvent,
     Trade,
 )
 from exchange.wire.itch50_codes import TradingState
+from exchange.wire.ouch_codes import EventCode
 
 _WORD: Final = 1 << 64
 
@@ -56,6 +60,7 @@ class PlainPublisher:
         self._references: dict[tuple[int, int], int] = {}
         self._arrived: dict[int, _Arrived] = {}
         self._timestamp_ns = 0
+        self._is_closed = False
 
     def publish(self, event: Event) -> None:
         """Write the messages that an event gives rise to."""
@@ -80,6 +85,15 @@ class PlainPublisher:
                 self._replaced(event)
             case EventKind.TRADING_STATE:
                 self._trading_state(event)
+            case EventKind.ANSWER if event.side == SYSTEM_EVENT:
+                self._day(chr(event.order_id >> 32))
+
+    def _day(self, letter: str) -> None:
+        if self._is_closed == (letter == EventCode.END_OF_DAY):
+            return
+        self._is_closed = not self._is_closed
+        for code in CLOSING if self._is_closed else OPENING:
+            self.messages.append(SystemEvent(0, 0, self._timestamp_ns, code))
 
     def _trading_state(self, event: Event) -> None:
         halted = event.quantity_lots == SymbolState.HALTED

@@ -24,34 +24,25 @@ from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.feed_book import check_range, padded_symbol
+from exchange.market_data.publisher_day import CLOSING, OPENING
 from exchange.market_data.publisher_kernel import PRICE_MAX_TICKS, PRICE_MIN_TICKS
 from exchange.market_data.publisher_memory import (
+    ACTION_SHIFT,
     ARRIVED_SHIFT,
     FIRST_ORDER,
+    IS_CLOSED,
     MIDNIGHT_NS,
     NOT_DISPLAYED,
+    OPENED_NS,
     TIMESTAMP_NS,
     WORDS_BYTES,
     PublisherState,
+    action_address,
 )
 from exchange.matching.digest import state_digest
 from exchange.native import Arena, HugePages, load_int64, store_int64, store_uint8, view_bytes
 from exchange.wire.itch50 import STOCK_BYTES, ItchMessage, StockDirectory, StockTradingAction, SystemEvent
-from exchange.wire.itch50_codes import SystemEventCode, TradingState
-
-OPENING: Final = (
-    SystemEventCode.START_OF_MESSAGES,
-    SystemEventCode.START_OF_SYSTEM_HOURS,
-    SystemEventCode.START_OF_MARKET_HOURS,
-)
-"""The stages of a day before the first order; the directory follows the first of them."""
-
-CLOSING: Final = (
-    SystemEventCode.END_OF_MARKET_HOURS,
-    SystemEventCode.END_OF_SYSTEM_HOURS,
-    SystemEventCode.END_OF_MESSAGES,
-)
-"""The stages of a day after the last order."""
+from exchange.wire.itch50_codes import TradingState
 
 ROUND_LOT_SHARES: Final = 100
 
@@ -95,14 +86,17 @@ class Publisher:
             len(symbols), displayed_max, PRICE_MIN_TICKS, PRICE_MAX_TICKS, huge_pages
         )
         references_bytes, arrived_bytes = 8 * displayed_max, len(symbols) << ARRIVED_SHIFT
-        stocks_bytes = STOCK_BYTES * len(symbols)
-        size_bytes = WORDS_BYTES + references_bytes + arrived_bytes + stocks_bytes + len(symbols)
+        actions_bytes, stocks_bytes = len(symbols) << ACTION_SHIFT, STOCK_BYTES * len(symbols)
+        size_bytes = (
+            WORDS_BYTES + references_bytes + arrived_bytes + actions_bytes + stocks_bytes + len(symbols)
+        )
         self._arena: Final = Arena.private(size_bytes + 4096, huge_pages)
         self.state: Final = PublisherState(
             book=self._ladder.state,
             words=self._arena.allocate(WORDS_BYTES),
             references=self._arena.allocate(references_bytes),
             arrived=self._arena.allocate(arrived_bytes),
+            actions=self._arena.allocate(actions_bytes),
             stocks=self._arena.allocate(stocks_bytes),
             shards=self._arena.allocate(len(symbols)),
             shard_count=max(shards) + 1,
@@ -127,10 +121,20 @@ class Publisher:
 
     def open_day(self, timestamp_ns: int = 0) -> None:
         """Tell the day's first stages, and of each symbol its directory entry and that it trades."""
+        store_int64(self.state.words + OPENED_NS, timestamp_ns)
+        for symbol_id, action in enumerate(opening_actions(self.symbols, timestamp_ns)):
+            message = action.encode()
+            view_bytes(action_address(self.state, symbol_id), len(message))[:] = message
         self._append(*opening_messages(self.symbols, timestamp_ns))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the day's last stages have been told."""
+        return load_int64(self.state.words + IS_CLOSED) != 0
 
     def close_day(self) -> None:
         """Tell the day's last stages, at the time of the last message."""
+        store_int64(self.state.words + IS_CLOSED, 1)
         self._append(*(SystemEvent(0, 0, self.timestamp_ns, code) for code in CLOSING))
 
     def live_orders(self) -> int:
@@ -151,11 +155,15 @@ def opening_messages(symbols: Sequence[str], timestamp_ns: int) -> list[ItchMess
     """What a day begins with: its first stage, the directory, what trades, and the stages up to market hours."""
     first, *stages = (SystemEvent(0, 0, timestamp_ns, code) for code in OPENING)
     entries = [directory_entry(index + 1, name, timestamp_ns) for index, name in enumerate(symbols)]
-    actions = [
+    return [first, *entries, *opening_actions(symbols, timestamp_ns), *stages]
+
+
+def opening_actions(symbols: Sequence[str], timestamp_ns: int) -> list[StockTradingAction]:
+    """Of each symbol that it trades."""
+    return [
         StockTradingAction(index + 1, 0, timestamp_ns, name, TradingState.TRADING, " ", "")
         for index, name in enumerate(symbols)
     ]
-    return [first, *entries, *actions, *stages]
 
 
 def directory_entry(locate: int, name: str, timestamp_ns: int) -> StockDirectory:

@@ -15,6 +15,7 @@ REPLACED        it has lost its place and trades first                       D; 
 REPLACED        it keeps its place                                           X for the difference; its number stays
 REJECTED        nothing happened                                             nothing
 TRADING_STATE   the symbol is halted, or trades again                        H
+ANSWER          the day ends, or begins again after that                     S, three times
 =============== ============================================================ =========================================
 
 An order that comes in trades before it rests, and no event says that it has done trading. The publisher finds out by
@@ -79,6 +80,7 @@ from exchange.market_data.itch_writer import (
     write_trade,
     write_trading_action,
 )
+from exchange.market_data.publisher_day import publish_stages
 from exchange.market_data.publisher_memory import (
     ARRIVED_ID,
     ARRIVED_PRICE,
@@ -89,6 +91,7 @@ from exchange.market_data.publisher_memory import (
     OWNER,
     TIMESTAMP_NS,
     PublisherState,
+    action_address,
     arrived_address,
     clear_arrived,
     reference_address,
@@ -96,6 +99,7 @@ from exchange.market_data.publisher_memory import (
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import RECORD_BYTES, EventKind, SymbolState, TimeInForce
 from exchange.native import (
+    copy_bytes,
     implements,
     inlined,
     kernel,
@@ -117,6 +121,7 @@ PRICE_MAX_TICKS: Final = (1 << 32) - 1
 _TIME_IN_FORCE: Final = 3
 _DAY: Final = int(TimeInForce.DAY)
 _TRADING_STATE: Final = int(EventKind.TRADING_STATE)
+_ANSWER: Final = int(EventKind.ANSWER)
 _HALTED: Final = int(SymbolState.HALTED)
 _HALTED_LETTER: Final = ord(TradingState.HALTED)
 _TRADING_LETTER: Final = ord(TradingState.TRADING)
@@ -153,6 +158,8 @@ def publish_event(publisher: PublisherState, event: int) -> None:
         _replaced(publisher, event, symbol_id)
     elif kind == _TRADING_STATE:
         _trading_state(publisher, event, symbol_id)
+    elif kind == _ANSWER:
+        publish_stages(publisher, event)
 
 
 @inlined
@@ -161,7 +168,8 @@ def _now(publisher: PublisherState) -> int:
 
 
 @inlined
-def _can_be_displayed(price_ticks: int) -> bool:
+def can_be_displayed(price_ticks: int) -> bool:
+    """Whether the price field of a message can hold it."""
     return PRICE_MIN_TICKS <= price_ticks <= PRICE_MAX_TICKS
 
 
@@ -202,7 +210,7 @@ def _arrive(
     shares: int,
 ) -> None:
     """An order comes in: it rests and is displayed at once, or is kept until it has traded."""
-    if unlikely(not _can_be_displayed(price_ticks)):
+    if unlikely(not can_be_displayed(price_ticks)):
         store_int64(publisher.words + NOT_DISPLAYED, load_int64(publisher.words + NOT_DISPLAYED) + 1)
         return
     if likely(not _reaches_other_side(publisher, symbol_id, side, price_ticks)):
@@ -220,7 +228,7 @@ def _display(
     publisher: PublisherState, symbol_id: int, side: int, order_id: int, price_ticks: int, shares: int
 ) -> None:
     """Publish an order that rests, under its own id."""
-    if not _try_rest(publisher, symbol_id, side, order_id, order_id, price_ticks, shares):
+    if not try_rest(publisher, symbol_id, side, order_id, order_id, price_ticks, shares):
         return
     store, stock = publisher.store, publisher.stocks + STOCK_BYTES * symbol_id
     length = write_add(
@@ -237,7 +245,7 @@ def _display(
 
 
 @inlined
-def _try_rest(
+def try_rest(
     publisher: PublisherState,
     symbol_id: int,
     side: int,
@@ -331,7 +339,7 @@ def _trade_maker(
         append_written(store, length)
         return
     price_ticks = load_int64(event + PRICE)
-    if _can_be_displayed(price_ticks):
+    if can_be_displayed(price_ticks):
         stock = publisher.stocks + STOCK_BYTES * symbol_id
         length = write_trade(next_message(store), locate, now_ns, shares, stock, price_ticks, match_number)
         append_written(store, length)
@@ -374,16 +382,14 @@ def _replaced(publisher: PublisherState, event: int, symbol_id: int) -> None:
     if price_ticks == old_price and shares <= open_shares:
         _keep_place(publisher, symbol_id, link, slot, new_id, open_shares - shares)
         return
-    rests = _can_be_displayed(price_ticks) and not _reaches_other_side(
-        publisher, symbol_id, side, price_ticks
-    )
+    rests = can_be_displayed(price_ticks) and not _reaches_other_side(publisher, symbol_id, side, price_ticks)
     if unlikely(new_id == order_id or not rests):
         _take_away(publisher, symbol_id, link, slot, open_shares)
         _arrive(publisher, symbol_id, side, new_id, price_ticks, shares)
         return
     reference = load_int64(reference_address(publisher, link))
     _remove(publisher, link, slot)
-    if _try_rest(publisher, symbol_id, side, new_id, new_id, price_ticks, shares):
+    if try_rest(publisher, symbol_id, side, new_id, new_id, price_ticks, shares):
         length = write_replaced(
             next_message(publisher.store),
             symbol_id + 1,
@@ -425,4 +431,5 @@ def _trading_state(publisher: PublisherState, event: int, symbol_id: int) -> Non
         state,
         load_int64(event + EVENT_ORDER_ID),
     )
+    copy_bytes(action_address(publisher, symbol_id), next_message(publisher.store), length)
     append_written(publisher.store, length)

@@ -1,5 +1,5 @@
-"""What the publisher of a feed keeps: the displayed orders, an order that is still trading for each symbol, and some
-words.
+"""What the publisher of a feed keeps: the displayed orders, for each symbol an order that is still trading and the last
+trading action, and some words.
 
 The displayed orders are a ladder book (:mod:`exchange.book.ladder_memory`), as in the engine, whose ids are the
 engine's own. Beside each order stands its *reference*, the number by which the feed knows it. That is the id under
@@ -27,6 +27,10 @@ FIRST_ORDER: Final = 24
 """The link of the first order of the ladder's pool, from which the references are counted."""
 OWNER: Final = 32
 """Eight bytes that stand where a command would have its symbol and session."""
+IS_CLOSED: Final = 48
+"""Not 0: the day's last stages have been told."""
+OPENED_NS: Final = 40
+"""The time of the day's first messages, from midnight."""
 WORDS_BYTES: Final = 64
 
 # an order that has come in and may still trade: one for each symbol
@@ -37,18 +41,22 @@ ARRIVED_SHARES: Final = 16
 ARRIVED_SIDE: Final = 24
 ARRIVED_SHIFT: Final = 5
 
+ACTION_SHIFT: Final = 5
+"""Of a symbol's last trading action: 32 bytes that begin with the message."""
+
 
 class PublisherState(NamedTuple):
     """A publisher, as compiled code sees it.
 
-    ``references``: a word for each order of the ladder's pool; ``arrived``: 32 bytes for each symbol; ``stocks``: eight
-    bytes for each symbol, its name; ``shards``: a byte for each symbol, the shard that trades it.
+    ``references``: a word for each order of the ladder's pool; ``arrived`` and ``actions``: 32 bytes for each symbol;
+    ``stocks``: eight bytes for each symbol, its name; ``shards``: a byte for each symbol, the shard that trades it.
     """
 
     book: LadderBook
     words: int
     references: int
     arrived: int
+    actions: int
     stocks: int
     shards: int
     shard_count: int
@@ -67,6 +75,12 @@ def reference_address(publisher: PublisherState, link: int) -> int:
 def arrived_address(publisher: PublisherState, symbol_id: int) -> int:
     """Where the order stands that has come in last and may still trade."""
     return publisher.arrived + (symbol_id << ARRIVED_SHIFT)
+
+
+@inlined
+def action_address(publisher: PublisherState, symbol_id: int) -> int:
+    """Where a symbol's last trading action stands."""
+    return publisher.actions + (symbol_id << ACTION_SHIFT)
 
 
 @inlined

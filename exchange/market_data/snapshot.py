@@ -69,13 +69,34 @@ def encode_spin(book: FeedBook, next_sequence: int) -> bytes:
 
 
 def _fill(records: NDArray[Any], book: FeedBook, symbol_id: int, orders: NDArray[Any]) -> None:
-    """Write an Add Order for each of a symbol's orders, in their order, all with the time of the snapshot."""
+    locate, name = book.locates()[symbol_id], book.symbols[symbol_id]
+    fill_add_orders(records, orders, orders["order_id"], locate, name, book.timestamp_ns)
+
+
+def fill_add_orders(
+    records: NDArray[Any],
+    orders: NDArray[Any],
+    references: NDArray[np.int64],
+    locate: int,
+    name: str,
+    timestamp_ns: int,
+) -> None:
+    """Write an Add Order for each of a symbol's orders, in their order, all with the time of the snapshot.
+
+    Args:
+        records: shape (n,), of the message's dtype.
+        orders: shape (n,), ``COMMAND_DTYPE``; of them side, price and quantity are told.
+        references: shape (n,), the number of each order in the feed.
+        locate: the symbol's stock locate.
+        name: and its name.
+        timestamp_ns: from midnight.
+    """
     layout = AddOrder.layout
     records["message_type"] = layout.message_type.encode("ascii")
-    records["stock_locate"] = book.locates()[symbol_id]
-    records["timestamp"] = unsigned48_bytes(np.array(book.timestamp_ns, np.int64))
-    records["order_reference_number"] = orders["order_id"].view(np.uint64)
+    records["stock_locate"] = locate
+    records["timestamp"] = unsigned48_bytes(np.array(timestamp_ns, np.int64))
+    records["order_reference_number"] = references.view(np.uint64)
     records["buy_sell_indicator"] = np.where(orders["side"] == SELL, b"S", b"B")
     records["shares"] = orders["quantity_lots"]
-    records["stock"] = book.symbols[symbol_id].encode("ascii").ljust(layout.dtype["stock"].itemsize)
+    records["stock"] = name.encode("ascii").ljust(layout.dtype["stock"].itemsize)
     records["price"] = orders["price_ticks"]

@@ -200,13 +200,16 @@ class Subscriber:
         Raises:
             WireError: it holds something that is no ITCH 5.0 message; nothing has changed.
         """
+        self.load_blocks(encode_blocks(snapshot.messages), snapshot.sequence_number, now_ns)
+
+    def load_blocks(self, blocks: bytes, next_sequence: int, now_ns: int) -> None:
+        """The same with the messages of a snapshot in blocks, behind which the feed goes on with ``next_sequence``."""
         book = self._make_book()
-        blocks = encode_blocks(snapshot.messages)
         if book.apply_blocks(blocks) != len(blocks):
             raise WireError("GLIMPSE 5.0: a message of no bytes in a snapshot")
         self.book = book
-        begin, self.next_sequence = self.next_sequence, snapshot.sequence_number
-        self._end = max(self._end, snapshot.sequence_number)
+        begin, self.next_sequence = self.next_sequence, next_sequence
+        self._end = max(self._end, next_sequence)
         self.wants_snapshot = False
         self._met["snapshots"] += 1
         self._missing.close()

@@ -1,18 +1,18 @@
 """The shard: one thread, one core, its own symbols, and nothing shared.
 
 A turn of a shard: hand on what is left of the last turn's events; take a batch of commands from the inbox;
-stamp each with the next *sequence*; apply them to the book; hand the events to the outbox. The stamped
-records are what is journaled and replicated: the books, and all that clients are told, are a deterministic function of
-them. Not every record is for the book. Details of an order are for the journal alone; a command whose symbol is halted
-or is to be, and an answer of the gateway's own, are dealt with by :mod:`~exchange.matching.trading_states`. Whether
-there are such records is looked at for a whole batch at once.
+stamp each with the next *sequence*; append them to the journal; apply them to the book; hand the events to the outbox.
+The stamped records are what is journaled and replicated: the books, and all that clients are told, are a deterministic
+function of them. Not every record is for the book. Details of an order are for the journal alone; a command whose
+symbol is halted or is to be, and an answer of the gateway's own, are dealt with by
+:mod:`~exchange.matching.trading_states`. Whether there are such records is looked at for a whole batch at once.
 
 After each batch the shard publishes its *status* as a latest value: how far it is, and the top of the book
 that it touched last. Any thread can read it at any time, and never holds the shard up by reading.
 
 If the outbox is full the rest of the events stays where it is and the shard takes no further commands: that
-is back-pressure, and it travels to the inbox and from there to the ingress. Nothing is dropped and nothing
-waits."""
+is back-pressure, and it travels to the inbox and from there to the ingress. The same happens if the journal has no
+room: the batch stays as it is, neither applied nor answered. Nothing is dropped and nothing waits."""
 
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ from exchange.agent import do_work
 from exchange.book.ladder_events import SEQUENCE as COMMAND_SEQUENCE
 from exchange.book.ladder_events import SYMBOL_ID
 from exchange.book.protocol import apply_commands, events_bound, live_order_count, top_of_book
+from exchange.journal.protocol import append
 from exchange.latest_value.protocol import publish, read
 from exchange.latest_value.seqlock import SeqlockValue
 from exchange.matching.trading_states import (
@@ -40,6 +41,7 @@ from exchange.native import (
     generic,
     implements,
     kernel,
+    likely,
     load_int64,
     load_uint8,
     load_uint16,
@@ -57,6 +59,8 @@ PENDING_FROM: Final = 16
 """The address of the first of them."""
 EVENTS: Final = 24
 """Events made so far."""
+HELD: Final = 32
+"""Records of the batch that the journal had no room for yet; they are stamped already."""
 STATUS: Final = 64
 """Where the next status is put together before it is published."""
 WORDS_BYTES: Final = 128
@@ -84,12 +88,13 @@ STATUS_WORDS: Final = len(ShardStatus._fields)
 
 
 class Shard(NamedTuple):
-    """A shard's state: its ends of the queues, its book, its symbols' states, its words and its two buffers."""
+    """A shard's state: its ends of the queues, its book, its symbols' states, its journal, its words and buffers."""
 
     inbox: Any
     book: Any
     trading: TradingStates
     outbox: Any
+    journal: Any
     words: int
     batch: int
     batch_commands: int
@@ -211,11 +216,17 @@ def _do_work(shard: Shard) -> int:
         store_int64(words + PENDING_FROM, load_int64(words + PENDING_FROM) + pushed * RECORD_BYTES)
         if pushed < pending:
             return pushed
-    count = poll_batch(shard.inbox, shard.batch, shard.batch_commands)
-    if count == 0:
-        return 0
+    count = load_int64(words + HELD)
+    if likely(count == 0):
+        count = poll_batch(shard.inbox, shard.batch, shard.batch_commands)
+        if count == 0:
+            return 0
     sequence = load_int64(words + SEQUENCE)
     kinds = stamp_sequences(shard.batch, count, sequence)
+    if unlikely(not append(shard.journal, shard.batch, count, sequence + 1)):
+        store_int64(words + HELD, count)
+        return 0
+    store_int64(words + HELD, 0)
     events = apply_batch(shard, count, kinds)
     pushed = try_push_batch(shard.outbox, shard.events, events)
     store_int64(words + PENDING, events - pushed)

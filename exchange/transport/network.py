@@ -28,11 +28,14 @@ from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
+    CANCEL_DUE,
+    CANCEL_PLACE,
     CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
     DESCRIPTOR,
     IN_RELEASED,
+    KILLED,
     OUT_RELEASED,
     START,
     TOKENS,
@@ -46,6 +49,7 @@ from exchange.native import (
     address_of,
     load_acquire,
     load_int64,
+    load_uint32,
     store_int64,
     store_release,
     view_bytes,
@@ -141,7 +145,7 @@ class NetworkTransport:
         self.clock: Final[Clock] = start_system_clock() if options.clock is None else options.clock
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
-        zone_ns = _zone_offset_ns(config.time_zone, now_ns(self.clock))
+        zone_ns = zone_offset_ns(config.time_zone, now_ns(self.clock))
         self.midnight_ns: Final = zone_ns if options.midnight_ns is None else options.midnight_ns
         self._keeps_details: Final = int(options.keeps_details)
         self._book: Final = book
@@ -213,6 +217,25 @@ class NetworkTransport:
         self._tokens.append(TokenIndex(self.config.log_bytes))
         store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
 
+    def go_on(self, commands: int, events: int) -> None:
+        """The sessions have been put back after a restart, before which so much had gone in and come out.
+
+        The restart has ended every connection. So the orders of sessions that asked for it are to be cancelled, and
+        what had still to be cancelled before is so again. No agent may be running.
+        """
+        lanes = len(self._lane_words)
+        due = [0] * lanes
+        for session_id in range(self.memory.sessions.session_count):
+            session = self.memory.address(session_id)
+            if load_int64(session + CANCELS_ON_DISCONNECT) != 0:
+                store_int64(session + CANCEL_DUE, 1)
+            if load_int64(session + CANCEL_DUE) != 0 or load_uint32(session + CANCEL_PLACE) != 0:
+                due[session_id % lanes] += 1
+        for words, count in zip(self._lane_words, due, strict=True):
+            store_int64(words + CANCELS_DUE, count)
+        store_int64(self._lane_words[0] + CONSUMED, commands)
+        store_int64(self._sink_words + EVENTS, events)
+
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.
 
@@ -265,6 +288,10 @@ class NetworkTransport:
         )
         return self._push_record(0, bytes(record))
 
+    def set_killed(self, session_id: int, *, is_killed: bool) -> None:
+        """Refuse all new orders and replaces of a session that are decoded from now on, or take them again."""
+        store_release(self.memory.address(session_id) + KILLED, int(is_killed))
+
     def note(self, kind: int, session_id: int) -> bool:
         """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
         record = bytearray(RECORD_BYTES)
@@ -302,6 +329,10 @@ class NetworkTransport:
         for words in self._lane_words:
             store_release(words + DRAIN, 1)
 
+    def replica(self) -> tuple[Requests, Reports]:
+        """What a replay of the journal needs to restore the sessions; no agent may be running."""
+        return self.source(0).requests, self.sink().reports
+
     def consumed(self) -> int:
         """Commands that went into the exchange so far."""
         return sum(load_acquire(words + CONSUMED) for words in self._lane_words)
@@ -323,7 +354,7 @@ class NetworkTransport:
         return since_midnight_ns(self.midnight_ns, now_ns(self.clock))
 
 
-def _zone_offset_ns(time_zone: str, time_ns: int) -> int:
+def zone_offset_ns(time_zone: str, time_ns: int) -> int:
     """By how much a time zone is ahead of UTC at that time."""
     try:
         zone = ZoneInfo(time_zone)

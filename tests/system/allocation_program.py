@@ -22,6 +22,7 @@ from exchange.book.config import LadderBookConfig
 from exchange.book.protocol import apply_commands, events_bound, live_order_count
 from exchange.flow import load_flow
 from exchange.flow.config import ScenarioConfig, SyntheticConfig
+from exchange.journal.none import NoneJournal
 from exchange.market_data.datagram_store import DatagramStore, take_datagram
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_file import END_MARK, make_day
@@ -150,6 +151,7 @@ def shard() -> list[int]:
         book=ladder.state,
         trading=memory.trading.state,
         outbox=outbox.producer(0),
+        journal=NoneJournal().state,
         words=memory.words,
         batch=memory.batch,
         batch_commands=64,

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("contract/test_queue_contract.py", "spsc or mpsc or disruptor or locked or user"),
         ("contract/test_stack_contract.py", "not owners and not processes"),
         ("contract/test_latest_value_contract.py", "not reader and not process"),
+        ("contract/test_journal_contract.py", "not kill_9 and not at_once"),
         ("system/test_gateway_orders.py", "not lanes"),
         ("system/test_udp_sessions.py", "line[1] or believed or gap or garbage or twice"),
         ("unit/test_gateway_tables.py", ""),

@@ -1,0 +1,105 @@
+"""All streams of an exchange's journal, opened together: one for each shard, and one for the order of their events.
+
+One shard needs no such order, and without a journal there is nothing to order; then the stream ``merge`` is of the
+variant that does nothing, like the others.
+
+The owner of the streams lives as long as the exchange that writes to them, and is closed when its threads have
+ended."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from exchange.journal import build_journal
+from exchange.journal.config import JournalConfig, NoneJournalConfig
+from exchange.journal.identity import JournalDirectory
+from exchange.journal.keeper import JournalKeeper
+from exchange.journal.syncing import JournalSync, JournalSyncMemory
+
+MERGE: Final = "merge"
+
+
+def shard_stream(shard: int) -> str:
+    """The name of a shard's stream."""
+    return f"shard-{shard}"
+
+
+def stream_names(shard_count: int) -> tuple[str, ...]:
+    """The names of all streams that a journal of so many shards has."""
+    shards = tuple(shard_stream(shard) for shard in range(shard_count))
+    return (*shards, MERGE) if shard_count > 1 else shards
+
+
+class JournalStreams:
+    """Owner of the journals of all streams.
+
+    Args:
+        config: the [journal] table of a profile.
+        directory: where; None for a journal of kind ``none``.
+        shard_count: how many shards there are.
+        next_sequences: for each of :func:`stream_names` the sequence of the next record; none means 1 for all.
+
+    Raises:
+        UserError: there is no room, or a folder holds records from those sequences on.
+    """
+
+    def __init__(
+        self,
+        config: JournalConfig,
+        directory: JournalDirectory | None,
+        shard_count: int,
+        next_sequences: Sequence[int] = (),
+    ) -> None:
+        self.config: Final = config
+        names = stream_names(shard_count)
+        following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
+        nothing = NoneJournalConfig()
+        self.shards: Final = [
+            build_journal(config, directory, name, following[name]) for name in names[:shard_count]
+        ]
+        has_merge = MERGE in following
+        self.merge: Final = build_journal(
+            config if has_merge else nothing, directory, MERGE, following.get(MERGE, 1)
+        )
+        self.merge_sequence: Final = following.get(MERGE, 1) - 1
+        states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
+        is_synced_at_once = config != nothing and self.gate == "synced"
+        every_ns = 0 if isinstance(config, NoneJournalConfig) or is_synced_at_once else config.sync_every_ns
+        self._sync: Final = JournalSyncMemory(states, every_ns)
+        self._all: Final = (*self.shards, self.merge)
+
+    @property
+    def gate(self) -> str:
+        """When events may leave."""
+        return "none" if isinstance(self.config, NoneJournalConfig) else self.config.gate
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is written at all."""
+        return not isinstance(self.config, NoneJournalConfig)
+
+    def states(self) -> tuple[Any, ...]:
+        """The states of the shards' journals."""
+        return tuple(one.state for one in self.shards)
+
+    def agent(self) -> JournalSync:
+        """The agent that makes durable what has been appended."""
+        return self._sync.agent
+
+    def keeper(self) -> JournalKeeper:
+        """The thread that prepares and closes segments."""
+        return JournalKeeper(self._all)
+
+    def close(self) -> None:
+        """Sync and close all streams. No thread may use them any more.
+
+        Raises:
+            OSError: the disk fails; all streams are closed nevertheless.
+        """
+        failures: list[OSError] = []
+        for one in self._all:
+            try:
+                one.close()
+            except OSError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]

@@ -1,0 +1,230 @@
+"""A served exchange and its journal: from the folder to where the exchange was.
+
+:class:`KeptJournal` goes along with a start. First it takes the folder: what stands there decides who the sessions
+belong to, what the session is called and from which midnight times count, for clients must find again what they left.
+Then it says where the streams go on, so that the exchange can be built. At last it replays them into the exchange that
+was built, and puts right what an end without notice leaves behind: orders whose command was never sequenced are taken
+out of the sessions' tables, a mass cancel that was under way is gone on with, and orders of sessions that asked for
+cancel on disconnect are cancelled, for every connection has ended.
+
+**Sessions** are numbered by the place of their user. The journal's records have these numbers, so the folder remembers
+whose they are, in ``sessions.json``: a user that is new in the users' file gets the next number, whatever its place
+there; one that is missing is an error, because its orders are in the books.
+
+Rules: the folder is held until :meth:`KeptJournal.close`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from exchange.errors import UserError
+from exchange.gateway.credentials import Users
+from exchange.gateway.details import forget_unanswered
+from exchange.gateway.session_memory import LAST_USER_REFERENCE
+from exchange.journal.config import NoneJournalConfig
+from exchange.journal.identity import IDENTITY_NAME, JournalDirectory, Outcomes, read_identity
+from exchange.journal.segment import sync_folder
+from exchange.journal.streams import JournalStreams
+from exchange.logs import log_event
+from exchange.market_data.config import MoldUdp64MarketDataConfig
+from exchange.native import load_int64
+from exchange.recovery.opening import START, close_readers, find_ends, open_readers
+from exchange.recovery.replayer import Replayer
+from exchange.recovery.replaying import LogSink
+from exchange.recovery.snapshots import open_newest, position_of
+from exchange.settings import Settings
+from exchange.snapshot.parts import Parts, left_events, restore_parts
+from exchange.transport.network import NetworkTransport
+from exchange.transport.tee import Tee
+
+if TYPE_CHECKING:
+    from exchange.assembly import Exchange
+    from exchange.market_data.feed_server import FeedServer
+
+SESSIONS_NAME: Final = "sessions.json"
+
+
+class Session(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose a session is, and what it speaks."""
+
+    user: str
+    protocol: str
+
+
+class Opening(Struct, frozen=True):
+    """How a day is begun, unless a journal says how it was: the session's name, and two moments since 1970."""
+
+    session_name: str
+    midnight_ns: int
+    opened_ns: int
+
+
+class KeptJournal:
+    """A journal's folder, held, and what it decides.
+
+    Args:
+        settings: whose journal is kept.
+        users: who may log on.
+        opening: how the day begins if the journal does.
+
+    Attributes:
+        opening: how the day of the journal began.
+        users: the same users, each at the place that its session has.
+
+    Raises:
+        UserError: another process holds the folder; it belongs to other settings or users; it is damaged.
+    """
+
+    def __init__(self, settings: Settings, users: Users, opening: Opening) -> None:
+        config = settings.journal
+        assert not isinstance(config, NoneJournalConfig)
+        self._settings: Final = settings
+        path = Path(config.directory)
+        if (path / IDENTITY_NAME).exists():
+            found = read_identity(path).outcomes
+            opening = Opening(found.session_name, found.midnight_ns, found.opened_ns)
+        self.opening: Final = opening
+        self.directory: Final = JournalDirectory(path, outcomes_of(settings, opening))
+        try:
+            self.users: Final = keep_sessions(path / SESSIONS_NAME, users)
+            shards, identity = settings.shards.count, self.directory.identity
+            self._snapshot: Final = open_newest(path, identity)
+            self._begin: Final = START if self._snapshot is None else position_of(self._snapshot, shards)
+            self._next_sequences: Final = find_ends(self.directory, shards, self._begin)
+        except BaseException:
+            self.directory.close()
+            raise
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has happened in it yet."""
+        return all(following == 1 for following in self._next_sequences)
+
+    def open_streams(self) -> JournalStreams:
+        """The journals, to be appended to from where the streams end."""
+        shards = self._settings.shards.count
+        return JournalStreams(self._settings.journal, self.directory, shards, self._next_sequences)
+
+    def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
+        """Replay the journal into an exchange that was just built; its threads must not run.
+
+        Raises:
+            UserError: a record that this exchange cannot have written.
+        """
+        requests, reports = transport.replica()
+        sink: Any = LogSink(reports)
+        publisher = None if feed is None else feed.publisher
+        if publisher is not None:
+            sink = Tee(sink, publisher.state)
+        names = [user.name for user in self.users.users]
+        left = []
+        if self._snapshot is not None:
+            restore_parts(
+                self._snapshot,
+                Parts(exchange.shards, transport.memory, names, publisher, risk=transport.risk),
+            )
+            left = left_events(self._snapshot, len(exchange.shards))
+        if publisher is not None and self._snapshot is None:
+            publisher.open_day(self.opening.opened_ns - self.opening.midnight_ns)
+        readers, merge = open_readers(
+            self.directory.path, self.directory.identity, self._settings.shards.count, self._begin
+        )
+        try:
+            replayer = Replayer(exchange.shards, requests, sink, readers, merge)
+            replayer.put_left(left)
+            replayer.run()
+        finally:
+            close_readers(readers, merge)
+        if replayer.corrections:
+            exchange.append_to_merge(replayer.corrections)
+        alive = sum(self._forget_unanswered(transport, number) for number in range(len(names)))
+        transport.go_on(sum(replayer.position().shards), replayer.events)
+        if feed is not None:
+            feed.go_on()
+        log_event(
+            "recovered",
+            snapshot_commands=sum(self._begin.shards),
+            replayed_commands=replayer.commands,
+            live_orders=alive,
+            digest=exchange.digest(),
+        )
+
+    def _forget_unanswered(self, transport: NetworkTransport, session_id: int) -> int:
+        """Take out of a session what no shard has heard of; how many orders it has alive."""
+        if load_int64(transport.memory.address(session_id) + LAST_USER_REFERENCE) == 0:
+            return 0
+        return int(forget_unanswered(transport.memory.sessions, session_id))
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+        self.directory.close()
+
+
+def outcomes_of(settings: Settings, opening: Opening) -> Outcomes:
+    """The settings on which the outcome of a journal's streams depends."""
+    feed = settings.market_data
+    return Outcomes(
+        symbols=settings.gateway.symbols,
+        shard_count=settings.shards.count,
+        price_min_ticks=settings.book.price_min_ticks,
+        price_max_ticks=settings.book.price_max_ticks,
+        book_capacity_orders=settings.book.capacity_orders,
+        session_capacity_orders=settings.gateway.capacity_orders,
+        session_log_bytes=settings.gateway.log_bytes,
+        session_name=opening.session_name,
+        midnight_ns=opening.midnight_ns,
+        opened_ns=opening.opened_ns,
+        feed_messages=feed.capacity_messages if isinstance(feed, MoldUdp64MarketDataConfig) else 0,
+    )
+
+
+def keep_sessions(path: Path, users: Users) -> Users:
+    """The users in the order of their sessions, which the file remembers; new ones are added to it.
+
+    Raises:
+        UserError: a user is missing or speaks another protocol now, or the file cannot be read or written.
+    """
+    known = read_sessions(path)
+    ordered = []
+    for session in known:
+        number = users.number_of(session.user)
+        if number is None:
+            raise UserError(
+                f"{path}: the user {session.user} has a session in this journal and is no user any more"
+            )
+        user = users.users[number]
+        if user.protocol != session.protocol:
+            raise UserError(
+                f"{path}: the user {user.name} has spoken {session.protocol} in this journal and is to speak"
+                f" {user.protocol}"
+            )
+        ordered.append(user)
+    ordered += [user for user in users.users if user not in ordered]
+    if len(ordered) > len(known):
+        _write_sessions(path, [Session(user.name, user.protocol) for user in ordered])
+    return Users(ordered)
+
+
+def read_sessions(path: Path) -> list[Session]:
+    """Whose the sessions of a journal are, in their order; none if there is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Session])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"journal {path}: {error}") from error
+
+
+def _write_sessions(path: Path, sessions: list[Session]) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(sessions), indent=2) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)

@@ -1,0 +1,231 @@
+"""Streams through a replica: the frames of each shard as they are wanted, in the order of the merge stream if there is
+one.
+
+:class:`Replayer` is what a restart, a snapshot and ``exchange journal replay`` run. It begins at a position, by default
+the beginning, and goes to the end of the streams. What it does with each frame is told in
+:mod:`exchange.recovery.replaying`.
+
+**A merge stream that is ahead.** The merge stream and the shards' streams are synced one after the other. After a power
+cut the merge stream may name events whose commands are gone. Nobody has heard of them, for both have to be durable
+before an event leaves. So those records are void, and whoever goes on with the journal has to write that down, or the
+next restart would take them for events that came later: a record that names no shard and says how many records
+before it are void (:func:`correction`).
+
+Rules: as of the replica, nothing else uses the shards."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange.errors import UserError
+from exchange.journal.protocol import ALL_DURABLE
+from exchange.journal.reading import StreamReader, records_of
+from exchange.matching.gated_egress import NO_SHARD
+from exchange.matching.shard import EVENTS, SEQUENCE
+from exchange.messages import COMMAND_DTYPE, CommandKind
+from exchange.native import body_for, load_int64
+from exchange.recovery.replaying import (
+    IMPOSSIBLE,
+    NOTHING_LEFT,
+    REPLAYED,
+    Replica,
+    ReplicaMemory,
+    replay_rest,
+    replay_runs,
+)
+
+Records = NDArray[np.void]
+"""Records of ``COMMAND_DTYPE``."""
+Events = NDArray[np.void]
+"""Records of ``EVENT_DTYPE``."""
+
+
+class Position(NamedTuple):
+    """How far streams have been replayed: the last sequence of each shard's, and of the merge stream."""
+
+    shards: tuple[int, ...]
+    merge: int = 0
+
+
+class Replayer:
+    """Shards without an exchange around them, and the streams that they go through.
+
+    Args:
+        shards: the states of the shards, at the position where the readers begin.
+        requests: a lane's :class:`~exchange.gateway.inbound.Requests`, or
+            :class:`~exchange.recovery.replaying.NoSessions`.
+        sink: where the events go.
+        readers: of the shards' streams, in their order.
+        merge: reader of the merge stream; None if there is none.
+        last_sequences: for each shard where to stop; none means at the end.
+
+    Attributes:
+        commands: how many records have been replayed.
+        corrections: what has to be appended to the merge stream before the exchange goes on.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Any],
+        requests: Any,
+        sink: Any,
+        readers: Sequence[StreamReader],
+        merge: StreamReader | None = None,
+        last_sequences: Sequence[int] = (),
+    ) -> None:
+        self._memory: Final = ReplicaMemory(len(shards))
+        self._replica: Final = Replica(tuple(shards), requests, sink, self._memory.cursors)
+        self._readers: Final = tuple(readers)
+        self._batches: Final = [reader.batches() for reader in readers]
+        self._held: Final[list[Records | None]] = [None] * len(shards)  # what the cursors point to
+        self._merge: Final = merge
+        self._begun: Final = [self._sequence(shard) for shard in range(len(shards))]
+        self.corrections: Final[list[bytes]] = []
+        self._left: tuple[Events, ...] = ()
+        self._last: Final = tuple(last_sequences) or (ALL_DURABLE,) * len(shards)
+        for shard, last in enumerate(self._last):
+            self._memory.stop_behind(shard, last)
+
+    def put_left(self, left: Sequence[Events]) -> None:
+        """Begin with events of each shard that have not gone to the sink, as :meth:`left` has told them."""
+        self._left = tuple(np.ascontiguousarray(events) for events in left)
+        for shard, events in enumerate(self._left):
+            self._memory.put_left(shard, events)
+
+    def left(self) -> list[Events]:
+        """For each shard the events that have not gone to the sink, copied."""
+        return [self._memory.left_events(shard) for shard in range(len(self._readers))]
+
+    @property
+    def commands(self) -> int:
+        """How many records have been replayed, over all shards."""
+        return sum(self._sequence(shard) - begun for shard, begun in enumerate(self._begun))
+
+    @property
+    def events(self) -> int:
+        """How many events the shards have made, ever."""
+        return sum(load_int64(shard.words + EVENTS) for shard in self._replica.shards)
+
+    def position(self) -> Position:
+        """How far it is."""
+        merge = 0 if self._merge is None else self._merge.next_sequence - 1
+        return Position(tuple(self._sequence(shard) for shard in range(len(self._readers))), merge)
+
+    def run_ordered(self) -> None:
+        """Replay as far as the merge stream says what came next; with one shard, to the end.
+
+        Raises:
+            UserError: a record that this exchange cannot have written, with its place.
+        """
+        if self._merge is None:
+            self._run_rest(0)
+        else:
+            self._run_merged(valid_runs(self._merge))
+
+    def run(self) -> None:
+        """Replay to the end of the streams.
+
+        Raises:
+            UserError: a record that this exchange cannot have written, with its place.
+        """
+        if self._merge is not None:
+            self._run_merged(valid_runs(self._merge))
+        for shard in range(len(self._readers)):
+            before = load_int64(self._replica.shards[shard].words + EVENTS) - self._memory.left(shard)
+            self._run_rest(shard)
+            count = load_int64(self._replica.shards[shard].words + EVENTS) - before
+            if self._merge is not None and count > 0:
+                self.corrections.append(merge_record(shard, count))
+
+    def _run_merged(self, records: Records) -> None:
+        operation = body_for(replay_runs, self._replica)
+        self._memory.begin_runs()
+        while True:
+            outcome = operation(self._replica, records.ctypes.data, len(records))
+            if outcome == REPLAYED:
+                return
+            if outcome == IMPOSSIBLE:
+                self._refuse()
+            if not self._refill(outcome):
+                self._note_void(records, outcome)
+                return
+
+    def _note_void(self, records: Records, shard: int) -> None:
+        """The merge stream names events of a shard that are not there, now and in all that follows."""
+        run, wanted = self._memory.run()
+        count = int(records["quantity_lots"][run]) - wanted if wanted else 0
+        self.corrections.append(correction(len(records) - run))
+        if count > 0:
+            self.corrections.append(merge_record(shard, count))
+
+    def _run_rest(self, shard: int) -> None:
+        operation = body_for(replay_rest, self._replica)
+        while operation(self._replica, shard) == NOTHING_LEFT:
+            if not self._refill(shard):
+                return
+        self._refuse()
+
+    def _refill(self, shard: int) -> bool:
+        """Put the shard's next frames before it; whether there are any that it may apply."""
+        places = next(self._batches[shard], None) if self._sequence(shard) < self._last[shard] else None
+        if places is None:
+            return False
+        self._held[shard] = places
+        done = self._sequence(shard) + 1 - int(places["first_sequence"][0])
+        assert done >= 0, "a reader gives the frame in which its first sequence is"
+        self._memory.put_frames(shard, places, done)
+        return True
+
+    def _sequence(self, shard: int) -> int:
+        return load_int64(self._replica.shards[shard].words + SEQUENCE)
+
+    def _refuse(self) -> None:
+        places = ", ".join(
+            f"{reader.folder} at sequence {self._sequence(shard) + 1}"
+            for shard, reader in enumerate(self._readers)
+        )
+        raise UserError(
+            f"journal: a record that an exchange with these settings and users cannot have written: {places}"
+        )
+
+
+def valid_runs(reader: StreamReader) -> Records:
+    """The records of the merge stream that hold, without those that a later one has made void."""
+    kept: list[Records] = []
+    for block in _blocks(reader):
+        void = np.flatnonzero(block["symbol_id"] == NO_SHARD)
+        begin = 0
+        for index in void.tolist():
+            kept.append(block[begin:index])
+            _drop_last(kept, int(block["quantity_lots"][index]))
+            begin = index + 1
+        kept.append(block[begin:])
+    return np.concatenate(kept) if kept else np.zeros(0, COMMAND_DTYPE)
+
+
+def _blocks(reader: StreamReader) -> Iterator[Records]:
+    for frame in reader.frames():
+        skipped = max(reader.wanted_sequence - frame.first_sequence, 0)
+        yield records_of(frame).view(COMMAND_DTYPE)[:, 0][skipped:]
+
+
+def _drop_last(blocks: list[Records], count: int) -> None:
+    while count > 0 and blocks:
+        last = blocks.pop()
+        if len(last) > count:
+            blocks.append(last[: len(last) - count])
+        count -= len(last)
+
+
+def merge_record(shard: int, count: int) -> bytes:
+    """A record of the merge stream, without its sequence: so many events of a shard come next."""
+    record = np.zeros(1, COMMAND_DTYPE)
+    record["kind"], record["symbol_id"], record["quantity_lots"] = CommandKind.MERGE, shard, count
+    return record.tobytes()
+
+
+def correction(count: int) -> bytes:
+    """A record that makes so many before it void."""
+    return merge_record(NO_SHARD, count)

@@ -1,0 +1,255 @@
+"""A second one of the exchange that writes a journal, made of the journal alone: to look into, compare, and save.
+
+A :class:`Twin` has the books, sessions and feed that the journal's settings say, and no network, no threads and no
+journal of its own. It begins with the newest snapshot, or at the first record, and goes as far as it is told. It only
+reads, so the exchange may be running and writing meanwhile. It is what ``exchange journal replay`` shows, and what
+snapshots are made of: :func:`make_snapshot` is run by a process beside the exchange, which thereby does again and again
+what a restart would do.
+
+**How far a snapshot goes.** Up to what the frames themselves say is synced. A snapshot is synced before it counts; so
+after a power cut it must not know more than the journal does.
+
+With another kind of book the same records must come to the same: ``kind="naive"`` replays them in the textbook's
+dictionaries."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Self
+
+from exchange.assembly import Exchange, spread_symbols
+from exchange.book.config import LadderBookConfig, NaiveBookConfig
+from exchange.book.protocol import live_order_count
+from exchange.errors import UserError
+from exchange.gateway.config import GatewayConfig
+from exchange.gateway.credentials import OUCH42
+from exchange.gateway.outbound import DAY_NS
+from exchange.gateway.session_memory import LOG_MESSAGES
+from exchange.journal.identity import Identity, read_identity
+from exchange.journal.layout import first_sequence_of
+from exchange.journal.reading import StreamReader
+from exchange.journal.segment import segment_paths
+from exchange.journal.streams import shard_stream, stream_names
+from exchange.market_data.datagram_store import DatagramStore
+from exchange.market_data.publisher import Publisher
+from exchange.recovery.kept import SESSIONS_NAME, read_sessions
+from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
+from exchange.recovery.replayer import Events, Position, Replayer
+from exchange.recovery.replaying import LogSink
+from exchange.recovery.snapshots import open_newest, position_of, save_snapshot, snapshot_paths
+from exchange.risk.limits import LimitsMemory
+from exchange.settings import Settings, ShardsConfig
+from exchange.snapshot.parts import Parts, left_events, restore_parts
+from exchange.snapshot.sections import SectionFile
+from exchange.transport.config import TcpTransportConfig
+from exchange.transport.network import NetworkOptions
+from exchange.transport.tcp import TcpTransport
+from exchange.transport.tee import Tee
+
+SNAPSHOTS_KEPT: Final = 2
+"""The newest may turn out to be damaged; then the one before and its tail of the journal are still there."""
+
+
+class Twin:
+    """What a journal's exchange was at some point. Use it in a ``with`` statement, or close it.
+
+    Args:
+        directory: the journal's folder.
+        book: the kind of book, ``ladder`` or ``naive``.
+        from_snapshot: whether to begin with the newest snapshot; not doing so needs all segments.
+
+    Attributes:
+        exchange: the books.
+        transport: the sessions.
+        publisher: the feed; None if there is none.
+        begin: the position from which it was replayed.
+        position: where it is now.
+
+    Raises:
+        UserError: there is no journal, or a snapshot that contradicts itself.
+    """
+
+    def __init__(self, directory: Path, *, book: str = "ladder", from_snapshot: bool = True) -> None:
+        self.directory: Final = directory
+        self.identity: Final = read_identity(directory)
+        outcomes = self.identity.outcomes
+        sessions = read_sessions(directory / SESSIONS_NAME)
+        if not sessions:
+            raise UserError(f"journal {directory}: no {SESSIONS_NAME} in it")
+        self.settings: Final = settings_of(self.identity, book)
+        owners = spread_symbols(len(outcomes.symbols), outcomes.shard_count)
+        self.transport: Final = TcpTransport(
+            self.settings.gateway, self.settings.book, len(sessions), owners, outcomes.shard_count, 1,
+            self.settings.shards.batch_commands,
+            NetworkOptions(
+                midnight_ns=-outcomes.midnight_ns % DAY_NS,
+                risk=LimitsMemory(len(sessions), len(outcomes.symbols)),  # knows reference prices, limits nobody
+            ),
+        )  # fmt: skip
+        for session_id, session in enumerate(sessions):
+            if session.protocol == OUCH42:
+                self.transport.speak_ouch42(session_id)
+        self.publisher: Final = self._build_publisher(owners) if outcomes.feed_messages > 0 else None
+        self.exchange: Final = Exchange(self.settings, len(outcomes.symbols), self.transport)
+        self._users: Final = [one.user for one in sessions]
+        self._left: list[Events] = []
+        self.begin: Final = self._restore() if from_snapshot else START
+        if self.begin == START and self.publisher is not None:
+            self.publisher.open_day(outcomes.opened_ns - outcomes.midnight_ns)
+        self.position = self.begin
+
+    def _build_publisher(self, owners: list[int]) -> Publisher:
+        outcomes = self.identity.outcomes
+        return Publisher(
+            outcomes.symbols,
+            DatagramStore(outcomes.session_name, outcomes.feed_messages),
+            capacity_orders=outcomes.shard_count * outcomes.book_capacity_orders,
+            shard_of_symbol=owners,
+            midnight_ns=outcomes.midnight_ns,
+        )
+
+    def _parts(self) -> Parts:
+        return Parts(
+            self.exchange.shards,
+            self.transport.memory,
+            self._users,
+            self.publisher,
+            tuple(self._left),
+            self.transport.risk,
+        )
+
+    def _restore(self) -> Position:
+        file = open_newest(self.directory, self.identity)
+        if file is None:
+            return START
+        with file:
+            restore_parts(file, self._parts())
+            self._left = left_events(file, len(self.exchange.shards))
+            return position_of(file, len(self.exchange.shards))
+
+    def replay(self, last_sequences: tuple[int, ...] = (), *, only_ordered: bool = False) -> Replayer:
+        """Go on to the end of the streams, or to a sequence of each shard. Once for each twin.
+
+        Args:
+            last_sequences: for each shard where to stop; none means at the end.
+            only_ordered: stop where the merge stream ends, though shards may have gone on.
+
+        Raises:
+            UserError: a record that this exchange cannot have written, or damage before that point.
+        """
+        requests, reports = self.transport.replica()
+        sink: Any = LogSink(reports)
+        if self.publisher is not None:
+            sink = Tee(sink, self.publisher.state)
+        shards = self.identity.outcomes.shard_count
+        readers, merge = open_readers(self.directory, self.identity, shards, self.begin)
+        try:
+            replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last_sequences)
+            replayer.put_left(self._left)
+            (replayer.run_ordered if only_ordered else replayer.run)()
+            self.position, self._left = replayer.position(), replayer.left()
+        finally:
+            close_readers(readers, merge)
+        return replayer
+
+    def live_orders(self) -> list[int]:
+        """How many orders live in each shard's book."""
+        return [int(live_order_count(shard.book)) for shard in self.exchange.shards]
+
+    def message_count(self) -> int:
+        """How many messages the logs of all sessions have."""
+        return int(self.transport.memory.column(LOG_MESSAGES).sum())
+
+    def save(self) -> Path:
+        """Write a snapshot of what there is now into the journal's folder."""
+        return save_snapshot(self.directory, self.identity, self._parts(), self.position.merge)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what it has open."""
+        self.transport.close()
+
+
+def settings_of(identity: Identity, book: str = "ladder") -> Settings:
+    """The settings of a journal's exchange, as far as outcomes depend on them."""
+    outcomes = identity.outcomes
+    kind = NaiveBookConfig if book == "naive" else LadderBookConfig
+    return Settings(
+        name="journal",
+        transport=TcpTransportConfig(),
+        gateway=GatewayConfig(
+            symbols=outcomes.symbols,
+            capacity_orders=outcomes.session_capacity_orders,
+            log_bytes=outcomes.session_log_bytes,
+        ),
+        book=kind(
+            capacity_orders=outcomes.book_capacity_orders,
+            price_min_ticks=outcomes.price_min_ticks,
+            price_max_ticks=outcomes.price_max_ticks,
+        ),
+        shards=ShardsConfig(count=outcomes.shard_count),
+    )
+
+
+def durable_sequences(directory: Path, identity: Identity, begin: Position = START) -> tuple[int, ...]:
+    """For each shard the last sequence that its frames say is synced."""
+    shards = identity.outcomes.shard_count
+    found = []
+    for shard, first in enumerate(first_sequences(shards, begin)[:shards]):
+        name = shard_stream(shard)
+        with StreamReader(directory / name, identity.stream(name), first) as reader:
+            for _batch in reader.batches():
+                pass
+            found.append(max(reader.durable_sequence, first - 1))
+    return tuple(found)
+
+
+def make_snapshot(directory: Path) -> Path | None:
+    """Save what a journal's exchange was at its last synced record, and let go of what nobody needs for a restart.
+
+    Returns:
+        The snapshot; None if the newest one is as new as it can be.
+
+    Raises:
+        UserError: the journal cannot be replayed, or the snapshot cannot be written.
+    """
+    identity = read_identity(directory)
+    with Twin(directory) as twin:
+        last = durable_sequences(directory, identity, twin.begin)
+        if sum(last) <= sum(twin.begin.shards):
+            return None
+        twin.replay(last, only_ordered=True)
+        if sum(twin.position.shards) <= sum(twin.begin.shards):
+            return None
+        path = twin.save()
+    _let_go(directory, identity)
+    return path
+
+
+def _let_go(directory: Path, identity: Identity) -> None:
+    """Delete old snapshots, and the segments that lie before the oldest one that is kept."""
+    paths = snapshot_paths(directory)
+    for path in paths[SNAPSHOTS_KEPT:]:
+        path.unlink()
+    if len(paths) < SNAPSHOTS_KEPT:
+        return
+    shards = identity.outcomes.shard_count
+    with SectionFile(paths[SNAPSHOTS_KEPT - 1]) as file:
+        begin = position_of(file, shards)
+    for name, first in zip(stream_names(shards), first_sequences(shards, begin), strict=True):
+        for path in _segments_before(directory / name, first):
+            path.unlink()
+
+
+def _segments_before(folder: Path, sequence: int) -> list[Path]:
+    """The segments of a stream that have no record from that sequence on."""
+    named = [(path, first_sequence_of(path.name)) for path in segment_paths(folder)]
+    return [
+        path
+        for (path, _), (_, following) in pairwise(named)
+        if following is not None and following <= sequence
+    ]

@@ -1,0 +1,230 @@
+"""An exchange that ended, however it ended, comes back: books, sessions and feed, byte for byte.
+
+A journal that is copied while the exchange runs is what a kill at that moment leaves behind: all that was written, in
+whatever state. The tests with real kills are in ``tests/system/test_kill.py``."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from exchange.gateway.server import Server
+from exchange.gateway.session_memory import LOG_END, SessionMemory
+from exchange.native import load_int64, view_bytes
+from exchange.recovery.twin import Twin, make_snapshot
+from exchange.settings import load_profile
+from exchange.wire.layout import Message
+from exchange.wire.ouch50 import (
+    AccountQuery,
+    AccountQueryResponse,
+    CancelOrder,
+    DisableOrderEntry,
+    EnableOrderEntry,
+    MassCancel,
+    ModifyOrder,
+    OrderAccepted,
+    OrderCanceled,
+    Rejected,
+    RejectReason,
+)
+from tests.gateway_driver import (
+    SETTINGS,
+    BareClient,
+    eventually,
+    order,
+    order42,
+    replacement,
+    run,
+    serving,
+    users,
+)
+
+SHARDS = {
+    "one": ('shards.threads=[["ingress","shard.0","egress"],["journal"]]',),
+    "two": ("shards.count=2", 'shards.threads=[["ingress","shard.0","shard.1","egress"],["journal"]]'),
+}
+
+
+def overrides(path: Path, *, kind: str, gate: str, shards: str) -> tuple[str, ...]:
+    """The settings of an exchange with a journal."""
+    return (
+        f"journal.kind={kind}",
+        f"journal.directory={path}",
+        f"journal.gate={gate}",
+        "journal.segment_bytes=1MiB",
+        *SHARDS[shards],
+    )
+
+
+def logs(server: Server) -> list[bytes]:
+    """The logs of all sessions."""
+    return logs_of(server.transport.memory)
+
+
+def logs_of(memory: SessionMemory) -> list[bytes]:
+    """The same of an exchange that is not served."""
+    addresses = [memory.address(number) for number in range(memory.sessions.session_count)]
+    return [
+        bytes(view_bytes(address + memory.sessions.log_offset, load_int64(address + LOG_END)))
+        for address in addresses
+    ]
+
+
+def feed_messages(server: Server) -> list[bytes]:
+    """All that the feed has published, without what it says at its end."""
+    assert server.feed is not None
+    store = server.feed.store
+    slots = (store.state.slots + 64 * (number & store.state.mask) for number in range(1, store.next_sequence))
+    return [bytes(view_bytes(slot + 2, int.from_bytes(view_bytes(slot, 2), "big"))) for slot in slots]
+
+
+@asynccontextmanager
+async def copied(path: Path, copy: Path, *names: str, **options: str) -> AsyncIterator[Server]:
+    """An exchange that goes on from a copy of a journal that another one is writing."""
+    shutil.copytree(path, copy, ignore=shutil.ignore_patterns("lock"))
+    async with serving(*names, overrides=overrides(copy, **options), speak_ouch42=("carol",)) as server:
+        yield server
+
+
+async def trade(alice: BareClient, bob: BareClient, carol: BareClient) -> None:
+    """Everything that a session can ask for."""
+    await alice.request(*(order(number) for number in range(1, 21)))
+    await alice.answers(20)
+    await bob.request(
+        order(1, "S", 150), order(2, "S", 10, symbol="NOPE"), order(3, "T", 40, 101_0000, symbol="MSFT")
+    )
+    await bob.answers(5)
+    await alice.request(CancelOrder(5, 40), replacement(6, 30, 70, 99_0000), ModifyOrder(7, "B", 60))
+    await carol.request(order42("first", "S", 100, 100_0000, stock="MSFT"), order42("wrong", stock="NOPE"))
+    await carol.answers(2)
+    await bob.request(ModifyOrder(3, "E", 30), DisableOrderEntry(4, "LIME"), AccountQuery())
+    await bob.request(order(9, "B", 30, 102_0000, symbol="MSFT"))
+
+
+VARIANTS = [
+    {"kind": "mapped", "gate": "written", "shards": "one"},
+    {"kind": "file", "gate": "synced", "shards": "two"},
+]
+"""Other agents on a thread are another loop to compile, so not every combination is here."""
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_what_was_written_comes_back_byte_for_byte(tmp_path: Path, options: dict[str, str]) -> None:
+    path = tmp_path / "journal"
+
+    async def scenario() -> None:
+        names = ("alice", "bob", "carol")
+        async with serving(*names, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
+            clients = [await BareClient.log_on(server, name) for name in names]
+            for client in clients:
+                await client.packet()
+                await client.answer()
+            await trade(*clients)
+            await settled(server)
+            before, feed, digest = logs(server), feed_messages(server), None
+            async with copied(path, tmp_path / "copy", *names, **options) as again:
+                assert logs(again) == before
+                assert feed_messages(again) == feed
+                assert again.control.session_name == server.control.session_name
+                digest = again.exchange.digest()
+                await goes_on(again, before)
+            for client in clients:
+                await client.close()
+        assert server.exchange.digest() == digest
+
+    compile_recovery(overrides(tmp_path / "compiling", **options))
+    run(scenario(), overrides(tmp_path / "compiling", **options))
+
+
+def compile_recovery(settings: tuple[str, ...]) -> None:
+    """Compile what a restart takes, so that no test waits for it."""
+    server = Server(load_profile("serve", [*SETTINGS, *settings]), users(["nobody"]))
+    assert server.journal is not None
+    server.journal.recover(server.exchange, server.transport, server.feed)
+    directory = server.journal.directory.path
+    server.close()
+    for book in ("ladder", "naive"):
+        with Twin(directory, book=book) as twin:
+            twin.replay()
+
+
+async def settled(server: Server) -> None:
+    """Wait until what the clients asked for has come out."""
+    seen: list[bytes] = []
+
+    def is_quiet() -> bool:
+        nonlocal seen
+        last, seen = seen, logs(server)
+        return last == seen and server.transport.waiting() == 0
+
+    for _ in range(5):
+        await eventually(is_quiet)
+        await asyncio.sleep(0.02)
+
+
+async def goes_on(server: Server, before: list[bytes]) -> None:
+    """Clients resume where they were, and their orders are there."""
+    alice = await BareClient.log_on(server, "alice", sequence=3)
+    accepted = await alice.packet()
+    assert accepted.sequence_number == 3  # type: ignore[attr-defined]
+    first: Message = await alice.answer()
+    assert isinstance(first, OrderAccepted)
+    assert first.user_reference_number == 2
+    bob = await BareClient.log_on(server, "bob", sequence=0)
+    await bob.packet()
+    await bob.request(AccountQuery())
+    while not isinstance(answer := await bob.answer(), AccountQueryResponse):
+        pass
+    assert answer.next_user_reference_number == 10
+    await bob.request(order(10), MassCancel(11, "", ""))
+    while not isinstance(answer := await bob.answer(), Rejected):
+        pass
+    assert answer.reason == RejectReason.FIRM_NOT_AUTHORIZED, "order entry was disabled before"
+    await bob.request(EnableOrderEntry(12, "LIME"), order(13))
+    while not isinstance(answer := await bob.answer(), OrderAccepted) or answer.user_reference_number != 13:
+        pass
+    await bob.request(CancelOrder(13, 0))
+    while not isinstance(answer := await bob.answer(), OrderCanceled) or answer.user_reference_number != 13:
+        pass
+    for client in (alice, bob):
+        await client.close()
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
+    path = tmp_path / "journal"
+    names = ("alice", "bob", "carol")
+
+    async def scenario() -> None:
+        async with serving(*names, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
+            clients = [await BareClient.log_on(server, name) for name in names]
+            for client in clients:
+                await client.packet()
+                await client.answer()
+            await trade(*clients)
+            await settled(server)
+            before, feed = logs(server), feed_messages(server)
+            with Twin(path) as twin:
+                twin.replay()
+                assert logs_of(twin.transport.memory) == before
+                digest = twin.exchange.digest()
+            with Twin(path, book="naive") as twin:
+                twin.replay()
+                assert twin.exchange.digest() == digest
+            snapshot = make_snapshot(path)
+            assert snapshot is not None
+            async with copied(path, tmp_path / "copy", *names, **options) as again:
+                assert logs(again) == before
+                assert feed_messages(again) == feed
+                assert again.exchange.digest() == digest
+                await goes_on(again, before)
+            for client in clients:
+                await client.close()
+
+    compile_recovery(overrides(tmp_path / "compiling", **options))
+    run(scenario(), overrides(tmp_path / "compiling", **options))
