@@ -13,6 +13,6 @@ module                                            what it is about
 ================================================= ===============================================================
 
 One rule carries it: nothing here decides what a record means. The shard applies it by the code that applied it first
-(:func:`exchange.matching.shard.apply_batch`), and the gateway and the publisher say of its events what they said then. So
-what comes back is what was, or there is a fault in how it was written down.
+(:func:`exchange.matching.shard.apply_batch`), and the gateway and the publisher say of its events what they said then.
+So what comes back is what was, or there is a fault in how it was written down.
 """
