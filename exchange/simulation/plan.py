@@ -164,7 +164,9 @@ def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
     kinds: tuple[JournalConfig, ...] = (NoneJournalConfig(), *[MappedJournalConfig()] * 3)
     drawn = chance.pick(kinds)
     gate: Gate = chance.pick(("written", "synced"))
-    journal: JournalConfig = drawn if resolved.origins.get("journal.kind") == "default" else resolved.settings.journal
+    journal: JournalConfig = (
+        drawn if resolved.origins.get("journal.kind") == "default" else resolved.settings.journal
+    )
     if isinstance(journal, NoneJournalConfig):
         return journal
     gate = gate if resolved.origins.get("journal.gate", "default") == "default" else journal.gate
