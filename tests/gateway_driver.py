@@ -82,7 +82,15 @@ async def serving(
     *names: str, overrides: Sequence[str] = (), profile: str = "serve", speak_ouch42: Collection[str] = ()
 ) -> AsyncIterator[Server]:
     """An exchange that serves users of these names; it has ended its sessions when the block is left."""
-    server = Server(load_profile(profile, [*SETTINGS, *overrides]), users(names, speak_ouch42))
+    async with running(
+        Server(load_profile(profile, [*SETTINGS, *overrides]), users(names, speak_ouch42))
+    ) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
+    """An exchange that somebody else has built; it has ended its sessions when the block is left."""
     server.exchange.compile(lambda _text: None)
     listening = asyncio.Event()
     task = asyncio.create_task(server.serve(lambda _address, _port: listening.set()))

@@ -23,13 +23,13 @@ from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.firm_requests import is_canceling
 from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
     CANCEL_DUE,
+    CANCEL_PLACE,
     CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
@@ -49,6 +49,7 @@ from exchange.native import (
     address_of,
     load_acquire,
     load_int64,
+    load_uint32,
     store_int64,
     store_release,
     view_bytes,
@@ -216,6 +217,25 @@ class NetworkTransport:
         self._tokens.append(TokenIndex(self.config.log_bytes))
         store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
 
+    def go_on(self, commands: int, events: int) -> None:
+        """The sessions have been put back after a restart, before which so much had gone in and come out.
+
+        The restart has ended every connection. So the orders of sessions that asked for it are to be cancelled, and
+        what had still to be cancelled before is so again. No agent may be running.
+        """
+        lanes = len(self._lane_words)
+        due = [0] * lanes
+        for session_id in range(self.memory.sessions.session_count):
+            session = self.memory.address(session_id)
+            if load_int64(session + CANCELS_ON_DISCONNECT) != 0:
+                store_int64(session + CANCEL_DUE, 1)
+            if load_int64(session + CANCEL_DUE) != 0 or load_uint32(session + CANCEL_PLACE) != 0:
+                due[session_id % lanes] += 1
+        for words, count in zip(self._lane_words, due, strict=True):
+            store_int64(words + CANCELS_DUE, count)
+        store_int64(self._lane_words[0] + CONSUMED, commands)
+        store_int64(self._sink_words + EVENTS, events)
+
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.
 
@@ -312,21 +332,6 @@ class NetworkTransport:
     def replica(self) -> tuple[Requests, Reports]:
         """What a replay of the journal needs to restore the sessions; no agent may be running."""
         return self.source(0).requests, self.sink().reports
-
-    def go_on_behind(self, commands: int, events: int) -> None:
-        """So much had gone through the exchange before its agents were started."""
-        store_release(self._lane_words[0] + CONSUMED, commands)
-        store_release(self._sink_words + EVENTS, events)
-
-    def finish_cancels(self, session_id: int, *, is_due: bool) -> None:
-        """Have a session's mass cancel gone on with if it was not done, and all its orders cancelled if that is due."""
-        session = self.memory.address(session_id)
-        words = self._lane_words[session_id % len(self._lane_words)]
-        waiting = int(is_canceling(session))
-        if is_due and load_int64(session + CANCEL_DUE) == 0:
-            store_int64(session + CANCEL_DUE, 1)
-            waiting += 1
-        store_int64(words + CANCELS_DUE, load_int64(words + CANCELS_DUE) + waiting)
 
     def consumed(self) -> int:
         """Commands that went into the exchange so far."""
