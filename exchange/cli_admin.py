@@ -22,7 +22,7 @@ class _Asking:
     """Where to ask, and how to print."""
 
     def __init__(self, url: str, token_file: str, as_json: bool) -> None:
-        self._url, self._token_file, self._as_json = url, token_file, as_json
+        self._url, self._token_file, self.is_json = url, token_file, as_json
 
     def client(self) -> "AdminClient":
         from exchange.admin.access import read_token
@@ -32,7 +32,7 @@ class _Asking:
 
     def show(self, document: Any, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """The document as JSON, or these rows as a table."""
-        if self._as_json:
+        if self.is_json:
             click.echo(json.dumps(document, indent=2))
             return
         from rich.console import Console
@@ -115,6 +115,61 @@ def cancel_all(asking: _Asking, user: str) -> None:
 
 
 @admin.command()
+@click.argument("user")
+@click.pass_obj
+def kill(asking: _Asking, user: str) -> None:
+    """Take no new orders and no replaces of USER any more, and cancel all that there are."""
+    _show_session_risks(asking, asking.client().post("sessions", user, "kill"))
+
+
+@admin.command()
+@click.argument("user")
+@click.pass_obj
+def revive(asking: _Asking, user: str) -> None:
+    """Take orders of USER again, who was killed."""
+    _show_session_risks(asking, asking.client().post("sessions", user, "revive"))
+
+
+@admin.command()
+@click.pass_obj
+def risk(asking: _Asking) -> None:
+    """What each session and each symbol may, and what is used up of it."""
+    _show_risk(asking, asking.client().get("risk"))
+
+
+@admin.command("limit-session")
+@click.argument("user")
+@click.argument("limit")
+@click.argument("value", type=int)
+@click.pass_obj
+def limit_session(asking: _Asking, user: str, limit: str, value: int) -> None:
+    """Change the limit LIMIT of USER, as 'risk' names it, to VALUE until the exchange ends; 0 is no limit."""
+    found = asking.client().put("sessions", user, "limits", limit=limit, value=value)
+    _show_risk(asking, found)
+
+
+@admin.command("limit-symbol")
+@click.argument("symbol")
+@click.argument("limit")
+@click.argument("value", type=int)
+@click.pass_obj
+def limit_symbol(asking: _Asking, symbol: str, limit: str, value: int) -> None:
+    """Change the limit LIMIT of SYMBOL, as 'risk' names it, to VALUE until the exchange ends; 0 is no limit."""
+    found = asking.client().put("symbols", symbol, "limits", limit=limit, value=value)
+    _show_risk(asking, found)
+
+
+@admin.command("reference-price")
+@click.argument("symbol")
+@click.argument("price_ticks", type=int)
+@click.pass_obj
+def reference_price(asking: _Asking, symbol: str, price_ticks: int) -> None:
+    """Lay the collar of SYMBOL around PRICE_TICKS until its next trade."""
+    found = asking.client().put("symbols", symbol, "reference-price", price_ticks=price_ticks)
+    _show_risk(asking, found)
+
+
+@admin.command()
 @click.pass_obj
 def symbols(asking: _Asking) -> None:
     """Which symbols trade."""
@@ -162,6 +217,42 @@ def statistics(asking: _Asking) -> None:
     found = asking.client().get("statistics")
     rows = [(name, value) for name, value in _flat("", found) if value is not None]
     asking.show(found, ("what", "value"), rows)
+
+
+def _show_risk(asking: _Asking, found: dict[str, Any]) -> None:
+    """Sessions, then symbols; as JSON in one document."""
+    if asking.is_json:
+        asking.show(found, (), ())
+        return
+    _show_session_risks(asking, found["sessions"])
+    columns = ("symbol", "reference price", "limits")
+    rows = [(one["symbol"], one["reference_price_ticks"], _joined(one["limits"])) for one in found["symbols"]]
+    asking.show(found, columns, rows)
+
+
+def _show_session_risks(asking: _Asking, found: Any) -> None:
+    rows = found if isinstance(found, list) else [found]
+    columns = ("user", "killed", "open orders", "exposure", "limits", "refused")
+    asking.show(
+        found,
+        columns,
+        [
+            (
+                one["user"],
+                "yes" if one["is_killed"] else "no",
+                one["open_orders"],
+                one["exposure"],
+                _joined(one["limits"]),
+                _joined(one["refused"]),
+            )
+            for one in rows
+        ],
+    )
+
+
+def _joined(numbers: dict[str, int]) -> str:
+    """Names and numbers on a line, without those that are 0."""
+    return " ".join(f"{name}={value}" for name, value in numbers.items() if value)
 
 
 def _flat(name: str, document: Any) -> list[tuple[str, Any]]:

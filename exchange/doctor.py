@@ -340,7 +340,8 @@ def _check_transport(_root: Path) -> Iterator[Finding]:
 
 
 def _check_replication(root: Path) -> Iterator[Finding]:
-    yield Finding("journal", "file, mapped", "missing", f"{_NOT_YET}this machine needs nothing more for them")
+    detail = "need nothing but a folder on a disk; exchange bench journal says what a sync costs there"
+    yield Finding("journal", "file, mapped", "ok", detail)
     yield Finding("replication", "tcp", "missing", f"{_NOT_YET}this machine needs nothing more for it")
     version = _package_version("libfabric")
     folder = root / "sys/class/infiniband"

@@ -128,6 +128,27 @@ SILENCE_NS_MIN: Final = 50_000_000
 SILENCE_NS_MAX: Final = 3_600_000_000_000
 """An hour: longer than any router keeps a silent connection."""
 
+# Risk.
+
+RISK_ORDER_LOTS_MAX: Final = 999_999
+"""OUCH has no larger order, so a higher limit would limit nothing."""
+
+RISK_NOTIONAL_MAX: Final = 1 << 62
+"""Price in ticks times lots, with a bit to spare for one order more: at NASDAQ's tick 461 trillion dollars. No
+session's exposure may be above it, limit or not, for it is counted in 64 bits."""
+
+RISK_ORDERS_PER_SECOND_MAX: Final = 1_000_000
+"""More than one session can send."""
+
+RISK_ORDERS_BURST_MAX: Final = 1_000_000
+"""A second of the highest rate. In billionths of an order, as buckets count, it fits 64 bits with room to spare."""
+
+RISK_COLLAR_BASIS_POINTS_MAX: Final = 1_000_000
+"""A hundred times the reference price: further away is no typing error any more."""
+
+RISK_OWN_LIMITS_MAX: Final = 1 << 12
+"""One for each session; a profile has 64 KiB for all of its lines anyway."""
+
 # Market data.
 
 FEED_SYMBOLS_DEFAULT: Final = 1 << 14

@@ -40,6 +40,8 @@ from exchange.queues.config import (
     SpscQueueConfig,
     UserQueueConfig,
 )
+from exchange.risk.config import NoneRiskConfig, RiskConfig
+from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
 from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
 
@@ -167,6 +169,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     transport: TransportConfig = MemoryTransportConfig()
     gateway: GatewayConfig = GatewayConfig()
+    risk: RiskConfig = NoneRiskConfig()
     market_data: MarketDataConfig = NoneMarketDataConfig()
     admin: AdminConfig = NoneAdminConfig()
     queue: QueueConfig = PythonQueueConfig()
@@ -350,6 +353,9 @@ def _impossible(settings: Settings) -> _Complaint | None:
             f"all sessions of udp share one socket, which one ingress reads, and there are"
             f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
         )
+    problem = find_problem(settings.risk, settings.gateway.symbols)
+    if problem is not None:
+        return _Complaint((f"risk.{problem[0]}",), problem[1])
     return (
         _impossible_threads(settings)
         or _impossible_waiting(settings)

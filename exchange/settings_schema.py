@@ -67,11 +67,21 @@ class Key(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """One struct: the keys that a table knows when its kind is ``kind`` (None for a table without kinds)."""
+    """One struct: the keys that a table knows when its kind is ``kind`` (None for a table without kinds).
+
+    ``is_user_file`` says that it is a class of the user's own, whose kind is written ``file:PATH:NAME``. A kind may
+    also be called ``file`` because it is about files.
+    """
 
     kind: str | None
     summary: str
     keys: dict[str, Key]
+    is_user_file: bool
+
+    @property
+    def written_kind(self) -> str | None:
+        """The kind as a profile writes it."""
+        return "file:PATH:NAME" if self.is_user_file else self.kind
 
 
 class Table(NamedTuple):
@@ -85,8 +95,13 @@ class Table(NamedTuple):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds as a profile writes them; none for a table without kinds."""
-        written = (kind for kind in self.variants if kind is not None)
-        return tuple("file:PATH:NAME" if kind == FILE_KIND else kind for kind in written)
+        written = (variant.written_kind for variant in self.variants.values())
+        return tuple(kind for kind in written if kind is not None)
+
+    @property
+    def takes_user_files(self) -> bool:
+        """Whether a class of the user's own may stand in."""
+        return any(variant.is_user_file for variant in self.variants.values())
 
 
 def tables_of(settings: type[msgspec.Struct]) -> dict[str, Table]:
@@ -108,6 +123,11 @@ def tables_of(settings: type[msgspec.Struct]) -> dict[str, Table]:
     return tables
 
 
+def keys_of(struct: type[msgspec.Struct]) -> dict[str, Key]:
+    """The keys of one variant, by name."""
+    return _variant(_struct_type(struct)).keys
+
+
 def _struct_type(struct: type[object]) -> inspect.StructType:
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
@@ -115,17 +135,19 @@ def _struct_type(struct: type[object]) -> inspect.StructType:
 
 
 def _variant(struct: inspect.StructType) -> Variant:
-    keys = {}
+    keys, is_user_file = {}, False
     for field in struct.fields:
         description, extra, plain = "", {}, field.type
         if isinstance(plain, inspect.Metadata):
             description = (plain.extra_json_schema or {}).get("description", "")
             extra = plain.extra or {}
             plain = plain.type
-        if "from_kind" not in extra:
+        if "from_kind" in extra:
+            is_user_file = True
+        else:
             keys[field.name] = Key(field.name, plain, field.default, description, "power_of_two" in extra)
     summary = " ".join((struct.cls.__doc__ or "").split())
-    return Variant(_kind_of(struct), summary, keys)
+    return Variant(_kind_of(struct), summary, keys, is_user_file)
 
 
 def _kind_of(struct: inspect.StructType) -> str | None:
@@ -149,8 +171,8 @@ def parse_kind(table: Table, value: object, folder: str) -> tuple[str, dict[str,
     allowed = f"allowed: {', '.join(table.kinds)}"
     if not isinstance(value, str):
         raise Problem(f"must be a string; {allowed}")
-    if value.startswith("file:") or value == FILE_KIND:
-        if FILE_KIND not in table.variants:
+    if value.startswith("file:") or (value == FILE_KIND and FILE_KIND not in table.kinds):
+        if not table.takes_user_files:
             raise Problem(f"[{table.name}] cannot be loaded from a file; {allowed}")
         return FILE_KIND, _user_file(value, folder)
     if value not in table.variants:

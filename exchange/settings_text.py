@@ -7,7 +7,7 @@ a valid profile that resolves to the same values, which makes "show, save, edit"
 
 from exchange.profile_files import toml_value
 from exchange.settings import Resolved, tables, to_dict
-from exchange.settings_schema import FILE_KIND, Key, Table, allowed_values
+from exchange.settings_schema import Key, Table, allowed_values
 
 _COMMENT_COLUMN = 40
 
@@ -55,8 +55,8 @@ def _table_reference(table: Table) -> list[str]:
 def _key_row(table: Table, key: Key) -> str:
     cells = [f"`{key.name}`"]
     if len(table.variants) > 1:
-        having = [kind for kind, variant in table.variants.items() if key.name in variant.keys]
-        named = ", ".join("`file:…`" if kind == FILE_KIND else f"`{kind}`" for kind in having)
+        having = [variant for variant in table.variants.values() if key.name in variant.keys]
+        named = ", ".join("`file:…`" if one.is_user_file else f"`{one.kind}`" for one in having)
         cells.append("all" if len(having) == len(table.variants) else named)
     cells += [allowed_values(key), key.unit, f"`{toml_value(key.default)}`", key.description]
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"

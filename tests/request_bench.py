@@ -34,6 +34,7 @@ from exchange.native import (
     store_int64,
     view_bytes,
 )
+from exchange.risk.limits import LimitsMemory
 
 SESSION = 1
 SESSIONS = 2
@@ -66,6 +67,7 @@ class RequestBench:
 
     def __init__(self, *, speaks_ouch42: bool = False) -> None:
         self.speaks_ouch42 = speaks_ouch42
+        self.risk = LimitsMemory(SESSIONS, len(SYMBOLS))
         self.symbols = SymbolTable(SYMBOLS)
         self.arena = Arena.private(1 << 16)
         self.message = self.arena.allocate(MESSAGE_BYTES_MAX)
@@ -78,6 +80,7 @@ class RequestBench:
         self.requests = Requests(
             self.memory.sessions,
             self.symbols.symbols,
+            self.risk.state,
             1,
             PRICE_MAX_TICKS,
             0,

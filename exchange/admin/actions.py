@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from exchange import limits
+from exchange.admin.refusal import Refusal
+from exchange.admin.risk import RiskDesk, SessionRiskDocument
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.gateway.statistics import SymbolStatistics
 from exchange.logs import log_event
 from exchange.messages import (
-    ALL_SYMBOLS,
     REASON_CHARACTERS,
     Command,
     CommandKind,
@@ -35,23 +36,14 @@ if TYPE_CHECKING:
 APPLIED_SECONDS: Final = 2.0
 """How long a halt is waited for. It takes microseconds, but for an exchange with full queues on a busy machine."""
 
+_BUSY: Final = "too many commands are waiting; try again"
+
 _RANGES: Final = {
     "client_timeout_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
     "heartbeat_ns": (limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX),
     "slow_reader_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
 }
 assert set(_RANGES) == set(CHANGEABLE)
-
-
-class Refusal(Exception):
-    """Something that cannot be done; ``status`` is HTTP's number for why."""
-
-    def __init__(self, status: int, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field} = {value!r}: {allowed}")
-        self.status: Final = status
-        self.field: Final = field
-        self.value: Final = value
-        self.allowed: Final = allowed
 
 
 class Done(Struct, frozen=True):
@@ -63,10 +55,15 @@ class Done(Struct, frozen=True):
 
 
 class Actions:
-    """The actions on one served exchange; to be called in its event loop."""
+    """The actions on one served exchange; to be called in its event loop.
+
+    Attributes:
+        risk: what there is to do about limits of sessions and symbols.
+    """
 
     def __init__(self, server: "Server") -> None:
         self._server: Final = server
+        self.risk: Final = RiskDesk(server)
         self._one_at_a_time: Final = asyncio.Lock()
 
     async def set_state(self, symbol: str, state: SymbolState, reason: str) -> SymbolStatistics:
@@ -75,14 +72,11 @@ class Actions:
         Raises:
             Refusal: no such symbol, a reason that the feed cannot carry, or the order path takes nothing.
         """
-        symbols = self._server.settings.gateway.symbols
-        if symbol not in symbols:
-            raise Refusal(404, "symbol", symbol, f"must be one of {', '.join(symbols)}")
+        symbol_id = self.symbol_of(symbol)
         if len(reason) > REASON_CHARACTERS or not (reason == "" or (reason.isascii() and reason.isalnum())):
             raise Refusal(
                 422, "reason", reason, f"must be up to {REASON_CHARACTERS} letters and digits, such as T1"
             )
-        symbol_id = symbols.index(symbol)
         command = Command(
             CommandKind.TRADING_STATE,
             symbol_id=symbol_id,
@@ -104,7 +98,7 @@ class Actions:
 
     def disconnect(self, user: str) -> Done:
         """Have the agents let a user's connection go. Raises Refusal: no such user, or not connected."""
-        session_id = self._session_of(user)
+        session_id = self.session_of(user)
         if session_id not in self._server.control.connections:
             raise Refusal(409, "user", user, "must be connected")
         self._server.control.disconnect(session_id)
@@ -112,12 +106,22 @@ class Actions:
 
     def cancel_all(self, user: str) -> Done:
         """Cancel all orders of a user, in every symbol. Raises Refusal: no such user, or nothing is taken."""
-        session_id = self._session_of(user)
-        command = Command(CommandKind.MASS_CANCEL, symbol_id=ALL_SYMBOLS, session_id=session_id)
-        self._send(command, "user", user)
+        session_id = self.session_of(user)
+        if not self.risk.cancel_orders(session_id):
+            raise Refusal(503, "user", user, _BUSY)
         return self._done(session_id, "cancel-all")
 
-    def set_limit(self, name: object, value: object) -> None:
+    def set_killed(self, user: str, *, is_killed: bool, asked_by: str) -> SessionRiskDocument:
+        """Take no orders of a user any more and cancel all that there are, or take them again.
+
+        Raises:
+            Refusal: no such user, the profile has no risk, or nothing is taken.
+        """
+        session_id = self.session_of(user)
+        self.risk.set_killed(session_id, is_killed=is_killed, asked_by=asked_by)
+        return self.risk.session(session_id)
+
+    def set_limit(self, name: object, value: object, asked_by: str) -> None:
         """Change a limit. Raises Refusal: it is fixed, or the value is out of range."""
         key = str(name).removeprefix("gateway.")
         if key not in CHANGEABLE:
@@ -126,10 +130,19 @@ class Actions:
         least, most = _RANGES[key]
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} nanoseconds")
+        old = self._server.transport.limit(key)
         self._server.transport.set_limit(key, value)
-        log_event("limit changed", name=f"gateway.{key}", value=value)
+        log_event("limit changed", name=f"gateway.{key}", value=value, old=old, asked_by=asked_by)
 
-    def _session_of(self, user: str) -> int:
+    def symbol_of(self, symbol: str) -> int:
+        """The number of a symbol. Raises Refusal: there is no such symbol."""
+        symbols = self._server.settings.gateway.symbols
+        if symbol not in symbols:
+            raise Refusal(404, "symbol", symbol, f"must be one of {', '.join(symbols)}")
+        return symbols.index(symbol)
+
+    def session_of(self, user: str) -> int:
+        """The number of a user's session. Raises Refusal: there is no such user."""
         number = self._server.control.users.number_of(user)
         if number is None:
             raise Refusal(404, "user", user, "must be a user of the exchange; GET /sessions names them")
@@ -137,7 +150,7 @@ class Actions:
 
     def _send(self, command: Command, field: str, value: str) -> None:
         if not self._server.transport.command(command):
-            raise Refusal(503, field, value, "too many commands are waiting; try again")
+            raise Refusal(503, field, value, _BUSY)
 
     def _done(self, session_id: int, action: str) -> Done:
         user = self._server.control.users.users[session_id].name

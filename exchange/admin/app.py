@@ -6,11 +6,17 @@ GET /metrics                              for Prometheus; with the token, which 
 GET /sessions                             :class:`~exchange.admin.readings.SessionDocument` of every user
 POST /sessions/USER/disconnect            let the user's connection go
 POST /sessions/USER/cancel-all            cancel all of the user's orders
+POST /sessions/USER/kill                  take no new orders of the user any more, and cancel all that there are
+POST /sessions/USER/revive                take them again
+PUT /sessions/USER/limits                 ``{"limit": ..., "value": ...}``: change what the user may ask for
+GET /risk                                 :class:`~exchange.admin.risk.RiskDocument`: limits and what is used of them
 GET /limits                               :class:`~exchange.admin.readings.LimitDocument` of all that has an end
 PUT /limits                               ``{"name": ..., "value": ...}``: change one that is changeable
 GET /symbols                              which symbols trade
 POST /symbols/SYMBOL/halt                 ``{"reason": "T1"}``; the body may be left out
 POST /symbols/SYMBOL/resume               the same
+PUT /symbols/SYMBOL/limits                ``{"limit": ..., "value": ...}``: change what may be asked for in the symbol
+PUT /symbols/SYMBOL/reference-price       ``{"price_ticks": ...}``: the middle of its collar until the next trade
 GET /statistics                           :class:`~exchange.gateway.statistics.Statistics`
 ========================================= =======================================================================
 
@@ -33,9 +39,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exchange.admin.access import is_right
-from exchange.admin.actions import Actions, Refusal
+from exchange.admin.actions import Actions
 from exchange.admin.metrics import CONTENT_TYPE, render_metrics
 from exchange.admin.readings import Readings
+from exchange.admin.refusal import Refusal
 from exchange.logs import log_event
 from exchange.messages import SymbolState
 
@@ -61,6 +68,19 @@ class LimitBody(Struct, forbid_unknown_fields=True):
     value: int
 
 
+class OwnLimitBody(Struct, forbid_unknown_fields=True):
+    """A limit of a session or of a symbol, and its new value."""
+
+    limit: str
+    value: int
+
+
+class PriceBody(Struct, forbid_unknown_fields=True):
+    """A reference price."""
+
+    price_ticks: int
+
+
 def build_app(server: "Server", token: str) -> Starlette:
     """The app of one served exchange."""
     endpoints = _Endpoints(server)
@@ -70,11 +90,17 @@ def build_app(server: "Server", token: str) -> Starlette:
         ("GET", "/sessions", endpoints.sessions),
         ("POST", "/sessions/{user}/disconnect", endpoints.disconnect),
         ("POST", "/sessions/{user}/cancel-all", endpoints.cancel_all),
+        ("POST", "/sessions/{user}/kill", endpoints.kill),
+        ("POST", "/sessions/{user}/revive", endpoints.revive),
+        ("PUT", "/sessions/{user}/limits", endpoints.limit_session),
+        ("GET", "/risk", endpoints.risk),
         ("GET", "/limits", endpoints.limits),
         ("PUT", "/limits", endpoints.set_limit),
         ("GET", "/symbols", endpoints.symbols),
         ("POST", "/symbols/{symbol}/halt", endpoints.halt),
         ("POST", "/symbols/{symbol}/resume", endpoints.resume),
+        ("PUT", "/symbols/{symbol}/limits", endpoints.limit_symbol),
+        ("PUT", "/symbols/{symbol}/reference-price", endpoints.give_price),
         ("GET", "/statistics", endpoints.statistics),
     ]
     routes = [
@@ -107,12 +133,44 @@ class _Endpoints:
     async def cancel_all(self, request: Request) -> object:
         return self._actions.cancel_all(request.path_params["user"])
 
+    async def kill(self, request: Request) -> object:
+        return self._set_killed(request, is_killed=True)
+
+    async def revive(self, request: Request) -> object:
+        return self._set_killed(request, is_killed=False)
+
+    def _set_killed(self, request: Request, *, is_killed: bool) -> object:
+        return self._actions.set_killed(
+            request.path_params["user"], is_killed=is_killed, asked_by=_peer(request)
+        )
+
+    async def risk(self, request: Request) -> object:
+        return await asyncio.to_thread(self._actions.risk.document)
+
+    async def limit_session(self, request: Request) -> object:
+        body = await _body(request, OwnLimitBody)
+        session_id = self._actions.session_of(request.path_params["user"])
+        self._actions.risk.limit_session(session_id, body.limit, body.value, _peer(request))
+        return await self.risk(request)
+
+    async def limit_symbol(self, request: Request) -> object:
+        body = await _body(request, OwnLimitBody)
+        symbol_id = self._actions.symbol_of(request.path_params["symbol"])
+        self._actions.risk.limit_symbol(symbol_id, body.limit, body.value, _peer(request))
+        return await self.risk(request)
+
+    async def give_price(self, request: Request) -> object:
+        body = await _body(request, PriceBody)
+        symbol_id = self._actions.symbol_of(request.path_params["symbol"])
+        self._actions.risk.give_price(symbol_id, body.price_ticks, _peer(request))
+        return await self.risk(request)
+
     async def limits(self, request: Request) -> object:
         return await asyncio.to_thread(self._readings.limits)
 
     async def set_limit(self, request: Request) -> object:
         body = await _body(request, LimitBody)
-        self._actions.set_limit(body.name, body.value)
+        self._actions.set_limit(body.name, body.value, _peer(request))
         return await self.limits(request)
 
     async def symbols(self, request: Request) -> object:
@@ -137,8 +195,7 @@ def _guarded(handler: Handler, token: str, *, open_to_all: bool) -> Callable[[Re
 
     async def respond(request: Request) -> Response:
         if not open_to_all and not is_right(request.headers.get("authorization"), token):
-            peer = request.client.host if request.client is not None else ""
-            log_event("admin refused", level=logging.WARNING, peer=peer, path=request.url.path)
+            log_event("admin refused", level=logging.WARNING, peer=_peer(request), path=request.url.path)
             return _error(
                 401, "Authorization", None, "must be 'Bearer TOKEN', with the token of the token file"
             )
@@ -146,6 +203,11 @@ def _guarded(handler: Handler, token: str, *, open_to_all: bool) -> Callable[[Re
         return found if isinstance(found, Response) else _json(found, 200)
 
     return respond
+
+
+def _peer(request: Request) -> str:
+    """Where a request came from."""
+    return request.client.host if request.client is not None else ""
 
 
 async def _body[Body: Struct](request: Request, kind: type[Body]) -> Body:

@@ -36,6 +36,7 @@ class _StatisticsCollector(Collector):
         yield from self._shards()
         yield from self._gateway()
         yield from self._feed()
+        yield from self._risk()
         halted = GaugeMetricFamily("exchange_symbol_halted", "1 while a symbol is halted.", labels=["symbol"])
         for symbol in self._statistics.symbols:
             halted.add_metric([symbol.symbol], float(symbol.state == "halted"))
@@ -90,6 +91,26 @@ class _StatisticsCollector(Collector):
         yield _counter("feed_datagrams", "Datagrams that the kernel took.", feed.datagrams)
         yield _counter("feed_refused_datagrams", "Datagrams that the kernel refused.", feed.refused_datagrams)
         yield _counter("feed_requests_answered", "Re-requests answered.", feed.requests_answered)
+
+    def _risk(self) -> Iterator[Metric]:
+        labels = ["user"]
+        orders = GaugeMetricFamily(
+            "exchange_session_open_orders", "Orders alive or on their way.", labels=labels
+        )
+        exposure = GaugeMetricFamily(
+            "exchange_session_exposure", "Open lots times price in ticks.", labels=labels
+        )
+        killed = GaugeMetricFamily("exchange_session_killed", "1 while nothing is taken.", labels=labels)
+        refused = CounterMetricFamily(
+            "exchange_risk_refused", "Orders that broke a limit.", labels=["user", "reason"]
+        )
+        for one in self._statistics.risk:
+            orders.add_metric([one.user], one.open_orders)
+            exposure.add_metric([one.user], one.exposure)
+            killed.add_metric([one.user], float(one.is_killed))
+            for reason, count in one.refused.items():
+                refused.add_metric([one.user, reason], count)
+        yield from (orders, exposure, killed, refused)
 
 
 def _counter(name: str, told: str, value: float) -> CounterMetricFamily:

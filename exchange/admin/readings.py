@@ -28,12 +28,14 @@ from exchange.gateway.statistics import (
     FeedStatistics,
     GatewayStatistics,
     QueueStatistics,
+    RiskStatistics,
     ShardStatistics,
     Statistics,
     SymbolStatistics,
 )
 from exchange.matching.shard import ShardStatus
 from exchange.native import view_bytes
+from exchange.risk.limits import LimitsMemory
 from exchange.transport.network import CHANGEABLE
 
 if TYPE_CHECKING:
@@ -168,6 +170,7 @@ class Readings:
             latency_ns=self._server.transport.latency.latest(),
             feed=self._feed(),
             symbols=self.symbols(),
+            risk=self._risk(),
         )
 
     def _shards(self) -> list[ShardStatistics]:
@@ -186,6 +189,16 @@ class Readings:
                 QueueStatistics(*levels[f"outbox.{number}"]),
             )
             for number, status in enumerate(self._statuses)
+        ]
+
+    def _risk(self) -> list[RiskStatistics]:
+        memory = self._server.transport.risk
+        if not isinstance(memory, LimitsMemory):
+            return []
+        users = self._server.control.users.users
+        return [
+            RiskStatistics(users[session_id].name, *memory.read_session(session_id))
+            for session_id in memory.busy_sessions()
         ]
 
     def _feed(self) -> FeedStatistics | None:

@@ -111,6 +111,7 @@ CANCEL = int(CommandKind.CANCEL)
 BY_CLIENT = int(Reason.BY_CLIENT)
 IMMEDIATE_REMAINDER = int(Reason.IMMEDIATE_REMAINDER)
 BY_MASS_CANCEL = int(Reason.MASS_CANCEL)
+BY_OPERATOR = int(Reason.BY_OPERATOR)
 UNKNOWN_COMMAND = int(Reason.UNKNOWN_COMMAND)
 UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
@@ -347,9 +348,8 @@ def _mass_cancel_order(book: LadderBook, command: int, event: int, link: int) ->
     remove_id(book, find_id(book, symbol_id, order_id)[1])
     unlink_order(book, link, level_link, row, key, open_lots)
     price_ticks = price_of_key(book, side, key)
-    behind = write_canceled(
-        event, command, side, BY_MASS_CANCEL, order_id, price_ticks, open_lots, MASS_CANCEL
-    )
+    reason = BY_OPERATOR if load_uint32(command + QUANTITY) == BY_OPERATOR else BY_MASS_CANCEL
+    behind = write_canceled(event, command, side, reason, order_id, price_ticks, open_lots, MASS_CANCEL)
     store_uint16(event + SYMBOL_ID, symbol_id)  # the command may name all symbols
     return behind
 

@@ -235,7 +235,9 @@ class NaiveBook:
         ]
         for order in doomed:
             self._remove(order)
-        events = [_canceled(command, order, order.quantity_lots, Reason.MASS_CANCEL) for order in doomed]
+        is_by_operator = command.quantity_lots == Reason.BY_OPERATOR
+        reason = Reason.BY_OPERATOR if is_by_operator else Reason.MASS_CANCEL
+        events = [_canceled(command, order, order.quantity_lots, reason) for order in doomed]
         end = _event(
             command, EventKind.MASS_CANCELED, session_id=command.session_id, quantity_lots=len(doomed)
         )

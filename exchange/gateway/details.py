@@ -32,8 +32,10 @@ from exchange.gateway.inbound import (
     ANSWER_USES_NUMBER,
     DISABLED,
     ENABLED,
+    KILLED,
     MASS_CANCEL,
     REJECTED,
+    REVIVED,
     Requests,
 )
 from exchange.gateway.options import NO_GROUP
@@ -90,6 +92,7 @@ from exchange.native import (
     store_uint16,
     store_uint32,
 )
+from exchange.risk.protocol import restore_killed
 
 # a record of details; kind, symbol, session, sequence, order id and time are where every command has them
 DETAILS_SIDE: Final = 1
@@ -250,6 +253,8 @@ def _restore_cancel(sessions: Sessions, session: int, command: int) -> None:
 @kernel
 def _restore_answer(requests: Requests, session: int, command: int) -> bool:
     kind, number = load_uint8(command + ANSWER_KIND), load_uint32(command + ANSWER_USER_REFERENCE)
+    if kind in (KILLED, REVIVED):
+        restore_killed(requests.risk, load_uint16(command + record.SESSION_ID), kind == KILLED)
     if load_uint8(command + ANSWER_USES_NUMBER) == 0:
         return True
     store_int64(session + LAST_USER_REFERENCE, max(load_int64(session + LAST_USER_REFERENCE), number))

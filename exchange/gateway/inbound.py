@@ -16,7 +16,7 @@ answer goes through a shard like a command. So the shard's sequence has everythi
 in which it is told, and a journal of it is all that it takes to tell it again.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.book import ladder_events as record
 from exchange.gateway.session_memory import Sessions
@@ -47,7 +47,10 @@ MASS_CANCEL: Final = 3
 DISABLED: Final = 4
 ENABLED: Final = 5
 SYSTEM_EVENT: Final = 6
-"""Which answer it is; the last is said to every session, by the exchange itself."""
+KILLED: Final = 7
+REVIVED: Final = 8
+"""Which answer it is. From the sixth on they are the exchange's own: a System Event is said to every session; that the
+operator takes no orders of a session any more, or takes them again, is said to nobody, and is there for a restart."""
 
 # an answer; kind, symbol, session, sequence and time are where every command has them
 ANSWER_KIND: Final = 1
@@ -74,7 +77,7 @@ _ANSWER: Final = int(CommandKind.ANSWER)
 
 
 class Requests(NamedTuple):
-    """What decoding needs: the sessions, the symbols, the band of prices.
+    """What decoding needs: the sessions, the symbols, risk, the band of prices.
 
     ``keeps_details`` is 1 if a journal wants to know of each order what the gateway keeps of it, else 0. ``translated``
     is room for one message of another version of OUCH. The word at ``cancels_due`` counts the sessions of the lane that
@@ -83,6 +86,7 @@ class Requests(NamedTuple):
 
     sessions: Sessions
     symbols: Symbols
+    risk: Any
     price_min_ticks: int
     price_max_ticks: int
     keeps_details: int

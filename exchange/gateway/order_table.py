@@ -48,6 +48,8 @@ GROUP_ID: Final = 40
 """Entity within the firm (16 bits), or 0."""
 LAST_SIDE: Final = 42
 """The side that was asked for last; the one that the order was entered with stays in ``SIDE``."""
+VALUE_TICKS: Final = 44
+"""The price at which the order's lots count in the session's exposure (32 bits); see :mod:`exchange.risk.protocol`."""
 FIRM: Final = 48
 """Four characters (32 bits), or 0 for the session's own."""
 MODIFIES: Final = 52
@@ -67,6 +69,9 @@ ANSWERED: Final = 80
 """The number again, once the order has been accepted."""
 MODIFIED: Final = 88
 """How many modifications were answered. One that is on its way makes the next one wait."""
+
+VALUE_ADDED: Final = 96
+"""Of a replacement: what it added to the session's exposure. Inbound writes it while the order is not known outside."""
 
 NO_ORDER: Final = 0
 NOT_YET: Final = 1

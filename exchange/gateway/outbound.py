@@ -4,7 +4,7 @@ A message is written straight into the log of its session (:mod:`exchange.gatewa
 the same in both versions of OUCH: the type, and the time of the command that caused it, in nanoseconds since midnight
 of the exchange's time zone. A System Event is the same in both altogether."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.session_log import begin_message, commit_message
@@ -35,12 +35,14 @@ EVENT_COMMAND_KIND: Final = 46
 
 _SYSTEM_BYTES: Final = SystemEvent.layout.size_bytes
 _IMMEDIATE_REMAINDER: Final = int(Reason.IMMEDIATE_REMAINDER)
+_BY_OPERATOR_REASON: Final = int(Reason.BY_OPERATOR)
 _BY_USER: Final = ord(CancelReason.USER)
+_BY_OPERATOR: Final = ord(CancelReason.SUPERVISORY)
 _IMMEDIATE: Final = ord(CancelReason.IMMEDIATE_OR_CANCEL)
 
 
 class Reports(NamedTuple):
-    """What encoding needs: the sessions, the list of those that have something to send, and whose shard a symbol is.
+    """What encoding needs: the sessions, risk, the list of those that have something to send, whose shard a symbol is.
 
     The word at ``listed`` counts the sessions on the list, whose numbers (8 bytes each) begin at ``list_address``. At
     ``shard_of_symbol`` there is a byte for each symbol. ``midnight_ns`` is what has to be added to the exchange's time
@@ -48,6 +50,7 @@ class Reports(NamedTuple):
     """
 
     sessions: Sessions
+    risk: Any
     listed: int
     list_address: int
     shard_of_symbol: int
@@ -101,7 +104,10 @@ def say_system_event(reports: Reports, session_id: int, letter: int, day_ns: int
 @inlined
 def cancel_reason(event: int) -> int:
     """Why an order was canceled, as both versions say it."""
-    return _IMMEDIATE if load_uint8(event + EVENT_REASON) == _IMMEDIATE_REMAINDER else _BY_USER
+    reason = load_uint8(event + EVENT_REASON)
+    if reason == _IMMEDIATE_REMAINDER:
+        return _IMMEDIATE
+    return _BY_OPERATOR if reason == _BY_OPERATOR_REASON else _BY_USER
 
 
 @inlined

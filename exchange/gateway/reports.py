@@ -31,8 +31,10 @@ from exchange.gateway.inbound import (
     ANSWER_KIND,
     ANSWER_REASON,
     ANSWER_USER_REFERENCE,
+    KILLED,
     MASS_CANCEL,
     REJECTED,
+    REVIVED,
     SYSTEM_EVENT,
 )
 from exchange.gateway.order_table import (
@@ -43,6 +45,8 @@ from exchange.gateway.order_table import (
     NO_ORDER,
     OPEN_LOTS,
     USER_REFERENCE_MASK,
+    VALUE_ADDED,
+    VALUE_TICKS,
     find_order,
     finish_order,
 )
@@ -68,6 +72,7 @@ from exchange.native import (
     store_int64,
     store_release,
 )
+from exchange.risk.protocol import note_left, note_trade
 from exchange.wire.ouch50 import RejectReason
 from exchange.wire.ouch_codes import LiquidityFlag
 
@@ -105,7 +110,9 @@ def report_events(reports: Reports, events: int, count: int) -> None:
         session = session_address(reports.sessions, session_id)
         number = load_int64(event + record.ORDER_ID) & USER_REFERENCE_MASK
         if kind == _EXECUTED_EVENT:
-            shard = load_uint8(reports.shard_of_symbol + load_uint16(event + record.SYMBOL_ID))
+            symbol_id = load_uint16(event + record.SYMBOL_ID)
+            note_trade(reports.risk, symbol_id, load_int64(event + record.PRICE))
+            shard = load_uint8(reports.shard_of_symbol + symbol_id)
             match_number = public_match_number(
                 load_int64(event + record.MATCH_NUMBER), shard, reports.shard_count
             )
@@ -169,14 +176,15 @@ def _report_executed(
         reports50.say_executed(reports, session_id, session, number, event, liquidity, match_number, day_ns)
     else:
         reports42.say_executed(reports, session_id, session, order, event, liquidity, match_number, day_ns)
-    _take_lots(order, number, load_uint32(event + record.QUANTITY))
+    _take_lots(reports, session_id, order, number, load_uint32(event + record.QUANTITY))
 
 
 @inlined
-def _take_lots(order: int, number: int, quantity: int) -> None:
+def _take_lots(reports: Reports, session_id: int, order: int, number: int, quantity: int) -> None:
     """An order's open quantity has shrunk; with nothing left it is finished."""
     left = load_int64(order + OPEN_LOTS) - quantity
     store_int64(order + OPEN_LOTS, left)
+    note_left(reports.risk, session_id, int(left <= 0), quantity * load_uint32(order + VALUE_TICKS))
     if left <= 0:
         finish_order(order, number)
 
@@ -192,7 +200,7 @@ def _report_canceled(
         reports50.say_canceled(reports, session_id, session, number, event, day_ns)
     else:
         reports42.say_canceled(reports, session_id, session, order, event, day_ns)
-    _take_lots(order, number, load_uint32(event + record.QUANTITY))
+    _take_lots(reports, session_id, order, number, load_uint32(event + record.QUANTITY))
 
 
 @inlined
@@ -210,10 +218,18 @@ def _report_replaced(
         reports50.say_replaced(reports, session_id, session, order, number, original, event, day_ns)
     else:
         reports42.say_replaced(reports, session_id, session, order, old_order, event, day_ns)
+    value = load_int64(order + VALUE_ADDED) + _open_value(old_order) - _open_value(order)
+    note_left(reports.risk, session_id, int(open_lots == 0), value)
     store_release(order + ANSWERED, number)
     finish_order(old_order, original)
     if open_lots == 0:
         finish_order(order, number)
+
+
+@inlined
+def _open_value(order: int) -> int:
+    """What is open of an order, times the price at which it counts."""
+    return load_int64(order + OPEN_LOTS) * load_uint32(order + VALUE_TICKS)
 
 
 @inlined
@@ -223,7 +239,9 @@ def _report_modified(
     order = find_order(reports.sessions, session, number)
     if order == NO_ORDER:
         return
+    before = _open_value(order)
     store_int64(order + OPEN_LOTS, open_lots)
+    note_left(reports.risk, session_id, 0, before - _open_value(order))
     if _speaks_ouch50(session):
         reports50.say_modified(reports, session_id, session, order, number, day_ns)
     else:
@@ -249,6 +267,11 @@ def _report_rejected(
         elif why == _SYMBOL_HALTED:
             reason = _HALTED
         _say_rejected(reports, session_id, session, number, order + CLIENT_ORDER_ID, reason, day_ns)
+    if kind == _NEW:
+        value = load_uint32(event + record.QUANTITY) * load_uint32(order + VALUE_TICKS)
+        note_left(reports.risk, session_id, 1, value)
+    else:
+        note_left(reports.risk, session_id, 0, load_int64(order + VALUE_ADDED))
     finish_order(order, number)
 
 
@@ -280,5 +303,5 @@ def _report_answer(reports: Reports, session_id: int, session: int, answer: int,
     elif kind == SYSTEM_EVENT:
         for one in range(reports.sessions.session_count):
             say_system_event(reports, one, load_uint16(answer + ANSWER_REASON), day_ns)
-    else:
+    elif kind not in (KILLED, REVIVED):
         reports50.say_of_session(reports, session_id, session, kind, answer, day_ns)

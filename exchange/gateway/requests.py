@@ -12,7 +12,8 @@ How OUCH's rules are kept:
   everything sent before has been applied, so "take away the difference" is right whatever has been executed meanwhile.
 * *Replace* names the liability of the whole chain. What is open after it depends on executions that the gateway may not
   have seen yet, so the command carries both liabilities and the book, which knows what is open, does the sum.
-* A *Replace* with impossible details cancels the order and does not use its new number up.
+* A *Replace* with impossible details cancels the order and does not use its new number up. One that breaks a limit
+  (:mod:`exchange.risk`) is rejected with that number, and the order stays.
 * *Modify* changes the letter of a sale, or names a smaller total, as a cancel does, and keeps the order's place. It is
   a replace of the order by itself at its price: so its answer comes in its turn, and says what is open.
 * An order is named by channel and number. There is one channel, 0, and no order in any other."""
@@ -60,6 +61,8 @@ from exchange.gateway.order_table import (
     SYMBOL_ID,
     SYMBOL_WORD,
     TIME_IN_FORCE,
+    VALUE_ADDED,
+    VALUE_TICKS,
     engine_order_id,
     find_order,
     take_order,
@@ -71,6 +74,7 @@ from exchange.messages import TimeInForce as EngineTimeInForce
 from exchange.native import (
     inlined,
     kernel,
+    likely,
     load_acquire,
     load_big_endian_int64,
     load_big_endian_uint32,
@@ -83,6 +87,15 @@ from exchange.native import (
     store_uint16,
     store_uint32,
     unlikely,
+)
+from exchange.risk.protocol import (
+    Judgement,
+    Refusal,
+    check_new,
+    check_replace,
+    note_entered,
+    note_refused,
+    reason_of,
 )
 from exchange.wire.ouch50 import (
     AccountQuery,
@@ -118,6 +131,8 @@ _DAY: Final = int(EngineTimeInForce.DAY)
 _IMMEDIATE: Final = int(EngineTimeInForce.IMMEDIATE_OR_CANCEL)
 _LIMIT: Final = int(OrderType.LIMIT)
 _MARKET: Final = int(OrderType.MARKET)
+
+_NOT_REFUSED: Final = int(Refusal.NONE)
 
 _INVALID_DISPLAY: Final = int(RejectReason.INVALID_DISPLAY)
 _SWEEP_NOT_ALLOWED: Final = int(RejectReason.ISO_NOT_ALLOWED)
@@ -195,19 +210,26 @@ def _enter(
         flaw = OTHER  # an option of other messages
     if unlikely(flaw == NO_FLAW and is_disabled(session, options.firm)):
         flaw = _FIRM_NOT_AUTHORIZED
+    quantity, price = (
+        load_big_endian_uint32(message + ENTER.quantity),
+        load_big_endian_int64(message + ENTER.price),
+    )
+    is_market, judgement = price in _MARKET_PRICES, Judgement(_NOT_REFUSED, 0, 0, -1)
+    if likely(flaw == NO_FLAW):
+        judgement = check_new(requests.risk, session_id, symbol_id, price, quantity, is_market, now_ns)
+        flaw = reason_of(judgement.refusal)
     order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
     if unlikely(order == NOT_YET):
         return WAIT
     if unlikely(order == NO_ORDER):
         reason = _PROCESSING_ERROR if flaw == NO_FLAW else flaw
+        if judgement.refusal != _NOT_REFUSED:
+            note_refused(requests.risk, session_id, judgement, now_ns)
         store_int64(session + LAST_USER_REFERENCE, user_reference)
         text = message + ENTER.client_order_id
         return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
     store_int64(session + LAST_USER_REFERENCE, user_reference)
-    quantity, price = (
-        load_big_endian_uint32(message + ENTER.quantity),
-        load_big_endian_int64(message + ENTER.price),
-    )
+    note_entered(requests.risk, session_id, judgement, 1, now_ns)
     side, time_in_force = load_uint8(message + ENTER.side), load_uint8(message + ENTER.time_in_force)
     store_int64(order + SYMBOL_WORD, load_big_endian_int64(message + ENTER.symbol))
     keep_client_order_id(order + CLIENT_ORDER_ID, message + ENTER.client_order_id)
@@ -215,6 +237,7 @@ def _enter(
     store_int64(order + LIABILITY, quantity)
     store_uint32(order + FIRM, options.firm)
     store_uint16(order + GROUP_ID, max(options.group_id, 0))
+    store_uint32(order + VALUE_TICKS, judgement.value_ticks)
     store_uint16(order + SYMBOL_ID, symbol_id)
     store_uint8(order + SIDE, side)
     store_uint8(order + LAST_SIDE, side)
@@ -229,7 +252,7 @@ def _enter(
     write_command(command, _NEW, symbol_id, session_id, order_id, 0, price, quantity, now_ns)
     store_uint8(command + record.SIDE, BUY if side == _BUYS else SELL)
     store_uint8(command + record.TIME_IN_FORCE, _IMMEDIATE if time_in_force == _IMMEDIATE_LETTER else _DAY)
-    store_uint8(command + record.ORDER_TYPE, _MARKET if price in _MARKET_PRICES else _LIMIT)
+    store_uint8(command + record.ORDER_TYPE, _MARKET if is_market else _LIMIT)
     return records
 
 
@@ -375,6 +398,13 @@ def _replace(
     if flaw == NO_FLAW:
         flaw = _flaw_of_terms(requests, quantity, price, time_in_force, display, sweep)
     is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES and _may_become(last_side, side)
+    judgement = Judgement(_NOT_REFUSED, 0, 0, -1)
+    if likely(is_possible):
+        judgement = check_replace(requests.risk, session_id, order, original, price, quantity, now_ns)
+        if unlikely(judgement.refusal != _NOT_REFUSED):
+            return _refuse_replace(
+                requests, session_id, session, message, user_reference, judgement, now_ns, command
+            )
     new_order = take_order(requests.sessions, session, user_reference) if is_possible else NO_ORDER
     if unlikely(new_order == NOT_YET):
         return WAIT
@@ -383,9 +413,12 @@ def _replace(
         write_cancel(session_id, order, original, 0, now_ns, command)
         return FORWARD
     store_int64(session + LAST_USER_REFERENCE, user_reference)
+    note_entered(requests.risk, session_id, judgement, 0, now_ns)
     for word in (SYMBOL_WORD, GROUP_ID, SYMBOL_ID):  # what is inherited, whole words
         store_int64(new_order + word, load_int64(order + word))
     store_uint32(new_order + FIRM, load_uint32(order + FIRM))
+    store_uint32(new_order + VALUE_TICKS, judgement.value_ticks)
+    store_int64(new_order + VALUE_ADDED, judgement.added)
     keep_client_order_id(new_order + CLIENT_ORDER_ID, message + REPLACE.client_order_id)
     store_int64(new_order + PRICE, price)
     store_int64(new_order + LIABILITY, quantity)
@@ -401,6 +434,24 @@ def _replace(
     write_command(command, _REPLACE_COMMAND, symbol_id, session_id, old_id, new_id, price, quantity, now_ns)
     store_uint32(command + record.LIABILITY, load_int64(order + LIABILITY))
     return records
+
+
+@kernel
+def _refuse_replace(
+    requests: Requests,
+    session_id: int,
+    session: int,
+    message: int,
+    user_reference: int,
+    judgement: Judgement,
+    now_ns: int,
+    command: int,
+) -> int:
+    """A replace that breaks a limit is answered with its own number, which is used up; the order stays as it was."""
+    note_refused(requests.risk, session_id, judgement, now_ns)
+    store_int64(session + LAST_USER_REFERENCE, user_reference)
+    reason, text = reason_of(judgement.refusal), message + REPLACE.client_order_id
+    return answer_rejected(command, session_id, user_reference, True, reason, text, now_ns)
 
 
 @inlined

@@ -38,6 +38,7 @@ from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal, Opening
+from exchange.risk import build_risk
 from exchange.settings import Settings
 from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
@@ -91,7 +92,7 @@ class Server:
         self.listener: Final = bind_listener(
             settings.transport.address, settings.transport.port, is_udp=is_udp
         )
-        self.transport: Final = self._build_transport(settings.transport, len(users.users))
+        self.transport: Final = self._build_transport(settings.transport, users)
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
                 self.transport.cancel_on_disconnect(session_id)
@@ -113,13 +114,16 @@ class Server:
         return KeptJournal(self.settings, users, opening) if kept else None
 
     def _build_transport(
-        self, config: TcpTransportConfig | UdpTransportConfig, users: int
+        self, config: TcpTransportConfig | UdpTransportConfig, users: Users
     ) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
-        alike = (settings.gateway, settings.book, users, owners, shards.count)
+        names = [user.name for user in users.users]
+        alike = (settings.gateway, settings.book, len(names), owners, shards.count)
         options = NetworkOptions(
-            keeps_details=self.journal is not None, midnight_ns=-self._opening.midnight_ns % DAY_NS
+            keeps_details=self.journal is not None,
+            midnight_ns=-self._opening.midnight_ns % DAY_NS,
+            risk=build_risk(settings.risk, names, settings.gateway.symbols),
         )
         if isinstance(config, UdpTransportConfig):
             return UdpTransport(*alike, shards.batch_commands, self.listener, options)

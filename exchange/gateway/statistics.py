@@ -87,8 +87,21 @@ class SymbolStatistics(Struct, frozen=True):
     reason: str
 
 
+class RiskStatistics(Struct, frozen=True):
+    """A session that has orders, or had some refused; ``refused`` counts them by reason, from the start."""
+
+    user: str
+    is_killed: bool
+    open_orders: int
+    exposure: int
+    refused: dict[str, int]
+
+
 class Statistics(Struct, frozen=True):
-    """The document. ``time_ns`` is the wall clock since 1970, ``feed`` is None if the exchange publishes none."""
+    """The document. ``time_ns`` is the wall clock since 1970, ``feed`` is None if the exchange publishes none.
+
+    ``risk`` has the sessions about which there is something to say; none if nothing is limited or counted.
+    """
 
     time_ns: int
     uptime_seconds: float
@@ -97,3 +110,4 @@ class Statistics(Struct, frozen=True):
     latency_ns: LatencyStatistics
     feed: FeedStatistics | None
     symbols: list[SymbolStatistics]
+    risk: list[RiskStatistics] = []

@@ -218,11 +218,13 @@ def last_used_byte(base: int, offset: int, end: int) -> int:
 
 
 @kernel
-def count_kinds(records: int, count: int, counts: int) -> None:
-    """Add each record's kind, its first byte, to 256 words at ``counts``."""
-    for index in range(count):
-        word = counts + load_uint8(records + index * RECORD_BYTES) * 8
-        store_int64(word, load_int64(word) + 1)
+def count_kinds(places: int, frames: int, counts: int) -> None:
+    """Add the kind of each record, its first byte, to 256 words at ``counts``, for frames that a scan has noted."""
+    for frame in range(frames):
+        records = load_int64(places + frame * PLACE_BYTES)
+        for index in range(load_int64(places + frame * PLACE_BYTES + 8)):
+            word = counts + load_uint8(records + index * RECORD_BYTES) * 8
+            store_int64(word, load_int64(word) + 1)
 
 
 @kernel

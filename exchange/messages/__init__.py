@@ -99,6 +99,8 @@ class Reason(IntEnum):
     BY_CLIENT = 1
     IMMEDIATE_REMAINDER = 2
     MASS_CANCEL = 3
+    BY_OPERATOR = 4
+    """By a mass cancel that the exchange's operator has asked for."""
     UNKNOWN_COMMAND = 10
     UNKNOWN_SYMBOL = 11
     UNKNOWN_ORDER = 12
@@ -129,7 +131,8 @@ COMMAND_DTYPE: Final = np.dtype(
 all. ``quantity_lots`` of a REPLACE is what is open afterwards, if ``liability_lots`` is 0. Otherwise both are totals
 of the order and all that it replaced, executions included, as they are to be and as they were: their difference is by
 how much the open quantity changes, whatever has been executed meanwhile. ``price_ticks`` is ignored for a market
-order. ``tag`` belongs to the sender: the exchange carries it, the book never reads it. In a TRADING_STATE
+order. ``quantity_lots`` of a MASS_CANCEL is 0, or ``Reason.BY_OPERATOR`` if that is to be the reason in its CANCELED
+events. ``tag`` belongs to the sender: the exchange carries it, the book never reads it. In a TRADING_STATE
 ``quantity_lots`` is the :class:`SymbolState` and ``order_id`` the reason (:func:`reason_word`); shards apply it, books
 refuse it. DETAILS and ANSWER share kind, symbol, session, sequence and time with the others, and have fields of their
 own in between (:mod:`exchange.gateway.details`, :mod:`exchange.gateway.inbound`); books never see them.

@@ -32,10 +32,11 @@ from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.native import load_int64
 from exchange.recovery.opening import START, close_readers, find_ends, open_readers
-from exchange.recovery.parts import Parts, open_newest, position_of, restore_snapshot
 from exchange.recovery.replayer import Replayer
 from exchange.recovery.replaying import LogSink
+from exchange.recovery.snapshots import open_newest, position_of
 from exchange.settings import Settings
+from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.transport.network import NetworkTransport
 from exchange.transport.tee import Tee
 
@@ -118,8 +119,11 @@ class KeptJournal:
         publisher = None if feed is None else feed.publisher
         if publisher is not None:
             sink = Tee(sink, publisher.state)
-        parts = Parts(exchange, transport, publisher, tuple(user.name for user in self.users.users))
-        left = [] if self._snapshot is None else restore_snapshot(self._snapshot, parts)
+        names = [user.name for user in self.users.users]
+        left = []
+        if self._snapshot is not None:
+            restore_parts(self._snapshot, Parts(exchange.shards, transport.memory, names, publisher))
+            left = left_events(self._snapshot, len(exchange.shards))
         if publisher is not None and self._snapshot is None:
             publisher.open_day(self.opening.opened_ns - self.opening.midnight_ns)
         readers, merge = open_readers(
@@ -133,26 +137,23 @@ class KeptJournal:
             close_readers(readers, merge)
         if replayer.corrections:
             exchange.append_to_merge(replayer.corrections)
-        transport.go_on_behind(sum(replayer.position().shards), replayer.events)
-        alive = [self._put_right(transport, session_id) for session_id in range(len(self.users.users))]
+        alive = sum(self._forget_unanswered(transport, number) for number in range(len(names)))
+        transport.go_on(sum(replayer.position().shards), replayer.events)
         if feed is not None:
             feed.go_on()
         log_event(
             "recovered",
             snapshot_commands=sum(self._begin.shards),
             replayed_commands=replayer.commands,
-            live_orders=sum(alive),
+            live_orders=alive,
             digest=exchange.digest(),
         )
 
-    def _put_right(self, transport: NetworkTransport, session_id: int) -> int:
-        """What an end without notice leaves behind in a session; how many orders it has alive."""
+    def _forget_unanswered(self, transport: NetworkTransport, session_id: int) -> int:
+        """Take out of a session what no shard has heard of; how many orders it has alive."""
         if load_int64(transport.memory.address(session_id) + LAST_USER_REFERENCE) == 0:
             return 0
-        alive = int(forget_unanswered(transport.memory.sessions, session_id))
-        is_due = self.users.users[session_id].cancels_on_disconnect and alive > 0
-        transport.finish_cancels(session_id, is_due=is_due)
-        return alive
+        return int(forget_unanswered(transport.memory.sessions, session_id))
 
     def close(self) -> None:
         """Let others have the folder."""

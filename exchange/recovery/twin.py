@@ -18,10 +18,12 @@ from typing import Any, Final, Self
 
 from exchange.assembly import Exchange, spread_symbols
 from exchange.book.config import LadderBookConfig, NaiveBookConfig
+from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import OUCH42
 from exchange.gateway.outbound import DAY_NS
+from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.journal.identity import Identity, read_identity
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.reading import StreamReader
@@ -31,17 +33,11 @@ from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
-from exchange.recovery.parts import (
-    Parts,
-    open_newest,
-    position_of,
-    restore_snapshot,
-    save_snapshot,
-    snapshot_paths,
-)
-from exchange.recovery.replayer import Position, Replayer
+from exchange.recovery.replayer import Events, Position, Replayer
 from exchange.recovery.replaying import LogSink
+from exchange.recovery.snapshots import open_newest, position_of, save_snapshot, snapshot_paths
 from exchange.settings import Settings, ShardsConfig
+from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.snapshot.sections import SectionFile
 from exchange.transport.config import TcpTransportConfig
 from exchange.transport.network import NetworkOptions
@@ -61,7 +57,9 @@ class Twin:
         from_snapshot: whether to begin with the newest snapshot; not doing so needs all segments.
 
     Attributes:
-        parts: exchange, gateway and feed.
+        exchange: the books.
+        transport: the sessions.
+        publisher: the feed; None if there is none.
         begin: the position from which it was replayed.
         position: where it is now.
 
@@ -78,19 +76,20 @@ class Twin:
             raise UserError(f"journal {directory}: no {SESSIONS_NAME} in it")
         self.settings: Final = settings_of(self.identity, book)
         owners = spread_symbols(len(outcomes.symbols), outcomes.shard_count)
-        transport = TcpTransport(
+        self.transport: Final = TcpTransport(
             self.settings.gateway, self.settings.book, len(sessions), owners, outcomes.shard_count, 1,
             self.settings.shards.batch_commands, NetworkOptions(midnight_ns=-outcomes.midnight_ns % DAY_NS),
         )  # fmt: skip
         for session_id, session in enumerate(sessions):
             if session.protocol == OUCH42:
-                transport.speak_ouch42(session_id)
-        publisher = self._build_publisher(owners) if outcomes.feed_messages > 0 else None
-        exchange = Exchange(self.settings, len(outcomes.symbols), transport)
-        self.parts: Final = Parts(exchange, transport, publisher, tuple(one.user for one in sessions))
-        self.begin, self._left = self._restore() if from_snapshot else (START, [])
-        if self.begin == START and publisher is not None:
-            publisher.open_day(outcomes.opened_ns - outcomes.midnight_ns)
+                self.transport.speak_ouch42(session_id)
+        self.publisher: Final = self._build_publisher(owners) if outcomes.feed_messages > 0 else None
+        self.exchange: Final = Exchange(self.settings, len(outcomes.symbols), self.transport)
+        self._users: Final = [one.user for one in sessions]
+        self._left: list[Events] = []
+        self.begin: Final = self._restore() if from_snapshot else START
+        if self.begin == START and self.publisher is not None:
+            self.publisher.open_day(outcomes.opened_ns - outcomes.midnight_ns)
         self.position = self.begin
 
     def _build_publisher(self, owners: list[int]) -> Publisher:
@@ -103,13 +102,19 @@ class Twin:
             midnight_ns=outcomes.midnight_ns,
         )
 
-    def _restore(self) -> tuple[Position, list[Any]]:
+    def _parts(self) -> Parts:
+        return Parts(
+            self.exchange.shards, self.transport.memory, self._users, self.publisher, tuple(self._left)
+        )
+
+    def _restore(self) -> Position:
         file = open_newest(self.directory, self.identity)
         if file is None:
-            return START, []
+            return START
         with file:
-            left = restore_snapshot(file, self.parts)
-            return position_of(file, self.identity.outcomes.shard_count), left
+            restore_parts(file, self._parts())
+            self._left = left_events(file, len(self.exchange.shards))
+            return position_of(file, len(self.exchange.shards))
 
     def replay(self, last_sequences: tuple[int, ...] = (), *, only_ordered: bool = False) -> Replayer:
         """Go on to the end of the streams, or to a sequence of each shard. Once for each twin.
@@ -121,14 +126,14 @@ class Twin:
         Raises:
             UserError: a record that this exchange cannot have written, or damage before that point.
         """
-        requests, reports = self.parts.transport.replica()
+        requests, reports = self.transport.replica()
         sink: Any = LogSink(reports)
-        if self.parts.publisher is not None:
-            sink = Tee(sink, self.parts.publisher.state)
+        if self.publisher is not None:
+            sink = Tee(sink, self.publisher.state)
         shards = self.identity.outcomes.shard_count
         readers, merge = open_readers(self.directory, self.identity, shards, self.begin)
         try:
-            replayer = Replayer(self.parts.exchange.shards, requests, sink, readers, merge, last_sequences)
+            replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last_sequences)
             replayer.put_left(self._left)
             (replayer.run_ordered if only_ordered else replayer.run)()
             self.position, self._left = replayer.position(), replayer.left()
@@ -136,9 +141,17 @@ class Twin:
             close_readers(readers, merge)
         return replayer
 
+    def live_orders(self) -> list[int]:
+        """How many orders live in each shard's book."""
+        return [int(live_order_count(shard.book)) for shard in self.exchange.shards]
+
+    def message_count(self) -> int:
+        """How many messages the logs of all sessions have."""
+        return int(self.transport.memory.column(LOG_MESSAGES).sum())
+
     def save(self) -> Path:
         """Write a snapshot of what there is now into the journal's folder."""
-        return save_snapshot(self.directory, self.identity, self.parts, self.position, self._left)
+        return save_snapshot(self.directory, self.identity, self._parts(), self.position.merge)
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +161,7 @@ class Twin:
 
     def close(self) -> None:
         """Close what it has open."""
-        self.parts.transport.close()
+        self.transport.close()
 
 
 def settings_of(identity: Identity, book: str = "ladder") -> Settings:

@@ -19,17 +19,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from exchange.book.config import BookConfig
-from exchange.book.ladder_events import KIND
+from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.firm_requests import is_canceling
 from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
 from exchange.gateway.session_memory import (
     CANCEL_DUE,
+    CANCEL_PLACE,
     CANCELS_ON_DISCONNECT,
     CLOSING,
     CONNECTION,
@@ -48,12 +48,15 @@ from exchange.native import (
     address_of,
     load_acquire,
     load_int64,
+    load_uint32,
     store_int64,
     store_release,
     view_bytes,
 )
 from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
+from exchange.risk import RiskMemory
+from exchange.risk.none import NoneMemory
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,
@@ -91,11 +94,13 @@ class NetworkOptions(NamedTuple):
         keeps_details: whether the commands come with what the gateway keeps of orders, for a journal.
         midnight_ns: what has to be added to the exchange's time to get, modulo a day, the time since midnight; None is
             what the settings' time zone says now.
+        risk: whose limits an order has to keep; None is nobody's.
     """
 
     clock: Clock | None = None
     keeps_details: bool = False
     midnight_ns: int | None = None
+    risk: RiskMemory | None = None
 
 
 DEFAULT_OPTIONS: Final = NetworkOptions()
@@ -117,6 +122,7 @@ class NetworkTransport:
 
     Attributes:
         clock: the exchange's time.
+        risk: the limits that orders have to keep.
         midnight_ns: what has to be added to it to get, modulo a day, the time since midnight.
 
     Raises:
@@ -134,6 +140,7 @@ class NetworkTransport:
         options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.config: Final = config
+        self.risk: Final[RiskMemory] = NoneMemory() if options.risk is None else options.risk
         self.clock: Final[Clock] = start_system_clock() if options.clock is None else options.clock
         self.memory: Final = SessionMemory(config, session_count)
         self.symbols: Final = SymbolTable(config.symbols)
@@ -160,6 +167,7 @@ class NetworkTransport:
         return Requests(
             sessions=self.memory.sessions,
             symbols=self.symbols.symbols,
+            risk=self.risk.state,
             price_min_ticks=self._book.price_min_ticks,
             price_max_ticks=self._book.price_max_ticks,
             keeps_details=self._keeps_details,
@@ -173,7 +181,13 @@ class NetworkTransport:
         view_bytes(shards, len(self._shard_of_symbol))[:] = self._shard_of_symbol
         listed = arena.allocate(list_bytes)
         return Reports(
-            self.memory.sessions, words + LISTED, listed, shards, self._shard_count, self.midnight_ns
+            self.memory.sessions,
+            self.risk.state,
+            words + LISTED,
+            listed,
+            shards,
+            self._shard_count,
+            self.midnight_ns,
         )
 
     def source(self, lane: int) -> Any:
@@ -201,6 +215,25 @@ class NetworkTransport:
         assert load_int64(self.memory.address(session_id) + CONNECTION) == 0
         self._tokens.append(TokenIndex(self.config.log_bytes))
         store_int64(self.memory.address(session_id) + TOKENS, self._tokens[-1].address)
+
+    def go_on(self, commands: int, events: int) -> None:
+        """The sessions have been put back after a restart, before which so much had gone in and come out.
+
+        The restart has ended every connection. So the orders of sessions that asked for it are to be cancelled, and
+        what had still to be cancelled before is so again. No agent may be running.
+        """
+        lanes = len(self._lane_words)
+        due = [0] * lanes
+        for session_id in range(self.memory.sessions.session_count):
+            session = self.memory.address(session_id)
+            if load_int64(session + CANCELS_ON_DISCONNECT) != 0:
+                store_int64(session + CANCEL_DUE, 1)
+            if load_int64(session + CANCEL_DUE) != 0 or load_uint32(session + CANCEL_PLACE) != 0:
+                due[session_id % lanes] += 1
+        for words, count in zip(self._lane_words, due, strict=True):
+            store_int64(words + CANCELS_DUE, count)
+        store_int64(self._lane_words[0] + CONSUMED, commands)
+        store_int64(self._sink_words + EVENTS, events)
 
     def connect(self, session_id: int, descriptor: int, start: int) -> int:
         """Hand a connection over to the agents; the session's last one must have been released.
@@ -254,6 +287,13 @@ class NetworkTransport:
         )
         return self._push_record(0, bytes(record))
 
+    def note(self, kind: int, session_id: int) -> bool:
+        """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
+        record = bytearray(RECORD_BYTES)
+        record[KIND], record[ANSWER_KIND] = CommandKind.ANSWER, kind
+        record[SESSION_ID : SESSION_ID + 2] = session_id.to_bytes(2, "little")
+        return self._push_record(session_id % len(self._lane_words), bytes(record))
+
     def _push_record(self, lane: int, record: bytes) -> bool:
         if not try_push(self._control[lane].producer(0), address_of(np.frombuffer(record, np.uint8))):
             return False
@@ -287,21 +327,6 @@ class NetworkTransport:
     def replica(self) -> tuple[Requests, Reports]:
         """What a replay of the journal needs to restore the sessions; no agent may be running."""
         return self.source(0).requests, self.sink().reports
-
-    def go_on_behind(self, commands: int, events: int) -> None:
-        """So much had gone through the exchange before its agents were started."""
-        store_release(self._lane_words[0] + CONSUMED, commands)
-        store_release(self._sink_words + EVENTS, events)
-
-    def finish_cancels(self, session_id: int, *, is_due: bool) -> None:
-        """Have a session's mass cancel gone on with if it was not done, and all its orders cancelled if that is due."""
-        session = self.memory.address(session_id)
-        words = self._lane_words[session_id % len(self._lane_words)]
-        waiting = int(is_canceling(session))
-        if is_due and load_int64(session + CANCEL_DUE) == 0:
-            store_int64(session + CANCEL_DUE, 1)
-            waiting += 1
-        store_int64(words + CANCELS_DUE, load_int64(words + CANCELS_DUE) + waiting)
 
     def consumed(self) -> int:
         """Commands that went into the exchange so far."""

@@ -144,8 +144,9 @@ class Ledger:
             if entry.session_id == command.session_id
         ]
         assert [(event.symbol_id, event.order_id) for event in cancelled] == expected
+        is_by_operator = command.quantity_lots == Reason.BY_OPERATOR
         for event in cancelled:
-            self._cancel(event, Reason.MASS_CANCEL)
+            self._cancel(event, Reason.BY_OPERATOR if is_by_operator else Reason.MASS_CANCEL)
 
     def _cancel(self, event: Event, reason: Reason) -> None:
         entry = self.symbols[event.symbol_id][event.order_id]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from exchange.gateway.server import Server
-from exchange.gateway.session_memory import LOG_END
+from exchange.gateway.session_memory import LOG_END, SessionMemory
 from exchange.native import load_int64, view_bytes
+from exchange.recovery.twin import Twin, make_snapshot
 from exchange.settings import load_profile
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
@@ -60,7 +61,11 @@ def overrides(path: Path, *, kind: str, gate: str, shards: str) -> tuple[str, ..
 
 def logs(server: Server) -> list[bytes]:
     """The logs of all sessions."""
-    memory = server.transport.memory
+    return logs_of(server.transport.memory)
+
+
+def logs_of(memory: SessionMemory) -> list[bytes]:
+    """The same of an exchange that is not served."""
     addresses = [memory.address(number) for number in range(memory.sessions.session_count)]
     return [
         bytes(view_bytes(address + memory.sessions.log_offset, load_int64(address + LOG_END)))
@@ -177,3 +182,39 @@ async def goes_on(server: Server, before: list[bytes]) -> None:
         pass
     for client in (alice, bob):
         await client.close()
+
+
+@pytest.mark.parametrize("shards", ["one", "two"])
+def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(tmp_path: Path, shards: str) -> None:
+    options = {"kind": "mapped", "gate": "synced", "shards": shards}
+    path = tmp_path / "journal"
+    names = ("alice", "bob", "carol")
+
+    async def scenario() -> None:
+        async with serving(*names, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
+            clients = [await BareClient.log_on(server, name) for name in names]
+            for client in clients:
+                await client.packet()
+                await client.answer()
+            await trade(*clients)
+            await settled(server)
+            before, feed = logs(server), feed_messages(server)
+            with Twin(path) as twin:
+                twin.replay()
+                assert logs_of(twin.transport.memory) == before
+                digest = twin.exchange.digest()
+            with Twin(path, book="naive") as twin:
+                twin.replay()
+                assert twin.exchange.digest() == digest
+            snapshot = make_snapshot(path)
+            assert snapshot is not None
+            async with copied(path, tmp_path / "copy", *names, **options) as again:
+                assert logs(again) == before
+                assert feed_messages(again) == feed
+                assert again.exchange.digest() == digest
+                await goes_on(again, before)
+            for client in clients:
+                await client.close()
+
+    compile_recovery(overrides(tmp_path / "compiling", **options))
+    run(scenario(), overrides(tmp_path / "compiling", **options))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange.errors import UserError
 from exchange.gateway import server as server_module
 from exchange.gateway.credentials import User, Users
 from exchange.gateway.options import NO_FIRM, NO_GROUP
@@ -21,10 +22,8 @@ from exchange.gateway.session_memory import (
 from exchange.messages import ALL_SYMBOLS
 from exchange.native import store_int64, store_uint16, store_uint32
 from exchange.settings import load_profile
-from exchange.snapshot.feed import restore_feed, save_feed
-from exchange.snapshot.sections import SectionFile, write_sections
-from exchange.snapshot.sessions import restore_sessions, save_sessions
-from exchange.snapshot.shards import restore_shard, save_shard
+from exchange.snapshot.parts import Parts, restore_parts, save_parts
+from exchange.snapshot.sections import SectionFile
 from exchange.wire import ouch42
 from exchange.wire.layout import Message
 from exchange.wire.moldudp64 import Request
@@ -66,31 +65,25 @@ def built(monkeypatch: pytest.MonkeyPatch, who: Users) -> Server:
         return Server(load_profile("serve", SETTINGS), who)
 
 
-def names(server: Server) -> list[str]:
-    return [user.name for user in server.control.users.users]
+def parts_of(server: Server) -> Parts:
+    assert server.feed is not None
+    names = [user.name for user in server.control.users.users]
+    return Parts(server.exchange.shards, server.transport.memory, names, server.feed.publisher)
 
 
 def save(path: Path, server: Server) -> None:
-    assert server.feed is not None
-    with write_sections(path, HEADER) as writer:
-        save_shard(writer, 0, server.exchange.shards[0])
-        save_sessions(writer, server.transport.memory, names(server))
-        save_feed(writer, server.feed.publisher)
+    position = tuple(status.commands for status in server.exchange.status() if status is not None)
+    save_parts(path, HEADER._replace(position=position), parts_of(server))
 
 
 def restore(path: Path, server: Server) -> None:
-    """Put everything back, and let it go on as after a restart."""
-    assert server.feed is not None
     with SectionFile(path) as file:
-        restore_shard(file, 0, server.exchange.shards[0])
-        restore_sessions(file, server.transport.memory, names(server))
-        restore_feed(file, server.feed.publisher)
+        restore_parts(file, parts_of(server))
+    assert server.feed is not None
     server.feed.go_on()
-    (status,) = server.exchange.status()
-    assert status is not None
-    server.transport.go_on_behind(status.commands, status.events)
-    for session_id, user in enumerate(server.control.users.users):
-        server.transport.finish_cancels(session_id, is_due=user.cancels_on_disconnect)
+    statuses = [status for status in server.exchange.status() if status is not None]
+    commands, events = (sum(getattr(status, name) for status in statuses) for name in ("commands", "events"))
+    server.transport.go_on(commands, events)
 
 
 async def sequenced(client: BareClient, count: int) -> list[bytes]:
@@ -217,6 +210,31 @@ def test_what_was_under_way_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert second.feed.publisher.live_orders() == 0
 
     run(scenario())
+
+
+def test_a_snapshot_of_other_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "snapshot"
+    server = built(monkeypatch, users(["alice"]))
+    save(path, server)
+    parts = parts_of(server)
+    with SectionFile(path) as file:
+        for changed, told in (
+            (
+                parts._replace(shards=[*parts.shards] * 2),
+                "has no 'shard-1/state', and the settings ask for 2 shards",
+            ),
+            (parts._replace(sessions=None), "has 'sessions/table', and the settings ask for none"),
+            (parts._replace(publisher=None), "has 'feed/state', and the settings ask for none"),
+        ):
+            with pytest.raises(UserError, match=told):
+                restore_parts(file, changed)
+    save_parts(path, HEADER._replace(position=(0,)), parts._replace(publisher=None))
+    with (
+        SectionFile(path) as file,
+        pytest.raises(UserError, match="no 'feed/state', and the settings ask for a feed"),
+    ):
+        restore_parts(file, parts)
+    server.close()
 
 
 def live_orders(server: Server) -> int | None:

@@ -68,7 +68,6 @@ def test_later_layers_are_named_as_not_in_this_version() -> None:
         ("placement", "numa"),
         ("transport", "dpdk"),
         ("replication", "rdma"),
-        ("journal", "file, mapped"),
     } <= later
 
 

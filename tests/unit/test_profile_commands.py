@@ -121,7 +121,10 @@ def test_check_sums_a_profile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exchange.cli_profile.available_cores", lambda: 1)
     printed = output_of("check", "textbook", "--set", "idle.kind=busy-spin")
     assert printed.startswith("ok: textbook\n")
-    layers = "transport memory, market_data none, admin none, queue python, book naive, placement none, idle busy-spin"
+    layers = (
+        "transport memory, risk none, market_data none, admin none, queue python, book naive, placement none,"
+        " idle busy-spin"
+    )
     assert f"layers: {layers}" in " ".join(printed.split())
     assert "threads with 1 core: ingress + egress | shard.0" in printed
     assert "note: idle.kind = busy-spin with 2 threads on 1 core" in printed

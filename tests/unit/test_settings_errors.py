@@ -14,7 +14,8 @@ from exchange.profile_files import line_numbers, read_chain
 from exchange.settings import load_profile
 
 ALLOWED_TABLES = (
-    "[transport], [gateway], [market_data], [admin], [queue], [book], [shards], [placement], [idle], [bench]"
+    "[transport], [gateway], [risk], [market_data], [admin], [queue], [book], [shards], [placement], [idle],"
+    " [bench], [journal]"
 )
 
 
@@ -154,6 +155,38 @@ WRONG_VALUES = [
     (
         '[[queue]]\nkind = "spsc"',
         '1: queue = [{kind = "spsc"}]: must be a table: a line [queue] and its keys below',
+    ),
+    (
+        '[journal]\nkind = "maped"',
+        '2: journal.kind = "maped": unknown kind (did you mean mapped?); allowed: none, file, mapped',
+    ),
+    (
+        '[journal]\nkind = "file:./my.py:Mine"',
+        '2: journal.kind = "file:./my.py:Mine": [journal] cannot be loaded from a file; allowed: '
+        "none, file, mapped",
+    ),
+    (
+        '[journal]\nkind = "file"\ngate = "flushed"',
+        '3: journal.gate = "flushed": must be "none" or "synced" or "written"',
+    ),
+    (
+        '[journal]\nkind = "mapped"\nsegment_bytes = "32KiB"',
+        '3: journal.segment_bytes = "32KiB": out of range; must be a power of two from 65536 to '
+        '4294967296 (bytes, or a string such as "2MiB")',
+    ),
+    (
+        '[journal]\nkind = "file"\nsegment_bytes = 65536\n[shards]\nbatch_commands = 480',
+        "3: journal.segment_bytes = 65536: a batch of 480 commands with their details needs 65600 bytes, "
+        "and a segment has 65536",
+    ),
+    (
+        '[shards]\nbatch_commands = 4096\n[journal]\nkind = "mapped"\nsegment_bytes = "256KiB"',
+        "5: journal.segment_bytes = 262144: a batch of 4096 commands with their details needs 528448 "
+        "bytes, and a segment has 262144",
+    ),
+    (
+        '[journal]\nkind = "none"\ngate = "written"',
+        '3: journal.gate = "written": not a key of kind "none", only of file, mapped',
     ),
     (
         "description = 3",

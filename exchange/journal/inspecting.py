@@ -1,0 +1,159 @@
+"""What is in a journal, without an exchange: a survey of its streams, segment by segment.
+
+A survey reads every frame, so it also verifies: a stream that is damaged is reported with the place, and the others
+are surveyed all the same. It changes nothing. Of a journal that is being written to it says how far it was at that
+moment, and does not judge the end.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from exchange.errors import UserError
+from exchange.journal.frames import count_kinds
+from exchange.journal.identity import SNAPSHOTS_NAME, Identity, holder_of, read_identity
+from exchange.journal.judging import judge_end
+from exchange.journal.layout import frame_bytes, stream_number
+from exchange.journal.reading import JournalDamage, StreamReader, open_segments
+from exchange.messages import RECORD_BYTES, CommandKind
+from exchange.native import load_int64
+
+_KIND_NAMES: Final = {16: "DETAILS", 32: "ANSWER", 64: "MERGE"} | {
+    int(kind): kind.name for kind in CommandKind
+}
+_TIMESTAMP: Final = 56
+
+
+class SegmentReport(Struct):
+    """One segment: its file, and what of it was read."""
+
+    name: str
+    size_bytes: int
+    first_sequence: int
+    last_sequence: int
+    frames: int
+    used_bytes: int
+
+
+class StreamReport(Struct):
+    """One stream.
+
+    ``end`` is "clean", "torn", "damaged" or "open" (being written to), and ``detail`` says where and why. The sequences
+    of an empty stream are the next one and the one before it. Times are nanoseconds since 1970; 0 where records have
+    none.
+    """
+
+    name: str
+    first_sequence: int
+    last_sequence: int
+    durable_sequence: int
+    frames: int
+    first_time_ns: int
+    last_time_ns: int
+    kinds: dict[str, int]
+    segments: list[SegmentReport]
+    end: str
+    detail: str
+
+    @property
+    def records(self) -> int:
+        """How many records were read."""
+        return self.last_sequence - self.first_sequence + 1
+
+
+class JournalReport(Struct):
+    """A journal. ``holder`` says who writes to it, and is empty if nobody does; snapshots are file names and sizes."""
+
+    path: str
+    identity: Identity
+    holder: str
+    streams: list[StreamReport]
+    snapshots: dict[str, int]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a stream is."""
+        return any(stream.end == "damaged" for stream in self.streams)
+
+
+def survey_journal(directory: Path) -> JournalReport:
+    """Read a whole journal.
+
+    Raises:
+        UserError: there is none, or it cannot be read at all.
+    """
+    identity = read_identity(directory)
+    holder = holder_of(directory) or ""
+    snapshots = directory / SNAPSHOTS_NAME
+    found = (
+        {path.name: path.stat().st_size for path in sorted(snapshots.iterdir())} if snapshots.is_dir() else {}
+    )
+    streams = [
+        _survey_stream(directory / name, identity, is_open=bool(holder), has_snapshots=bool(found))
+        for name in _stream_names(directory)
+    ]
+    return JournalReport(str(directory), identity, holder, streams, found)
+
+
+def _stream_names(directory: Path) -> list[str]:
+    numbers = {}
+    for path in directory.iterdir():
+        try:
+            numbers[path.name] = stream_number(path.name)
+        except ValueError:
+            continue
+    return sorted(numbers, key=lambda name: numbers[name])
+
+
+def _survey_stream(folder: Path, identity: Identity, *, is_open: bool, has_snapshots: bool) -> StreamReport:
+    # Segments that a snapshot made superfluous may be gone. Without one, a stream begins with its first record.
+    kept = next((one.named_sequence for one in open_segments(folder)), None) if has_snapshots else None
+    begins = kept or 1
+    report = StreamReport(
+        folder.name, begins, begins - 1, 0, 0, 0, 0, {}, [], "open" if is_open else "clean", ""
+    )
+    counts = np.zeros(256, np.int64)
+    try:
+        with StreamReader(folder, identity.stream(folder.name), begins) as reader:
+            for places in reader.batches():
+                _add_batch(report, reader, places, counts)
+            report.durable_sequence = reader.durable_sequence
+            if not is_open:
+                tear = judge_end(reader)
+                if tear is not None:
+                    report.end, report.detail = "torn", str(tear)
+    except JournalDamage as damage:
+        report.end, report.detail = "damaged", str(damage)
+    except OSError as error:
+        raise UserError(f"journal {folder}: {error.strerror}") from error
+    kinds = {_KIND_NAMES.get(kind, f"kind {kind}"): int(count) for kind, count in enumerate(counts) if count}
+    report.kinds = kinds
+    return report
+
+
+def _add_batch(
+    report: StreamReport, reader: StreamReader, places: NDArray[np.void], counts: NDArray[np.int64]
+) -> None:
+    segment = reader.segment
+    assert segment is not None
+    first, last = places[0], places[-1]
+    last_sequence = int(last["first_sequence"] + last["record_count"]) - 1
+    if not report.segments or report.segments[-1].name != segment.path.name:
+        report.segments.append(
+            SegmentReport(segment.path.name, segment.size_bytes, int(first["first_sequence"]), 0, 0, 0)
+        )
+    if report.frames == 0:
+        report.first_time_ns = _time_of(first, 0)
+    report.last_time_ns = _time_of(last, int(last["record_count"]) - 1)
+    report.last_sequence = report.segments[-1].last_sequence = last_sequence
+    report.frames += len(places)
+    report.segments[-1].frames += len(places)
+    report.segments[-1].used_bytes += sum(map(frame_bytes, places["record_count"].tolist()))
+    count_kinds(places.ctypes.data, len(places), counts.ctypes.data)
+
+
+def _time_of(place: Any, index: int) -> int:
+    return load_int64(int(place["address"]) + index * RECORD_BYTES + _TIMESTAMP)
