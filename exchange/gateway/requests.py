@@ -216,7 +216,9 @@ def _enter(
     )
     is_market, judgement = price in _MARKET_PRICES, Judgement(_NOT_REFUSED, 0, 0, -1)
     if likely(flaw == NO_FLAW):
-        judgement = check_new(requests.risk, session_id, symbol_id, price, quantity, is_market, now_ns)
+        judgement = check_new(
+            requests.risk, session_id, session, symbol_id, price, quantity, is_market, now_ns
+        )
         flaw = reason_of(judgement.refusal)
     order = take_order(requests.sessions, session, user_reference) if flaw == NO_FLAW else NO_ORDER
     if unlikely(order == NOT_YET):
@@ -400,7 +402,9 @@ def _replace(
     is_possible = flaw == NO_FLAW and price not in _MARKET_PRICES and _may_become(last_side, side)
     judgement = Judgement(_NOT_REFUSED, 0, 0, -1)
     if likely(is_possible):
-        judgement = check_replace(requests.risk, session_id, order, original, price, quantity, now_ns)
+        judgement = check_replace(
+            requests.risk, session_id, session, order, original, price, quantity, now_ns
+        )
         if unlikely(judgement.refusal != _NOT_REFUSED):
             return _refuse_replace(
                 requests, session_id, session, message, user_reference, judgement, now_ns, command

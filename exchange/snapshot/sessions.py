@@ -60,6 +60,7 @@ from exchange.native import (
 from exchange.snapshot.sections import BadSnapshot, SectionFile, SectionWriter
 
 SAVED: Final[dict[str, tuple[int, str]]] = {
+    "killed": (words.KILLED, "<i8"),
     "last_user_reference": (words.LAST_USER_REFERENCE, "<i8"),
     "requests": (words.REQUESTS, "<i8"),
     "cancel_due": (words.CANCEL_DUE, "<i8"),

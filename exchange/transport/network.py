@@ -35,6 +35,7 @@ from exchange.gateway.session_memory import (
     CONNECTION,
     DESCRIPTOR,
     IN_RELEASED,
+    KILLED,
     OUT_RELEASED,
     START,
     TOKENS,
@@ -286,6 +287,10 @@ class NetworkTransport:
             ord(event),
         )
         return self._push_record(0, bytes(record))
+
+    def set_killed(self, session_id: int, *, is_killed: bool) -> None:
+        """Refuse all new orders and replaces of a session that are decoded from now on, or take them again."""
+        store_release(self.memory.address(session_id) + KILLED, int(is_killed))
 
     def note(self, kind: int, session_id: int) -> bool:
         """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""
