@@ -212,6 +212,11 @@ class _Run:
         self._table.add("connections that the log accounts for", HOSTILE, 100 * known / max(connections, 1), "%",
                         "higher")  # fmt: skip
         said = {f"{event}: {reason}": count for (event, reason), count in sorted(log.ends.items())}
+        said |= {
+            f"session of {user} ended: {reason}": count
+            for (user, reason), count in sorted(log.session_ends.items())
+            if user != GOOD
+        }
         return FlowDescription(
             "a good client, and the hostile",
             f"In all rounds the hostile opened {connections:,} connections ({_listed(opened)}). The log of the "

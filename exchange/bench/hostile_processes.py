@@ -36,7 +36,7 @@ _COST: Final = 1 << 14
 """Of the passwords' hashes, as ``exchange user add`` makes them: a guess shall cost what it costs."""
 
 ENDS: Final = ("refused", "closed", "login rejected")
-"""The events of the log that end a connection."""
+"""The events of the log that end a connection that has not logged on."""
 
 
 class LogCount:
@@ -44,7 +44,8 @@ class LogCount:
 
     Attributes:
         lines: how many lines there were.
-        ends: connections that ended, by event and reason.
+        ends: connections that ended before a logon, by event and reason.
+        session_ends: those that ended after one, by user and reason.
         logins: logons by users.
         ports: where it said that somebody listens, by event.
     """
@@ -52,6 +53,7 @@ class LogCount:
     def __init__(self, log: Any) -> None:
         self.lines = 0
         self.ends: Final[Counter[tuple[str, str]]] = Counter()
+        self.session_ends: Final[Counter[tuple[str, str]]] = Counter()
         self.logins: Final[Counter[str]] = Counter()
         self.ports: Final[dict[str, int]] = {}
         self.others: Final[list[str]] = []
@@ -65,8 +67,7 @@ class LogCount:
 
     def accounted(self) -> int:
         """Connections that are known to have led to something: a logon, or an end without one."""
-        before = sum(count for (event, _), count in self.ends.items() if event != "session closed")
-        return before + self.logins.total()
+        return self.ends.total() + self.logins.total()
 
     def _read(self) -> None:
         for text in self._log:
@@ -81,9 +82,10 @@ class LogCount:
         event = str(line["event"])
         if event == "login":
             self.logins[str(line["user"]).upper()] += 1
+        elif event == "closed" and "session" in line:
+            self.session_ends[str(line["user"]).upper(), str(line["reason"])] += 1
         elif event in ENDS:
-            kind = "session closed" if event == "closed" and "session" in line else event
-            self.ends[kind, str(line["reason"])] += int(line.get("more", 1))
+            self.ends[event, str(line["reason"])] += int(line.get("more", 1))
         elif event.endswith("listening"):
             self.ports[event] = int(line["port"])
 

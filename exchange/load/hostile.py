@@ -42,9 +42,11 @@ HELD_MAX: Final = 100
 """Connections that one kind holds open."""
 PATIENCE_SECONDS: Final = 2.0
 """How long one waits for the exchange to hang up before it does so itself."""
+HALF_SECONDS: Final = 60.0
+"""And one that has said half of what it had to say."""
 ANSWERS_BYTES: Final = 1 << 16
 TRICKLE_BYTES: Final = 2048
-QUERIES_AT_A_TIME: Final = 1024
+QUERIES_AT_A_TIME: Final = 4096
 FLOODED_PRICE_TICKS: Final = 1_0000
 """A dollar: nothing trades there."""
 _LOGIN_ANSWER_BYTES: Final = LENGTH_BYTES + 31
@@ -156,7 +158,8 @@ class Hostile:
         request = LoginRequest(self.plan.victim, "halfafrm", "", 1).encode()
 
         async def work() -> None:
-            await self._say("half frames", source, request[: self._random.randrange(len(request))])
+            said = request[: self._random.randrange(len(request))]
+            await self._say("half frames", source, said, HALF_SECONDS)
 
         await self._paced(self.plan.logons_per_second, work)
 
@@ -174,13 +177,15 @@ class Hostile:
 
         await self._paced(self.plan.logons_per_second, work)
 
-    async def _say(self, kind: str, source: str, said: bytes) -> None:
+    async def _say(
+        self, kind: str, source: str, said: bytes, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Say something on a new connection, and wait a while for the exchange to hang up."""
         with suppress(OSError, TimeoutError):
             connection = await self._open(kind, source)
             with connection:
                 loop = asyncio.get_running_loop()
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(patience_seconds):
                     await loop.sock_sendall(connection, said)
                     while await loop.sock_recv(connection, ANSWERS_BYTES):
                         pass

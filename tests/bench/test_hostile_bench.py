@@ -25,7 +25,8 @@ LAYOUT = (*SETTINGS, "placement.kind=pinned", "admin.kind=http", "admin.port=0",
 def test_every_phase_has_its_rows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = (*LAYOUT, "gateway.slow_reader_ns=300ms", "gateway.logon_timeout_ns=4s")
+    hurried = ("gateway.slow_reader_ns=300ms", "gateway.logon_timeout_ns=4s")
+    own = (*LAYOUT, *hurried, "gateway.connections_per_second=10", "gateway.connections_burst=10")
     monkeypatch.setattr(hostile_bench, "SETTINGS", own)
     compile_once()
     result = from_json(to_json(run_hostile_bench(TINY, "exchange bench hostile", Progress())), "a smoke run")
@@ -36,7 +37,7 @@ def test_every_phase_has_its_rows(
             assert min(rows[name, phase]) > 0
     assert len(rows[RATIO, HOSTILE]) == TINY.rounds
     (known,) = rows["connections that the log accounts for", HOSTILE]
-    assert 99 < known < 101
+    assert 90 < known < 110, result.flow
     assert result.flow is not None
     assert "login rejected: not authorized" in result.flow.description
     assert "refused: too many connections in a second" in result.flow.description
