@@ -122,9 +122,10 @@ class Segment:
     @property
     def named_sequence(self) -> int | None:
         """With which sequence it should begin, as far as its name or its header tell."""
-        header_sequence = None if isinstance(self.header, str) else self.header.first_sequence
         named = first_sequence_of(self.path.name)
-        return header_sequence if named is None else named
+        if named is not None or isinstance(self.header, str):
+            return named
+        return self.header.first_sequence or None
 
     def flaw(self) -> str:
         """What is wrong with it, so that its frames are not read; nothing if nothing is."""
