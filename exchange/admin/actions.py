@@ -16,14 +16,18 @@ from msgspec import Struct
 
 from exchange import limits
 from exchange.admin.refusal import Refusal
-from exchange.admin.risk import RiskDesk, SessionRiskDocument
+from exchange.admin.risk import RiskDesk
+from exchange.gateway.admission import CONTROL_LIMITS, ControlLimit
+from exchange.gateway.inbound import KILLED, REVIVED
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.gateway.statistics import SymbolStatistics
 from exchange.logs import log_event
 from exchange.messages import (
+    ALL_SYMBOLS,
     REASON_CHARACTERS,
     Command,
     CommandKind,
+    Reason,
     SymbolState,
     reason_word,
 )
@@ -38,12 +42,13 @@ APPLIED_SECONDS: Final = 2.0
 
 _BUSY: Final = "too many commands are waiting; try again"
 
-_RANGES: Final = {
-    "client_timeout_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
-    "heartbeat_ns": (limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX),
-    "slow_reader_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
+_OF_AGENTS: Final = {
+    "client_timeout_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
+    "heartbeat_ns": ControlLimit(limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX, "nanoseconds"),
+    "slow_reader_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
 }
-assert set(_RANGES) == set(CHANGEABLE)
+assert set(_OF_AGENTS) == set(CHANGEABLE)
+_RANGES: Final = _OF_AGENTS | CONTROL_LIMITS
 
 
 class Done(Struct, frozen=True):
@@ -96,42 +101,66 @@ class Actions:
         log_event("trading state", symbol=symbol, state=state.name.lower(), reason=reason)
         return SymbolStatistics(symbol, state.name.lower(), reason)
 
-    def disconnect(self, user: str) -> Done:
+    def disconnect(self, user: str, asked_by: str) -> Done:
         """Have the agents let a user's connection go. Raises Refusal: no such user, or not connected."""
         session_id = self.session_of(user)
         if session_id not in self._server.control.connections:
             raise Refusal(409, "user", user, "must be connected")
         self._server.control.disconnect(session_id)
-        return self._done(session_id, "disconnect")
+        return self._done(session_id, "disconnect", asked_by)
 
-    def cancel_all(self, user: str) -> Done:
+    def cancel_all(self, user: str, asked_by: str) -> Done:
         """Cancel all orders of a user, in every symbol. Raises Refusal: no such user, or nothing is taken."""
         session_id = self.session_of(user)
-        if not self.risk.cancel_orders(session_id):
+        if not self._cancel_orders(session_id):
             raise Refusal(503, "user", user, _BUSY)
-        return self._done(session_id, "cancel-all")
+        return self._done(session_id, "cancel-all", asked_by)
 
-    def set_killed(self, user: str, *, is_killed: bool, asked_by: str) -> SessionRiskDocument:
-        """Take no orders of a user any more and cancel all that there are, or take them again.
+    def set_killed(self, user: str, *, is_killed: bool, asked_by: str) -> Done:
+        """Take no new orders of a user any more and cancel all that there are, or take them again.
+
+        It goes through the order path as well, so that a restart from a journal finds it as it was.
 
         Raises:
-            Refusal: no such user, the profile has no risk, or nothing is taken.
+            Refusal: no such user, or nothing is taken; a user that was to be killed is refused all the same.
         """
-        session_id = self.session_of(user)
-        self.risk.set_killed(session_id, is_killed=is_killed, asked_by=asked_by)
-        return self.risk.session(session_id)
+        session_id, transport = self.session_of(user), self._server.transport
+        # Before the commands: whatever is decoded behind them sees it.
+        transport.set_killed(session_id, is_killed=is_killed)
+        is_passed_on = transport.note(KILLED if is_killed else REVIVED, session_id)
+        if is_killed:
+            is_passed_on = self._cancel_orders(session_id) and is_passed_on
+        done = self._done(session_id, "kill" if is_killed else "revive", asked_by)
+        if not is_passed_on:
+            raise Refusal(503, "user", user, _BUSY)
+        return done
+
+    def _cancel_orders(self, session_id: int) -> bool:
+        """Cancel all orders of a session, whose client is told that it was the operator; False: try again."""
+        return self._server.transport.command(
+            Command(
+                CommandKind.MASS_CANCEL,
+                symbol_id=ALL_SYMBOLS,
+                session_id=session_id,
+                quantity_lots=Reason.BY_OPERATOR,
+            )
+        )
 
     def set_limit(self, name: object, value: object, asked_by: str) -> None:
         """Change a limit. Raises Refusal: it is fixed, or the value is out of range."""
         key = str(name).removeprefix("gateway.")
-        if key not in CHANGEABLE:
-            allowed = ", ".join(f"gateway.{one}" for one in CHANGEABLE)
+        if key not in _RANGES:
+            allowed = ", ".join(f"gateway.{one}" for one in _RANGES)
             raise Refusal(422, "name", name, f"must be one of {allowed}; others are fixed by the profile")
-        least, most = _RANGES[key]
+        least, most, unit = _RANGES[key].least, _RANGES[key].most, _RANGES[key].unit
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} nanoseconds")
-        old = self._server.transport.limit(key)
-        self._server.transport.set_limit(key, value)
+            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} {unit}")
+        if key in CONTROL_LIMITS:
+            old = getattr(self._server.control.limits, key)
+            setattr(self._server.control.limits, key, value)
+        else:
+            old = self._server.transport.limit(key)
+            self._server.transport.set_limit(key, value)
         log_event("limit changed", name=f"gateway.{key}", value=value, old=old, asked_by=asked_by)
 
     def symbol_of(self, symbol: str) -> int:
@@ -152,9 +181,9 @@ class Actions:
         if not self._server.transport.command(command):
             raise Refusal(503, field, value, _BUSY)
 
-    def _done(self, session_id: int, action: str) -> Done:
+    def _done(self, session_id: int, action: str, asked_by: str) -> Done:
         user = self._server.control.users.users[session_id].name
         session = self._server.transport.memory.address(session_id)
         sequence = load_acquire(session + LOG_MESSAGES)
-        log_event("admin", action=action, user=user, session=session_id, sequence=sequence)
+        log_event("admin", action=action, user=user, session=session_id, sequence=sequence, asked_by=asked_by)
         return Done(user, session_id, action)

@@ -71,6 +71,11 @@ class _StatisticsCollector(Collector):
         yield _counter("answers", "Sequenced messages written for clients.", gateway.answers)
         yield _gauge("sessions_connected", "Sessions with a connection.", gateway.sessions_connected)
         yield _gauge("sessions_total", "Sessions, that is users.", gateway.sessions_total)
+        yield _gauge("sessions_killed", "Sessions of which nothing is taken.", gateway.sessions_killed)
+        yield _counter(
+            "connections_refused", "Connections that ended before a logon.", gateway.connections_refused
+        )
+        yield _counter("logons_rejected", "Logons that were rejected.", gateway.logons_rejected)
         quantiles = GaugeMetricFamily(
             "exchange_latency_seconds",
             "From a request's bytes received to its events' bytes handed to the socket, in the last window.",
@@ -100,17 +105,15 @@ class _StatisticsCollector(Collector):
         exposure = GaugeMetricFamily(
             "exchange_session_exposure", "Open lots times price in ticks.", labels=labels
         )
-        killed = GaugeMetricFamily("exchange_session_killed", "1 while nothing is taken.", labels=labels)
         refused = CounterMetricFamily(
             "exchange_risk_refused", "Orders that broke a limit.", labels=["user", "reason"]
         )
         for one in self._statistics.risk:
             orders.add_metric([one.user], one.open_orders)
             exposure.add_metric([one.user], one.exposure)
-            killed.add_metric([one.user], float(one.is_killed))
             for reason, count in one.refused.items():
                 refused.add_metric([one.user, reason], count)
-        yield from (orders, exposure, killed, refused)
+        yield from (orders, exposure, refused)
 
 
 def _counter(name: str, told: str, value: float) -> CounterMetricFamily:

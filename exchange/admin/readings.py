@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
+from exchange.gateway.admission import CONTROL_LIMITS
 from exchange.gateway.credentials import OUCH42, OUCH50
 from exchange.gateway.order_table import FINISHED
 from exchange.gateway.session_memory import (
     INPUT,
     INPUT_BYTES,
+    KILLED,
     LAST_USER_REFERENCE,
     LOG_END,
     LOG_MESSAGES,
@@ -49,7 +51,7 @@ class SessionDocument(Struct, frozen=True):
 
     ``requests`` counts OUCH messages taken, ``last_user_reference`` is the highest UserRefNum among them,
     ``last_sequence`` the number of the last message written for the client, ``last_close_reason`` why the connection
-    before this one ended (empty: there was none).
+    before this one ended (empty: there was none), ``is_killed`` that the operator takes no orders of it.
     """
 
     user: str
@@ -66,6 +68,7 @@ class SessionDocument(Struct, frozen=True):
     log_used_bytes: int
     log_capacity_bytes: int
     last_close_reason: str
+    is_killed: bool
 
 
 class LimitDocument(Struct, frozen=True):
@@ -95,6 +98,7 @@ class Readings:
         config = self._server.settings.gateway
         requests, messages = memory.column(REQUESTS).tolist(), memory.column(LOG_MESSAGES).tolist()
         log_ends, references = memory.column(LOG_END).tolist(), memory.column(LAST_USER_REFERENCE).tolist()
+        killed = memory.column(KILLED).tolist()
         documents = []
         for session_id, user in enumerate(control.users.users):
             connection = control.connections.get(session_id)
@@ -114,6 +118,7 @@ class Readings:
                     log_used_bytes=log_ends[session_id],
                     log_capacity_bytes=config.log_bytes,
                     last_close_reason=control.close_reasons.get(session_id, ""),
+                    is_killed=killed[session_id] != 0,
                 )
             )
         return documents
@@ -142,8 +147,11 @@ class Readings:
             LimitDocument(f"gateway.{name}", None, self._server.transport.limit(name), is_changeable=True)
             for name in CHANGEABLE
         ]
-        found.append(LimitDocument("gateway.logon_timeout_ns", None, config.logon_timeout_ns))
-        return found
+        changed = self._server.control.limits
+        return found + [
+            LimitDocument(f"gateway.{name}", None, getattr(changed, name), is_changeable=True)
+            for name in CONTROL_LIMITS
+        ]
 
     def symbols(self) -> list[SymbolStatistics]:
         """All symbols and whether they trade."""
@@ -166,6 +174,10 @@ class Readings:
                 answers=int(memory.column(LOG_MESSAGES).sum()),
                 sessions_connected=self._server.control.connected,
                 sessions_total=memory.sessions.session_count,
+                sessions_killed=int((memory.column(KILLED) != 0).sum()),
+                connections_refused=self._server.control.refusals.total
+                - self._server.control.logons_rejected,
+                logons_rejected=self._server.control.logons_rejected,
             ),
             latency_ns=self._server.transport.latency.latest(),
             feed=self._feed(),

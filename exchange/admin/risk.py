@@ -1,8 +1,7 @@
 """Risk as its operator sees it: what sessions have used up of their limits, and what can be changed while orders flow.
 
 A limit that is changed holds for every order that is decoded from then on; orders that are in the book stay. What was
-changed is logged, with who asked and what was before, and holds until the exchange ends; the kill switch goes through
-the order path as well, so that a restart that has a journal finds it as it was.
+changed is logged, with who asked and what was before, and holds until the exchange ends.
 
 Whatever is wrong with what was asked is a :class:`Refusal` that names field, value and what is allowed.
 """
@@ -13,9 +12,7 @@ from msgspec import Struct
 
 from exchange import limits
 from exchange.admin.refusal import Refusal
-from exchange.gateway.inbound import KILLED, REVIVED
 from exchange.logs import log_event
-from exchange.messages import ALL_SYMBOLS, Command, CommandKind, Reason
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.names import SESSION_LIMITS, SYMBOL_LIMITS, LimitNames, check_limit
 from exchange.settings_schema import Problem
@@ -23,15 +20,12 @@ from exchange.settings_schema import Problem
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
 
-_BUSY: Final = "too many commands are waiting; try again"
-
 
 class SessionRiskDocument(Struct, frozen=True):
     """A session: its limits by name (0 is none), what it has open now, and how often it was refused, by reason."""
 
     user: str
     session: int
-    is_killed: bool
     open_orders: int
     exposure: int
     limits: dict[str, int]
@@ -84,7 +78,6 @@ class RiskDesk:
         return SessionRiskDocument(
             self._server.control.users.users[session_id].name,
             session_id,
-            used.is_killed,
             used.open_orders,
             used.exposure,
             dict(memory.session_limits(session_id)),
@@ -121,31 +114,6 @@ class RiskDesk:
         old = memory.reference_price(symbol_id)
         memory.give_price(symbol_id, price_ticks)
         log_event("reference price given", symbol=symbol, old=old, new=price_ticks, asked_by=asked_by)
-
-    def set_killed(self, session_id: int, *, is_killed: bool, asked_by: str) -> None:
-        """Take nothing more of a session and cancel all that it has, or take its orders again."""
-        memory, user = self._memory(), self._server.control.users.users[session_id].name
-        old = memory.read_session(session_id).is_killed
-        # Before the commands: whatever is decoded behind them sees it.
-        memory.set_killed(session_id, is_killed=is_killed)
-        action = "kill" if is_killed else "revive"
-        log_event("admin", action=action, user=user, session=session_id, was_killed=old, asked_by=asked_by)
-        is_told = self._server.transport.note(KILLED if is_killed else REVIVED, session_id)
-        if is_killed:
-            is_told = self.cancel_orders(session_id) and is_told
-        if not is_told:
-            raise Refusal(503, "user", user, f"new orders are refused, but not all is canceled: {_BUSY}")
-
-    def cancel_orders(self, session_id: int) -> bool:
-        """Cancel all orders of a session, whose client is told that it was the operator; False: try again."""
-        return self._server.transport.command(
-            Command(
-                CommandKind.MASS_CANCEL,
-                symbol_id=ALL_SYMBOLS,
-                session_id=session_id,
-                quantity_lots=Reason.BY_OPERATOR,
-            )
-        )
 
     def _memory(self) -> LimitsMemory:
         memory = self._server.transport.risk

@@ -77,6 +77,7 @@ from exchange.gateway.session_memory import (
     Sessions,
     session_address,
 )
+from exchange.gateway.session_memory import KILLED as SESSION_KILLED
 from exchange.gateway.symbol_table import UNKNOWN, find_symbol, symbol_word
 from exchange.gateway.token_index import NO_SLOT, find_token_words, keep_token_words
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, CommandKind
@@ -92,7 +93,6 @@ from exchange.native import (
     store_uint16,
     store_uint32,
 )
-from exchange.risk.protocol import restore_killed
 
 # a record of details; kind, symbol, session, sequence, order id and time are where every command has them
 DETAILS_SIDE: Final = 1
@@ -258,7 +258,7 @@ def _restore_cancel(sessions: Sessions, session: int, command: int) -> None:
 def _restore_answer(requests: Requests, session: int, command: int) -> bool:
     kind, number = load_uint8(command + ANSWER_KIND), load_uint32(command + ANSWER_USER_REFERENCE)
     if kind in (KILLED, REVIVED):
-        restore_killed(requests.risk, load_uint16(command + record.SESSION_ID), kind == KILLED)
+        store_int64(session + SESSION_KILLED, int(kind == KILLED))
     if load_uint8(command + ANSWER_USES_NUMBER) == 0:
         return True
     store_int64(session + LAST_USER_REFERENCE, max(load_int64(session + LAST_USER_REFERENCE), number))

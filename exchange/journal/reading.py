@@ -260,7 +260,8 @@ class StreamReader:
     def _first_index(self) -> int:
         """The last segment that begins at or before what is wanted; the first one if none does.
 
-        Names ascend. Where they do not, a file is there that does not belong there, and nothing behind it is looked at.
+        Names ascend. Where they do not, a file is there that does not belong there, and nothing behind it is looked
+        at.
         """
         index = 0
         for place, segment in enumerate(self.segments):

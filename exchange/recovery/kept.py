@@ -122,7 +122,10 @@ class KeptJournal:
         names = [user.name for user in self.users.users]
         left = []
         if self._snapshot is not None:
-            restore_parts(self._snapshot, Parts(exchange.shards, transport.memory, names, publisher))
+            restore_parts(
+                self._snapshot,
+                Parts(exchange.shards, transport.memory, names, publisher, risk=transport.risk),
+            )
             left = left_events(self._snapshot, len(exchange.shards))
         if publisher is not None and self._snapshot is None:
             publisher.open_day(self.opening.opened_ns - self.opening.midnight_ns)

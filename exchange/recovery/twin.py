@@ -36,6 +36,7 @@ from exchange.recovery.opening import START, close_readers, first_sequences, ope
 from exchange.recovery.replayer import Events, Position, Replayer
 from exchange.recovery.replaying import LogSink
 from exchange.recovery.snapshots import open_newest, position_of, save_snapshot, snapshot_paths
+from exchange.risk.limits import LimitsMemory
 from exchange.settings import Settings, ShardsConfig
 from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.snapshot.sections import SectionFile
@@ -78,7 +79,11 @@ class Twin:
         owners = spread_symbols(len(outcomes.symbols), outcomes.shard_count)
         self.transport: Final = TcpTransport(
             self.settings.gateway, self.settings.book, len(sessions), owners, outcomes.shard_count, 1,
-            self.settings.shards.batch_commands, NetworkOptions(midnight_ns=-outcomes.midnight_ns % DAY_NS),
+            self.settings.shards.batch_commands,
+            NetworkOptions(
+                midnight_ns=-outcomes.midnight_ns % DAY_NS,
+                risk=LimitsMemory(len(sessions), len(outcomes.symbols)),  # knows reference prices, limits nobody
+            ),
         )  # fmt: skip
         for session_id, session in enumerate(sessions):
             if session.protocol == OUCH42:
@@ -104,7 +109,12 @@ class Twin:
 
     def _parts(self) -> Parts:
         return Parts(
-            self.exchange.shards, self.transport.memory, self._users, self.publisher, tuple(self._left)
+            self.exchange.shards,
+            self.transport.memory,
+            self._users,
+            self.publisher,
+            tuple(self._left),
+            self.transport.risk,
         )
 
     def _restore(self) -> Position:

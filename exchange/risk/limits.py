@@ -19,7 +19,6 @@ from exchange.risk.limits_layout import (
     EXPOSURE_MAX,
     GIVEN_AT,
     GIVEN_PRICE,
-    KILLED,
     LEFT_ORDERS,
     LEFT_VALUE,
     OPEN_ORDERS_MAX,
@@ -53,7 +52,6 @@ _RATE_NAMES: Final = ("orders_per_second", "orders_burst")
 class SessionRisk(NamedTuple):
     """What a session has used up, as Python sees it. ``refused`` counts by reason, those that are not 0."""
 
-    is_killed: bool
     open_orders: int
     exposure: int
     refused: dict[str, int]
@@ -111,19 +109,11 @@ class LimitsMemory:
         """A symbol's limits as they are, by name; 0 is none."""
         return self._symbols[symbol_id]
 
-    def set_killed(self, session_id: int, *, is_killed: bool) -> None:
-        """Refuse all new orders and replaces of a session, or take them again."""
-        store_release(session_row(self.state, session_id) + KILLED, int(is_killed))
-
-    def killed_sessions(self) -> list[int]:
-        """The sessions of which nothing is taken."""
-        return [int(one) for one in self._column(KILLED).nonzero()[0]]
-
     def busy_sessions(self) -> list[int]:
-        """The sessions that are killed, have orders, or had some refused; takes microseconds for thousands of them."""
+        """The sessions that have orders, or had some refused; takes microseconds for thousands of them."""
         refused = self._words[:, REFUSED // 8 : REFUSED // 8 + len(Refusal)].any(axis=1)
         has_orders = self._column(ENTERED_ORDERS) != self._column(LEFT_ORDERS)
-        return [int(one) for one in (refused | has_orders | (self._column(KILLED) != 0)).nonzero()[0]]
+        return [int(one) for one in (refused | has_orders).nonzero()[0]]
 
     def _column(self, offset: int) -> NDArray[np.int64]:
         """One word of every session, as it is now."""
@@ -146,7 +136,6 @@ class LimitsMemory:
         left_orders, left_value = load_acquire(row + LEFT_ORDERS), load_acquire(row + LEFT_VALUE)
         refused = {one.name.lower(): load_int64(row + REFUSED + 8 * one) for one in Refusal}
         return SessionRisk(
-            bool(load_acquire(row + KILLED)),
             load_acquire(row + ENTERED_ORDERS) - left_orders,
             (load_acquire(row + ENTERED_VALUE) - left_value) & ((1 << 64) - 1),
             {name: count for name, count in refused.items() if count},

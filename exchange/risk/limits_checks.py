@@ -59,7 +59,6 @@ from exchange.risk.limits_layout import (
     EXPOSURE_MAX,
     GIVEN_AT,
     GIVEN_PRICE,
-    KILLED,
     LEFT_ORDERS,
     LEFT_VALUE,
     OPEN_ORDERS_MAX,
@@ -83,11 +82,11 @@ from exchange.risk.protocol import (
     Refusal,
     check_new,
     check_replace,
+    is_killed,
     note_entered,
     note_left,
     note_refused,
     note_trade,
-    restore_killed,
 )
 
 VALUE_TICKS_MAX: Final = (1 << 32) - 1
@@ -180,6 +179,7 @@ def _exposure(row: int) -> int:
 def _check_new(
     risk: LimitsRisk,
     session_id: int,
+    session: int,
     symbol_id: int,
     price_ticks: int,
     quantity_lots: int,
@@ -194,7 +194,7 @@ def _check_new(
         value_ticks = value_ticks_of(reference) if is_valued else 0
     value = value_ticks * quantity_lots
     refusal = _NONE
-    if unlikely(load_acquire(row + KILLED) != 0):
+    if unlikely(is_killed(session)):
         refusal = _KILLED
     elif unlikely(is_too_fast):
         refusal = _RATE
@@ -231,6 +231,7 @@ def _limits_value(row: int, symbol: int) -> bool:
 def _check_replace(
     risk: LimitsRisk,
     session_id: int,
+    session: int,
     order: int,
     user_reference: int,
     price_ticks: int,
@@ -245,7 +246,7 @@ def _check_replace(
     open_lots = _open_lots(order, user_reference)
     change, added = _change_of_value(old_liability, liability_lots, old_value_ticks, value_ticks, open_lots)
     refusal = _NONE
-    if unlikely(load_acquire(row + KILLED) != 0):
+    if unlikely(is_killed(session)):
         refusal = _KILLED
     elif price_ticks == load_int64(order + PRICE) and liability_lots < old_liability:
         spent = -1  # it only takes away
@@ -317,8 +318,3 @@ def _note_trade(risk: LimitsRisk, symbol_id: int, price_ticks: int) -> None:
     row = symbol_row(risk, symbol_id)
     store_int64(row + TRADE_PRICE, price_ticks)
     store_release(row + TRADES, load_int64(row + TRADES) + 1)
-
-
-@implements(restore_killed, LimitsRisk)
-def _restore_killed(risk: LimitsRisk, session_id: int, is_killed: bool) -> None:
-    store_release(session_row(risk, session_id) + KILLED, int(is_killed))

@@ -3,7 +3,7 @@
 ::
 
     a session's row                                              written by
-    +0     killed, and its limits                                control plane
+    +0     its limits                                            control plane
     +128   orders and value let in, the bucket, refusals         inbound agent of the session
     +256   orders and value gone again                           outbound agent
 
@@ -25,14 +25,12 @@ from exchange.native import inlined
 from exchange.risk.protocol import Refusal
 
 # a session's row: control's
-KILLED: Final = 0
-"""Not 0: neither new orders nor replaces are taken."""
-ORDER_LOTS_MAX: Final = 8
-ORDER_NOTIONAL_MAX: Final = 16
-RATE: Final = 24
+ORDER_LOTS_MAX: Final = 0
+ORDER_NOTIONAL_MAX: Final = 8
+RATE: Final = 16
 """Orders per second, above 32 bits of how many may come at once, so that both change together; 0: no limit."""
-OPEN_ORDERS_MAX: Final = 32
-EXPOSURE_MAX: Final = 40
+OPEN_ORDERS_MAX: Final = 24
+EXPOSURE_MAX: Final = 32
 
 # inbound's
 ENTERED_ORDERS: Final = 128

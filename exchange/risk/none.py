@@ -1,4 +1,4 @@
-"""No risk checks: everything may come in, nothing is counted, and the compiler leaves nothing of the calls."""
+"""No limits: whoever is not killed may ask for anything, nothing is counted, and little is left of the calls."""
 
 from typing import Final, NamedTuple
 
@@ -8,14 +8,15 @@ from exchange.risk.protocol import (
     Refusal,
     check_new,
     check_replace,
+    is_killed,
     note_entered,
     note_left,
     note_refused,
     note_trade,
-    restore_killed,
 )
 
 _NONE: Final = int(Refusal.NONE)
+_KILLED: Final = int(Refusal.KILLED)
 
 
 class NoneRisk(NamedTuple):
@@ -34,26 +35,28 @@ class NoneMemory:
 def _check_new(
     risk: NoneRisk,
     session_id: int,
+    session: int,
     symbol_id: int,
     price_ticks: int,
     quantity_lots: int,
     is_market: bool,
     now_ns: int,
 ) -> Judgement:
-    return Judgement(_NONE, 0, 0, -1)
+    return Judgement(_KILLED if is_killed(session) else _NONE, 0, 0, -1)
 
 
 @implements(check_replace, NoneRisk)
 def _check_replace(
     risk: NoneRisk,
     session_id: int,
+    session: int,
     order: int,
     user_reference: int,
     price_ticks: int,
     liability_lots: int,
     now_ns: int,
 ) -> Judgement:
-    return Judgement(_NONE, 0, 0, -1)
+    return Judgement(_KILLED if is_killed(session) else _NONE, 0, 0, -1)
 
 
 @implements(note_entered, NoneRisk)
@@ -73,9 +76,4 @@ def _note_left(risk: NoneRisk, session_id: int, orders: int, value: int) -> None
 
 @implements(note_trade, NoneRisk)
 def _note_trade(risk: NoneRisk, symbol_id: int, price_ticks: int) -> None:
-    return
-
-
-@implements(restore_killed, NoneRisk)
-def _restore_killed(risk: NoneRisk, session_id: int, is_killed: bool) -> None:
     return

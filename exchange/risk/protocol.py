@@ -20,7 +20,8 @@ the same number.
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from exchange.native import generic, inlined
+from exchange.gateway.session_memory import KILLED as SESSION_KILLED
+from exchange.native import generic, inlined, load_acquire
 from exchange.wire.ouch50 import RejectReason
 
 
@@ -74,13 +75,14 @@ class Judgement(NamedTuple):
 def check_new(
     risk: Any,
     session_id: int,
+    session: int,
     symbol_id: int,
     price_ticks: int,
     quantity_lots: int,
     is_market: bool,
     now_ns: int,
 ) -> Judgement:
-    """Judge a new order, whose terms are possible; nothing changes."""
+    """Judge a new order, whose terms are possible; its session's memory begins at ``session``. Nothing changes."""
     raise NotImplementedError
 
 
@@ -88,6 +90,7 @@ def check_new(
 def check_replace(
     risk: Any,
     session_id: int,
+    session: int,
     order: int,
     user_reference: int,
     price_ticks: int,
@@ -128,10 +131,10 @@ def note_trade(risk: Any, symbol_id: int, price_ticks: int) -> None:
     raise NotImplementedError
 
 
-@generic
-def restore_killed(risk: Any, session_id: int, is_killed: bool) -> None:
-    """A restart has found in the sequence that the operator takes no orders of a session any more, or again."""
-    raise NotImplementedError
+@inlined
+def is_killed(session: int) -> bool:
+    """Whether the operator wants nothing of the session at ``session`` any more: alike in all variants."""
+    return load_acquire(session + SESSION_KILLED) != 0
 
 
 @inlined

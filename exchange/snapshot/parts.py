@@ -20,6 +20,7 @@ from exchange.market_data.publisher import Publisher
 from exchange.matching.shard import SEQUENCE, Shard
 from exchange.messages import EVENT_DTYPE
 from exchange.native import load_int64
+from exchange.risk.recount import REFERENCE_DTYPE, put_references, references
 from exchange.snapshot.feed import restore_feed, save_feed
 from exchange.snapshot.sections import BadSnapshot, SectionFile, SnapshotHeader, write_sections
 from exchange.snapshot.sessions import restore_sessions, save_sessions
@@ -36,6 +37,7 @@ class Parts(NamedTuple):
         publisher: the feed's, if there is one.
         left: for each shard the events that it has made and that have not gone on to sessions and feed; none at all if
             nobody has to know. With several shards, the order of events may end between those of one command.
+        risk: its owner; what is saved of it is how often each symbol has traded, and at which price last.
     """
 
     shards: Sequence[Shard]
@@ -43,6 +45,7 @@ class Parts(NamedTuple):
     users: Sequence[str] = ()
     publisher: Publisher | None = None
     left: Sequence[NDArray[np.void]] = ()
+    risk: object = None
 
 
 def save_parts(path: Path, header: SnapshotHeader, parts: Parts) -> int:
@@ -55,6 +58,7 @@ def save_parts(path: Path, header: SnapshotHeader, parts: Parts) -> int:
             writer.write(f"shard-{number}/left", events)
         if parts.sessions is not None:
             save_sessions(writer, parts.sessions, parts.users)
+            writer.write("risk/references", references(parts.risk, parts.shards[0].symbol_count))
         if parts.publisher is not None:
             save_feed(writer, parts.publisher)
     return writer.size_bytes
@@ -86,6 +90,7 @@ def restore_parts(file: SectionFile, parts: Parts) -> None:
         )
     if parts.sessions is not None:
         restore_sessions(file, parts.sessions, parts.users)
+        put_references(parts.risk, file.records("risk/references", REFERENCE_DTYPE))
     if parts.publisher is not None:
         restore_feed(file, parts.publisher)
 

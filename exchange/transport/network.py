@@ -23,7 +23,7 @@ from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
+from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, ANSWER_USER_REFERENCE, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
@@ -35,6 +35,7 @@ from exchange.gateway.session_memory import (
     CONNECTION,
     DESCRIPTOR,
     IN_RELEASED,
+    KILLED,
     OUT_RELEASED,
     START,
     TOKENS,
@@ -278,14 +279,21 @@ class NetworkTransport:
         return self._push_record(command.session_id % len(self._lane_words), COMMAND_STRUCT.pack(*command))
 
     def announce(self, event: EventCode) -> bool:
-        """Have a System Event written into the log of every session; as :meth:`command`."""
+        """Have a System Event written into the log of every session that there is; as :meth:`command`."""
         record = bytearray(RECORD_BYTES)
+        # A session that is added later has not been told, and must not be when the record is replayed.
+        sessions = self.memory.sessions.session_count
+        record[ANSWER_USER_REFERENCE : ANSWER_USER_REFERENCE + 4] = sessions.to_bytes(4, "little")
         record[KIND], record[ANSWER_KIND], record[ANSWER_REASON] = (
             CommandKind.ANSWER,
             SYSTEM_EVENT,
             ord(event),
         )
         return self._push_record(0, bytes(record))
+
+    def set_killed(self, session_id: int, *, is_killed: bool) -> None:
+        """Refuse all new orders and replaces of a session that are decoded from now on, or take them again."""
+        store_release(self.memory.address(session_id) + KILLED, int(is_killed))
 
     def note(self, kind: int, session_id: int) -> bool:
         """Have something about a session noted in the sequence, an answer of this kind; as :meth:`command`."""

@@ -365,6 +365,19 @@ def test_mass_cancel_of_one_symbol_leaves_the_others(make_book: MakeBook) -> Non
     assert [book.ids(symbol_id) for symbol_id in range(3)] == [[0], [], [2]]
 
 
+def test_a_mass_cancel_may_say_that_it_is_the_operators(make_book: MakeBook) -> None:
+    book = make_book()
+    book.apply(new(1, BUY, 10, 1), new(2, SELL, 20, 1), new(3, BUY, 10, 1, session_id=1))
+    events = book.apply(mass_cancel(quantity_lots=Reason.BY_OPERATOR))
+    assert [(event.order_id, event.reason) for event in events] == [
+        (1, Reason.BY_OPERATOR),
+        (2, Reason.BY_OPERATOR),
+        (0, Reason.NONE),
+    ]
+    book.apply(new(4, BUY, 10, 1))
+    assert book.apply(mass_cancel(quantity_lots=5))[0].reason == Reason.MASS_CANCEL
+
+
 def test_mass_cancel_of_nothing_still_answers(make_book: MakeBook) -> None:
     book = make_book()
     book.apply(new(1, BUY, 10, 1, session_id=1))

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE, CommandKind
+from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE, CommandKind, Reason
 
 PRICE_TICKS_MAX: Final = 2**36 - 1
 SPACINGS_TICKS: Final = (1, 1, 1, 3, 63, 64, 65, 4095, 4096, 1 << 18, 1 << 24, 1 << 30)
@@ -84,6 +84,8 @@ def random_flow(seed: int, command_count: int) -> tuple[Regime, NDArray[Any]]:
     commands["session_id"] = random.integers(0, regime.session_count, command_count)
     commands["price_ticks"] = _prices(random, regime, commands["side"])
     commands["quantity_lots"] = random.integers(1, 50, command_count)
+    by_operator = (commands["kind"] == CommandKind.MASS_CANCEL) & (commands["quantity_lots"] % 2 == 0)
+    commands["quantity_lots"][by_operator] = Reason.BY_OPERATOR
     partial = random.random(command_count) < 0.5
     commands["quantity_lots"][(commands["kind"] == CommandKind.CANCEL) & partial] = 0
     _draw_ids(random, regime, commands)

@@ -18,7 +18,7 @@ from exchange.gateway.inbound import ANSWER_REASON, Requests
 from exchange.gateway.outbound import Reports
 from exchange.gateway.reports import report_events
 from exchange.gateway.requests42 import TRANSLATED_BYTES
-from exchange.gateway.session_memory import SessionMemory
+from exchange.gateway.session_memory import KILLED, SessionMemory
 from exchange.gateway.symbol_table import SymbolTable
 from exchange.gateway.versions import take_request
 from exchange.messages import (
@@ -29,7 +29,7 @@ from exchange.messages import (
     CommandKind,
     Event,
 )
-from exchange.native import Arena, kernel, load_uint8, load_uint16, view_bytes
+from exchange.native import Arena, kernel, load_uint8, load_uint16, store_release, view_bytes
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.names import SESSION_LIMITS, SYMBOL_LIMITS
 from exchange.risk.protocol import REASON_OF, Refusal
@@ -158,7 +158,7 @@ class RiskBench:
                 self.risk.limit_symbol(symbol_id, name, value)
                 self.model.symbols[symbol_id].limits[name] = value
             case "kill", session_id, is_killed:
-                self.risk.set_killed(session_id, is_killed=is_killed)
+                store_release(self.memory.address(session_id) + KILLED, int(is_killed))
                 self.model.sessions[session_id].is_killed = is_killed
             case "price", symbol_id, price:
                 self.risk.give_price(symbol_id, price)

@@ -65,7 +65,7 @@ def test_a_killed_session_has_nothing_and_gets_nothing_until_it_is_revived(tmp_p
             await alice.answers(2)
             await bob.answer()
             killed = (await admin.post("/sessions/alice/kill")).json()
-            assert (killed["user"], killed["is_killed"]) == ("ALICE", True)
+            assert killed == {"user": "ALICE", "session": 0, "action": "kill"}
             canceled = await alice.answers(2)
             assert {(type(one), one.user_reference_number, one.reason) for one in canceled} == {
                 (OrderCanceled, 1, "S"),
@@ -80,8 +80,10 @@ def test_a_killed_session_has_nothing_and_gets_nothing_until_it_is_revived(tmp_p
             assert await refused_for(again, 4) == RejectReason.FIRM_NOT_AUTHORIZED
             await bob.request(order(2))
             assert isinstance(await bob.answer(), OrderAccepted)
-            revived = (await admin.post("/sessions/alice/revive")).json()
-            assert (revived["is_killed"], revived["open_orders"], revived["exposure"]) == (False, 0, 0)
+            assert [one["is_killed"] for one in await get(admin, "/sessions")] == [True, False]
+            assert (await statistics(admin)).gateway.sessions_killed == 1
+            assert (await admin.post("/sessions/alice/revive")).json()["action"] == "revive"
+            assert (await statistics(admin)).gateway.sessions_killed == 0
             await again.request(order(5))
             assert isinstance(await again.answer(), OrderAccepted)
             for client in (again, bob):
@@ -124,13 +126,18 @@ def test_limits_of_sessions_and_symbols_are_changed_and_told(tmp_path: Path) -> 
     run(scenario())
 
 
-def test_without_limits_there_is_no_desk_for_them(tmp_path: Path) -> None:
+def test_without_limits_there_is_still_the_kill_switch(tmp_path: Path) -> None:
     overrides = ("risk.kind=none",)
 
     async def scenario() -> None:
-        async with administered(tmp_path, overrides=overrides) as (_server, admin):
-            refused = await admin.post("/sessions/alice/kill")
+        async with administered(tmp_path, overrides=overrides) as (server, admin):
+            limit = {"limit": "order_lots_max", "value": 1}
+            refused = await admin.put("/sessions/alice/limits", json=limit)
             assert (refused.status_code, refused.json()["error"]["field"]) == (409, "risk.kind")
             assert (await statistics(admin)).risk == []
+            alice = await log_on(server, "alice")
+            assert (await admin.post("/sessions/alice/kill")).status_code == 200
+            assert await refused_for(alice, 1) == RejectReason.FIRM_NOT_AUTHORIZED
+            await alice.close()
 
     run(scenario(), overrides)
