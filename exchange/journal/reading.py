@@ -167,6 +167,7 @@ class StreamReader:
             whole.
 
     Attributes:
+        wanted: the first sequence of interest.
         next_sequence: the sequence behind all frames read so far.
         segment: the one in which the last frame was; None before the first.
         offset: the place in it behind the last frame.
@@ -189,7 +190,7 @@ class StreamReader:
         self.tails: Final[list[tuple[Segment, int]]] = []
         self.flaw = Flaw.END
         self.offset = 0
-        self._wanted: Final = next_sequence
+        self.wanted: Final = next_sequence
         self._places: Final[NDArray[np.void]] = np.zeros(PLACES, FRAME_PLACE_DTYPE)
         self._index = self._first_index()
         self.next_sequence = self._first_sequence()
@@ -221,7 +222,7 @@ class StreamReader:
                 places = self._places[:count]
                 self.durable_sequence = max(self.durable_sequence, int(places["durable_sequence"].max()))
                 ends = places["first_sequence"] + places["record_count"]
-                wanted = places[ends > self._wanted]
+                wanted = places[ends > self.wanted]
                 if len(wanted) > 0:
                     yield wanted
             elif not self._step():
@@ -267,7 +268,7 @@ class StreamReader:
             begins, before = segment.named_sequence, self.segments[index].named_sequence
             if (
                 begins is None
-                or begins > self._wanted
+                or begins > self.wanted
                 or (place > 0 and before is not None and begins <= before)
             ):
                 break
@@ -277,13 +278,13 @@ class StreamReader:
     def _first_sequence(self) -> int:
         segment = self.segment
         if segment is None:
-            return self._wanted
+            return self.wanted
         begins = segment.named_sequence
         if begins is None:
-            return self._wanted
-        if begins > self._wanted:
-            reason = segment.flaw() or f"the stream begins here, and sequence {self._wanted} was expected"
-            raise JournalDamage(segment.path, 0, self._wanted, reason)
+            return self.wanted
+        if begins > self.wanted:
+            reason = segment.flaw() or f"the stream begins here, and sequence {self.wanted} was expected"
+            raise JournalDamage(segment.path, 0, self.wanted, reason)
         return begins
 
     def close(self) -> None:
