@@ -1,7 +1,7 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
-A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``) compares
-variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
+A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``)
+compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
 ``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it
 runs only when it runs, so that ``exchange bench --help`` stays quick.
 
@@ -112,6 +112,13 @@ def _bench_gateway(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_gateway_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_risk(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.risk_bench import BATCH, RiskBenchPlan, run_risk_bench
+
+    plan = RiskBenchPlan(orders=1000 * BATCH) if choice.quick else RiskBenchPlan()
+    return run_risk_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_hostile(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.hostile_bench import HostileBenchPlan, run_hostile_bench
 
@@ -219,6 +226,7 @@ MICRO_BENCHMARKS: Final = {
     "flow": MicroBenchmark(_bench_flow, takes_kinds=True),
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "gateway": MicroBenchmark(_bench_gateway),
+    "risk": MicroBenchmark(_bench_risk, takes_kinds=True),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")

@@ -69,7 +69,9 @@ def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[in
                 f"shard {shard} has {left} records, and a client was told of record {told_sequences[shard]}",
             )
         if simulation.venue.journaled(shard) != twin.stream[: left * RECORD_BYTES]:
-            raise broken("the journal is the stream", f"shard {shard} has other records than it had sequenced")
+            raise broken(
+                "the journal is the stream", f"shard {shard} has other records than it had sequenced"
+            )
         simulation.expectations.add(shard, twin.go_back(left))
     simulation.compare_books()
 

@@ -42,7 +42,7 @@ ROUNDS_TO_REST_MAX: Final = 3_000
 """In a round of the end every line, agent and client has its turn once."""
 
 QUIET_ROUNDS: Final = 3
-ROUND_NS: Final = 5_000_000
+ROUND_NS: Final = 500_000
 CRASHES_MAX: Final = 4
 MEMORY_FOLDER: Final = Path("/dev/shm")
 
