@@ -159,10 +159,15 @@ class Simulation:
         self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
         self._agents = {agent.name: agent for agent in self.venue.agents}
 
-    def end_venue(self) -> None:
-        """End the exchange without notice: its connections are closed, and its memory is gone."""
+    def end_venue(self, *, arrives: bool) -> None:
+        """End the exchange without notice: its connections are closed, and its memory is gone.
+
+        What it has sent and may have to take back does not arrive any more; else it does.
+        """
         for line in self._lines:
             line.far.close()
+            if not arrives:
+                line.cut(0)
         self.venue.close()
         del self.venue
         self._agents = {}
