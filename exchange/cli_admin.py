@@ -21,14 +21,16 @@ _TOKEN_FILE = "exchange-admin-token"
 class _Asking:
     """Where to ask, and how to print."""
 
-    def __init__(self, url: str, token_file: str, as_json: bool) -> None:
-        self._url, self._token_file, self.is_json = url, token_file, as_json
+    def __init__(self, url: str, token_file: str, ca: str, as_json: bool) -> None:
+        self._url, self._token_file, self._ca, self.is_json = url, token_file, ca, as_json
 
     def client(self) -> "AdminClient":
         from exchange.admin.access import read_token
         from exchange.admin.client import AdminClient
+        from exchange.tls import client_context
 
-        return AdminClient(self._url, read_token(Path(self._token_file)))
+        trusted = client_context(self._ca, "--ca") if self._ca else None
+        return AdminClient(self._url, read_token(Path(self._token_file)), trusted=trusted)
 
     def show(self, document: Any, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """The document as JSON, or these rows as a table."""
@@ -56,15 +58,21 @@ class _Asking:
     metavar="FILE",
     help="The token; the environment variable EXCHANGE_ADMIN_TOKEN goes before it.",
 )
+@click.option(
+    "--ca",
+    default="",
+    metavar="FILE",
+    help="For an https URL: the certificates to trust (PEM), instead of those that this machine trusts.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @click.pass_context
-def admin(context: click.Context, url: str, token_file: str, as_json: bool) -> None:
+def admin(context: click.Context, url: str, token_file: str, ca: str, as_json: bool) -> None:
     """Look into an exchange that 'exchange serve' runs, halt a symbol, disconnect a user.
 
     The exchange's profile must have admin.kind = http, as the profile serve has. Run it in the folder where the
     exchange was started, or say where the token's file is.
     """
-    context.obj = _Asking(url, token_file, as_json)
+    context.obj = _Asking(url, token_file, ca, as_json)
 
 
 @admin.command()

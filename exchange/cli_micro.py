@@ -2,8 +2,8 @@
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``) compares
 variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
-``endurance``) or of the ``gateway`` has none to choose from. Each imports what it runs only when it runs, so that
-``exchange bench --help`` stays quick.
+``endurance``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it runs only when
+it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -111,6 +111,15 @@ def _bench_gateway(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_gateway_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_hostile(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.hostile_bench import HostileBenchPlan, run_hostile_bench
+
+    plan = HostileBenchPlan(seconds=1.0) if choice.quick else HostileBenchPlan()
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_hostile_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.core_bench import CoreBenchPlan, run_core_bench
     from exchange.flow.scenario import orders_for
@@ -198,6 +207,7 @@ MICRO_BENCHMARKS: Final = {
     "flow": MicroBenchmark(_bench_flow, takes_kinds=True),
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "gateway": MicroBenchmark(_bench_gateway),
+    "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

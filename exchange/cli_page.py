@@ -57,7 +57,18 @@ LISTEN = "127.0.0.1:8080"
     show_default=True,
     help="How far the page stands back for other processes.",
 )
+@click.option(
+    "--tls-certificate", default="", metavar="FILE", help="Serve over https, with this certificate (PEM)."
+)
+@click.option("--tls-key", default="", metavar="FILE", help="The certificate's private key (PEM).")
+@click.option(
+    "--admin-ca",
+    default="",
+    metavar="FILE",
+    help="For an https URL of the admin interface: the certificates to trust.",
+)
 @log_format_option
+@click.option("--admin-pin", default="", hidden=True)
 @click.option("--with-parent", is_flag=True, hidden=True)
 def page(
     gateway: str | None,
@@ -66,7 +77,11 @@ def page(
     listen: str,
     names: tuple[str, ...],
     niceness: int,
+    tls_certificate: str,
+    tls_key: str,
+    admin_ca: str,
     log_format: LogFormat,
+    admin_pin: str,
     with_parent: bool,
     **feed: str,
 ) -> None:
@@ -86,6 +101,10 @@ def page(
         admin_url=_url(admin_url),
         token_file=token_file,
         names=names,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        admin_ca=admin_ca,
+        admin_pin=admin_pin,
     )
 
     def make_receiver() -> "FeedReceiver":
@@ -94,9 +113,10 @@ def page(
     shown = Page(options, make_receiver)
     _compile()
     os.nice(niceness)
-    if not shown.is_local:
+    if not shown.is_local and not shown.is_encrypted:
         click.echo(
-            f"warning: {shown.url} can be reached from other machines, and passwords cross the network in the clear",
+            f"warning: {shown.url} can be reached from other machines, and passwords cross the network in the clear;"
+            " --tls-certificate and --tls-key encrypt",
             err=True,
         )
     asyncio.run(shown.serve_until_signal(lambda url: click.echo(f"page on {url} (nice {niceness})")))

@@ -6,7 +6,7 @@ sessions: the command line makes exit codes of them."""
 
 import os
 import signal
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -49,6 +49,10 @@ log_format_option = click.option(
     metavar="[HOST:PORT]",
     help="Show the exchange in the browser there as well; 127.0.0.1:8080 if no address follows.",
 )
+@click.option(
+    "--page-certificate", default="", metavar="FILE", help="Serve the page over https, with this certificate."
+)
+@click.option("--page-key", default="", metavar="FILE", help="The certificate's private key.")
 def serve(
     profile: str,
     port: int | None,
@@ -57,6 +61,8 @@ def serve(
     quiet: bool,
     log_format: LogFormat,
     page_listen: str | None,
+    page_certificate: str,
+    page_key: str,
 ) -> None:
     """Run an exchange on the network for clients that speak SoupBinTCP and OUCH 5.0 or 4.2.
 
@@ -74,7 +80,11 @@ def serve(
     settings = load_profile(profile, [*overrides, *said])
     start_logging(log_format, quiet=quiet)
     server = Server(settings, read_users(Path(settings.gateway.users_file)))
-    with nullcontext() if page_listen is None else PageProcess(page_arguments(server, page_listen)):
+    server.leave_cores_to_agents()
+    page: AbstractContextManager[object] = nullcontext()
+    if page_listen is not None:
+        page = PageProcess(page_arguments(server, page_listen, page_certificate, page_key))
+    with page:
         ended_by = server.run(
             progress=lambda text: click.echo(text, err=True),
             listening=lambda address, at: click.echo(f"listening on {address} port {at}"),

@@ -122,6 +122,22 @@ HEARTBEAT_NS_MIN: Final = 10_000_000
 HEARTBEAT_NS_MAX: Final = 60_000_000_000
 """A minute. SoupBinTCP 3.00 says one second, and a client gives a link up after some fifteen."""
 
+LOGONS_MAX: Final = 1 << 9
+"""Connections that are logging on at a time. Each holds a descriptor and some kilobytes for as long as it likes to say
+nothing, up to ``gateway.logon_timeout_ns``; more wait in the kernel's queue."""
+
+CONNECTIONS_PER_SECOND_MAX: Final = 100_000
+"""More than one core of Python can accept: no limit."""
+
+LOGON_FAILURES_MAX: Final = 1_000
+"""Guesses before the first wait. Ten-character passwords stand that, and nobody mistypes so often."""
+
+LOCKOUT_NS_MIN: Final = 1_000_000
+"""1 ms: no wait to speak of."""
+
+LOCKOUT_NS_MAX: Final = 600_000_000_000
+"""Ten minutes. A longer one would be of more use to those who lock others out than against those who guess."""
+
 SILENCE_NS_MIN: Final = 50_000_000
 """50 ms: below that a busy machine's scheduler looks like a dead link."""
 
@@ -187,6 +203,9 @@ SEGMENT_BYTES_MIN: Final = 1 << 16
 
 SEGMENT_BYTES_MAX: Final = 1 << 32
 """4 GiB: two of them are laid out before the first command, and zeroing that much takes a disk seconds."""
+
+SNAPSHOT_EVERY_NS_MAX: Final = 86_400_000_000_000
+"""A day. What a restart replays grows with it, and what the journal keeps of old segments."""
 
 SYNC_EVERY_NS_MIN: Final = 1_000_000
 """A millisecond, about what a good disk takes for one sync: who wants less wants ``gate = "synced"``."""

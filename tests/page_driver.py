@@ -94,7 +94,7 @@ async def serving_page(page: Page) -> AsyncIterator[Page]:
 
 @asynccontextmanager
 async def page_by_hand(**changes: Any) -> AsyncIterator[tuple[Page, HandMadeFeed]]:
-    """A page and the feed that it hears."""
+    """A page with these options and the feed that it hears."""
     ports: list[int] = []
 
     def make_receiver() -> FeedReceiver:

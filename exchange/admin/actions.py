@@ -17,6 +17,7 @@ from msgspec import Struct
 from exchange import limits
 from exchange.admin.refusal import Refusal
 from exchange.admin.risk import RiskDesk
+from exchange.gateway.admission import CONTROL_LIMITS, ControlLimit
 from exchange.gateway.inbound import KILLED, REVIVED
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.gateway.statistics import SymbolStatistics
@@ -41,12 +42,13 @@ APPLIED_SECONDS: Final = 2.0
 
 _BUSY: Final = "too many commands are waiting; try again"
 
-_RANGES: Final = {
-    "client_timeout_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
-    "heartbeat_ns": (limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX),
-    "slow_reader_ns": (limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX),
+_OF_AGENTS: Final = {
+    "client_timeout_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
+    "heartbeat_ns": ControlLimit(limits.HEARTBEAT_NS_MIN, limits.HEARTBEAT_NS_MAX, "nanoseconds"),
+    "slow_reader_ns": ControlLimit(limits.SILENCE_NS_MIN, limits.SILENCE_NS_MAX, "nanoseconds"),
 }
-assert set(_RANGES) == set(CHANGEABLE)
+assert set(_OF_AGENTS) == set(CHANGEABLE)
+_RANGES: Final = _OF_AGENTS | CONTROL_LIMITS
 
 
 class Done(Struct, frozen=True):
@@ -147,14 +149,18 @@ class Actions:
     def set_limit(self, name: object, value: object, asked_by: str) -> None:
         """Change a limit. Raises Refusal: it is fixed, or the value is out of range."""
         key = str(name).removeprefix("gateway.")
-        if key not in CHANGEABLE:
-            allowed = ", ".join(f"gateway.{one}" for one in CHANGEABLE)
+        if key not in _RANGES:
+            allowed = ", ".join(f"gateway.{one}" for one in _RANGES)
             raise Refusal(422, "name", name, f"must be one of {allowed}; others are fixed by the profile")
-        least, most = _RANGES[key]
+        least, most, unit = _RANGES[key].least, _RANGES[key].most, _RANGES[key].unit
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} nanoseconds")
-        old = self._server.transport.limit(key)
-        self._server.transport.set_limit(key, value)
+            raise Refusal(422, f"gateway.{key}", value, f"must be {least} to {most} {unit}")
+        if key in CONTROL_LIMITS:
+            old = getattr(self._server.control.limits, key)
+            setattr(self._server.control.limits, key, value)
+        else:
+            old = self._server.transport.limit(key)
+            self._server.transport.set_limit(key, value)
         log_event("limit changed", name=f"gateway.{key}", value=value, old=old, asked_by=asked_by)
 
     def symbol_of(self, symbol: str) -> int:

@@ -43,6 +43,7 @@ from exchange.admin.actions import Actions
 from exchange.admin.metrics import CONTENT_TYPE, render_metrics
 from exchange.admin.readings import Readings
 from exchange.admin.refusal import Refusal
+from exchange.gateway.refusals import RefusalLog
 from exchange.logs import log_event
 from exchange.messages import SymbolState
 
@@ -81,8 +82,8 @@ class PriceBody(Struct, forbid_unknown_fields=True):
     price_ticks: int
 
 
-def build_app(server: "Server", token: str) -> Starlette:
-    """The app of one served exchange."""
+def build_app(server: "Server", token: str, refusals: RefusalLog) -> Starlette:
+    """The app of one served exchange. Who comes without the token is noted in ``refusals``."""
     endpoints = _Endpoints(server)
     table: list[tuple[str, str, Handler]] = [
         ("GET", "/health", endpoints.health),
@@ -104,7 +105,7 @@ def build_app(server: "Server", token: str) -> Starlette:
         ("GET", "/statistics", endpoints.statistics),
     ]
     routes = [
-        Route(path, _guarded(handler, token, open_to_all=path in _OPEN_TO_ALL), methods=[method])
+        Route(path, _guarded(handler, token, refusals, open_to_all=path in _OPEN_TO_ALL), methods=[method])
         for method, path, handler in table
     ]
     handlers = {HTTPException: _on_http_exception, Refusal: _on_refusal, Exception: _on_failure}
@@ -190,12 +191,14 @@ class _Endpoints:
         return await self._actions.set_state(request.path_params["symbol"], state, body.reason)
 
 
-def _guarded(handler: Handler, token: str, *, open_to_all: bool) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(
+    handler: Handler, token: str, refusals: RefusalLog, *, open_to_all: bool
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler behind the check of the token, and what it returns as a response."""
 
     async def respond(request: Request) -> Response:
         if not open_to_all and not is_right(request.headers.get("authorization"), token):
-            log_event("admin refused", level=logging.WARNING, peer=_peer(request), path=request.url.path)
+            refusals.note("admin refused", _peer(request), "wrong token", path=request.url.path)
             return _error(
                 401, "Authorization", None, "must be 'Bearer TOKEN', with the token of the token file"
             )

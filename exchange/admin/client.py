@@ -1,10 +1,11 @@
 """The other end of the admin interface: asks it something, and tells mistakes in one line. For ``exchange admin``.
 
-Plain HTTP by the standard library; what an address answers is told in :mod:`exchange.admin.app`. The token is sent to
-the address that was named and to no other: through no proxy, and after no redirect.
-"""
+HTTP by the standard library, with TLS for an https address; what an address answers is told in
+:mod:`exchange.admin.app`. The token is sent to the address that was named and to no other: through no proxy, and after
+no redirect."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -28,17 +29,28 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class AdminClient:
     """Asks the admin interface at ``url``, such as ``http://127.0.0.1:9010``, with a token.
 
+    Over https the server must have a certificate that ``trusted`` (:mod:`exchange.tls`) vouches for; None: whom the
+    machine trusts.
+
     Raises:
         UserError: the URL is none of HTTP.
     """
 
-    def __init__(self, url: str, token: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        trusted: ssl.SSLContext | None = None,
+    ) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise UserError(f"--url {url}: must be like http://127.0.0.1:9010")
         self._url: Final = url.rstrip("/")
         self._token: Final = token
         self._timeout_seconds: Final = timeout_seconds
-        self._opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+        self._opener: Final = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), _NoRedirects, urllib.request.HTTPSHandler(context=trusted)
+        )
 
     def get(self, *path: str) -> Any:
         """The document at an address, given by its parts. Raises UserError, as all three."""
@@ -65,6 +77,11 @@ class AdminClient:
             raise UserError(_told(error)) from error
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise UserError(
+                    f"{self._url}: its certificate is not trusted ({reason.verify_message});"
+                    " --ca FILE names whom to trust"
+                ) from error
             raise UserError(
                 f"no admin interface at {self._url} ({reason}); does 'exchange serve' run, with admin.kind = http?"
             ) from error

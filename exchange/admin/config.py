@@ -18,7 +18,7 @@ class HttpAdminConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """JSON over HTTP with a token: sessions, limits, halts, statistics, metrics. For `exchange serve`."""
 
     address: Annotated[
-        str, Meta(description="numeric address to listen on; it is not encrypted, so this machine's own")
+        str, Meta(description="numeric address to listen on; without TLS, this machine's own")
     ] = "127.0.0.1"
     port: Annotated[
         int, Meta(ge=0, le=limits.PORT_MAX, description="TCP port to listen on; 0 takes one that is free")
@@ -26,6 +26,10 @@ class HttpAdminConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     token_file: Annotated[
         str, Meta(description="holds the token; made at the first start, readable by its owner only")
     ] = "exchange-admin-token"
+    tls_certificate: Annotated[
+        str, Meta(description="file of a certificate (PEM), for https; empty for plain HTTP")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="file of the certificate's private key (PEM)")] = ""
 
 
 AdminConfig = NoneAdminConfig | HttpAdminConfig

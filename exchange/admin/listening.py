@@ -1,26 +1,24 @@
 """The admin interface in the event loop of the exchange: from its socket to its end.
 
-uvicorn serves the app as one more task of the control plane's loop. It handles no signals (the exchange does), writes
-no log of its own (requests that matter are logged as events), and has no say in when the exchange ends: :meth:`stop`
-lets go of every connection at once, also of one that is being answered.
+A web server (:mod:`exchange.http_serving`) serves the app as one more task of the control plane's loop. It has no say
+in when the exchange ends: :meth:`AdminListener.stop` lets go of every connection at once, also of one that is being
+answered.
 
 The address is taken before the exchange starts, so that a port in use is a mistake that is told at once.
 """
 
 import asyncio
-import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import uvicorn
 
 from exchange.admin.access import make_token, read_token
 from exchange.admin.app import build_app
 from exchange.admin.config import HttpAdminConfig
+from exchange.gateway.refusals import RefusalLog
+from exchange.http_serving import Connections, TaskServer
 from exchange.logs import log_event
+from exchange.tls import server_context
 
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
@@ -29,16 +27,8 @@ STOP_SECONDS: Final = 0.3
 """How long the end waits for uvicorn, which looks every 0.1 s whether it is to stop."""
 
 CONNECTIONS_MAX: Final = 64
-"""Requests at a time; more are told to come back."""
-
-
-class _TaskServer(uvicorn.Server):
-    """A uvicorn that leaves the process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
+CONNECTIONS_PER_ADDRESS: Final = 32
+"""Connections at a time, and of one address; more are hung up on."""
 
 
 class AdminListener:
@@ -49,7 +39,7 @@ class AdminListener:
         listener: a non-blocking socket that is bound; the object closes it.
 
     Raises:
-        UserError: the token cannot be made or read.
+        UserError: the token cannot be made or read, or TLS is not to be had with the files that were named.
     """
 
     def __init__(self, config: HttpAdminConfig, listener: socket.socket) -> None:
@@ -58,7 +48,11 @@ class AdminListener:
             log_event("admin token made", file=path)
         self._token: Final = read_token(path)
         self.listener: Final = listener
-        self._server: _TaskServer | None = None
+        self._secured: Final = server_context(
+            config.tls_certificate, config.tls_key, ("admin.tls_certificate", "admin.tls_key")
+        )
+        self._refusals: Final = RefusalLog()
+        self._server: TaskServer | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -67,22 +61,16 @@ class AdminListener:
         address, port = self.listener.getsockname()[:2]
         return str(address), int(port)
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._secured is not None
+
     def start(self, server: "Server") -> None:
         """Answer from now on, in the running event loop."""
-        config = uvicorn.Config(
-            build_app(server, self._token),
-            loop="none",
-            lifespan="off",
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_graceful_shutdown=0,
-        )
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-        self._server = _TaskServer(config)
+        connections = Connections(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, self._refusals, "admin")
+        app = build_app(server, self._token, self._refusals)
+        self._server = TaskServer(app, connections, self._secured, ws="none")
         self._task = asyncio.get_running_loop().create_task(self._server.serve([self.listener]))
 
     async def stop(self) -> None:
@@ -91,10 +79,10 @@ class AdminListener:
             return
         self._server.should_exit = self._server.force_exit = True
         await asyncio.wait([self._task], timeout=STOP_SECONDS)
-        for connection in tuple(self._server.server_state.connections):
-            connection.transport.abort()
+        self._server.abort_all()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._refusals.flush()
 
     def close(self) -> None:
         """Close the socket."""

@@ -72,6 +72,10 @@ class _StatisticsCollector(Collector):
         yield _gauge("sessions_connected", "Sessions with a connection.", gateway.sessions_connected)
         yield _gauge("sessions_total", "Sessions, that is users.", gateway.sessions_total)
         yield _gauge("sessions_killed", "Sessions of which nothing is taken.", gateway.sessions_killed)
+        yield _counter(
+            "connections_refused", "Connections that ended before a logon.", gateway.connections_refused
+        )
+        yield _counter("logons_rejected", "Logons that were rejected.", gateway.logons_rejected)
         quantiles = GaugeMetricFamily(
             "exchange_latency_seconds",
             "From a request's bytes received to its events' bytes handed to the socket, in the last window.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgspec import Struct
 
+from exchange.gateway.admission import CONTROL_LIMITS
 from exchange.gateway.credentials import OUCH42, OUCH50
 from exchange.gateway.order_table import FINISHED
 from exchange.gateway.session_memory import (
@@ -146,8 +147,11 @@ class Readings:
             LimitDocument(f"gateway.{name}", None, self._server.transport.limit(name), is_changeable=True)
             for name in CHANGEABLE
         ]
-        found.append(LimitDocument("gateway.logon_timeout_ns", None, config.logon_timeout_ns))
-        return found
+        changed = self._server.control.limits
+        return found + [
+            LimitDocument(f"gateway.{name}", None, getattr(changed, name), is_changeable=True)
+            for name in CONTROL_LIMITS
+        ]
 
     def symbols(self) -> list[SymbolStatistics]:
         """All symbols and whether they trade."""
@@ -171,6 +175,9 @@ class Readings:
                 sessions_connected=self._server.control.connected,
                 sessions_total=memory.sessions.session_count,
                 sessions_killed=int((memory.column(KILLED) != 0).sum()),
+                connections_refused=self._server.control.refusals.total
+                - self._server.control.logons_rejected,
+                logons_rejected=self._server.control.logons_rejected,
             ),
             latency_ns=self._server.transport.latency.latest(),
             feed=self._feed(),

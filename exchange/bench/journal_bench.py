@@ -55,9 +55,10 @@ _OUTCOMES: Final = Outcomes(
     book_capacity_orders=1,
     session_capacity_orders=8,
     session_log_bytes=4096,
-    users=(),
     session_name="BENCH",
     midnight_ns=0,
+    opened_ns=0,
+    feed_messages=0,
 )
 
 

@@ -55,6 +55,46 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     logon_timeout_ns: Annotated[
         int, _DURATION, Meta(description="a connection that has not logged on by then is closed")
     ] = 30_000_000_000
+    logons_per_address: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.LOGONS_MAX,
+            description="connections of one address that may be logging on at a time",
+        ),
+    ] = 64
+    connections_per_second: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.CONNECTIONS_PER_SECOND_MAX,
+            description="new connections that one address may open in a second, on average",
+        ),
+    ] = 50
+    connections_burst: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.CONNECTIONS_PER_SECOND_MAX,
+            description="new connections that one address may open at once",
+        ),
+    ] = 200
+    logon_failures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.LOGON_FAILURES_MAX,
+            description="a name that has failed so often from one address has to wait there",
+        ),
+    ] = 5
+    logon_lockout_ns: Annotated[
+        int,
+        Meta(
+            ge=limits.LOCKOUT_NS_MIN,
+            le=limits.LOCKOUT_NS_MAX,
+            description="the longest such wait; the first is a second, and each doubles",
+        ),
+    ] = 60_000_000_000
     client_timeout_ns: Annotated[
         int, _DURATION, Meta(description="a client that has sent nothing for so long is disconnected")
     ] = 15_000_000_000

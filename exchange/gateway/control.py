@@ -9,8 +9,10 @@ agents have let it go.
 A user has one session, and a session one connection. A second log on with the right password takes the place of the
 first: the usual reason for it is a line that died without a word, and its owner must not wait for a time-out.
 
-Reject codes (SoupBinTCP 3.00, Login Rejected): ``A`` for a wrong name or password, ``S`` for a session that is not the
-one of this run of the exchange. A connection that sends something else than a Login Request, or nothing, is closed."""
+Reject codes (SoupBinTCP 3.00, Login Rejected): ``A`` for a wrong name or password, or a name that has failed too often
+of late; ``S`` for a session that is not the one of this run of the exchange. A connection that sends something else
+than a Login Request, or nothing, is closed. How much of all this one address may ask for is limited
+(:mod:`exchange.gateway.admission`), and what is refused has a line in the log (:mod:`exchange.gateway.refusals`)."""
 
 import asyncio
 import logging
@@ -19,8 +21,11 @@ import time
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from exchange.gateway.admission import AdmissionLimits, Doorkeeper, Places, network_of
 from exchange.gateway.credentials import Users
-from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
+from exchange.gateway.logon import accept_clients, read_login, reject
+from exchange.gateway.password_checks import PasswordChecks, VoidCheck
+from exchange.gateway.refusals import RefusalLog
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import (
     CONNECTION,
@@ -34,6 +39,7 @@ from exchange.gateway.session_memory import (
     SENT,
     CloseReason,
 )
+from exchange.limits import LOGONS_MAX
 from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.transport.network import NetworkTransport
@@ -44,9 +50,6 @@ WATCH_SECONDS: Final = 0.01
 
 RELEASE_SECONDS: Final = 0.5
 """The agents let a connection go within microseconds; after so long something is wrong with them."""
-
-CONNECTIONS_MAX: Final = 256
-"""Connections that are logging on at a time; more wait in the kernel's queue."""
 
 
 class Connection(NamedTuple):
@@ -67,6 +70,9 @@ class ControlPlane:
     Attributes:
         connections: of each session that is connected, by its number.
         close_reasons: why the last connection ended of each session that had one.
+        limits: what a client may ask of the control plane, as it holds now.
+        logons_rejected: how many logons were.
+        refusals: what was refused, and closed before it had logged on.
     """
 
     def __init__(self, transport: NetworkTransport, users: Users, session_name: str) -> None:
@@ -75,10 +81,14 @@ class ControlPlane:
         self.session_name: Final = session_name
         self.connections: Final[dict[int, Connection]] = {}
         self.close_reasons: Final[dict[int, str]] = {}
+        self.logons_rejected = 0
         self._sockets: dict[int, Any] = {}  # whatever can be closed: over UDP it is no socket
         self._locks: dict[int, asyncio.Lock] = {}
-        self._checks = asyncio.Semaphore(CHECKS_AT_A_TIME)
-        self._connecting: set[asyncio.Task[None]] = set()
+        self.limits: Final = AdmissionLimits.of(transport.config)
+        self.refusals: Final = RefusalLog()
+        self._doorkeeper: Final = Doorkeeper(self.limits)
+        self._checks: Final = PasswordChecks(users)
+        self._places: Final = Places(LOGONS_MAX)
 
     @property
     def connected(self) -> int:
@@ -87,7 +97,7 @@ class ControlPlane:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections until cancelled; ``listener`` is non-blocking."""
-        await accept_clients(listener, CONNECTIONS_MAX, self._welcome, self._connecting)
+        await accept_clients(listener, self._places, self._doorkeeper, self.refusals, self._welcome)
 
     def reap(self) -> None:
         """Close connections that both agents have let go; ask the second agent where only one has."""
@@ -103,20 +113,50 @@ class ControlPlane:
                 else:
                     self.transport.disconnect(session_id)
 
+    def hand_over(self, session_id: int, connection: socket.socket, peer: str, wanted: int) -> int:
+        """Tell a client that it is in, and give its connection to the agents.
+
+        Args:
+            session_id: whose it is; the session must have no other.
+            connection: non-blocking, and nothing has been sent on it.
+            peer: where it comes from.
+            wanted: the number of the message that the client wants next.
+
+        Returns:
+            The number of the message that it gets next.
+
+        Raises:
+            OSError: the connection has ended.
+        """
+        session = self.transport.memory.address(session_id)
+        start, sequence = position_of(self.transport.memory.sessions, session, wanted)
+        accepted = LoginAccepted(session=self.session_name, sequence_number=sequence)
+        connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
+        self.transport.connect(session_id, connection.fileno(), start)
+        self._sockets[session_id] = connection
+        self.connections[session_id] = Connection(peer, time.time_ns())
+        return sequence
+
     def disconnect(self, session_id: int) -> None:
         """Have the agents let a session's connection go; it is closed when they have."""
         self.transport.disconnect(session_id)
 
     async def stop(self) -> None:
         """Give up the connections that are logging on, and have the agents let go of all others."""
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._stop_logons()
         for session_id in self._sockets:
             self.transport.disconnect(session_id)
         deadline = time.monotonic() + RELEASE_SECONDS
         while time.monotonic() < deadline and not all(map(self.transport.released, self._sockets)):
             await asyncio.sleep(0.001)
+
+    async def _stop_logons(self) -> None:
+        tasks = self._places.tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._checks.close()
+        self.refusals.flush()
 
     async def end_sessions(self) -> None:
         """Send End of Session to everybody who has been sent all else, and close. The agents must have let go."""
@@ -133,30 +173,47 @@ class ControlPlane:
 
     async def _welcome(self, connection: socket.socket, peer: str) -> None:
         """Log a connection on, or close it."""
-        taken_over = False
+        taken_over, reason = False, ""
         try:
-            async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
+            async with asyncio.timeout(self.limits.logon_timeout_ns / 1e9):
                 request = await read_login(connection)
-                taken_over = request is not None and await self._log_on(connection, peer, request)
+                if request is None:
+                    reason = "no login"
+                else:
+                    taken_over = await self._log_on(connection, peer, request)
         except TimeoutError:
-            log_event("closed", peer=peer, reason="no login in time")
+            reason = "no login in time"
         except OSError as error:
-            log_event("closed", peer=peer, reason=error.strerror)
+            reason = error.strerror or "the line broke"
         finally:
             if not taken_over:
                 connection.close()
+        if reason:
+            self.refusals.note("closed", peer, reason, level=logging.INFO)
 
     async def _admit(
         self, peer: str, username: str, password: str, session: str, sequence: int
     ) -> int | LoginRejectReason:
-        """The session that a login leads to, or why it leads to none."""
-        async with self._checks:
-            session_id = await asyncio.to_thread(self.users.authenticate, username, password)
-        if session_id is None:
-            _log_rejected(peer, username, sequence, "not authorized")
+        """The session that a login from an address leads to, or why it leads to none."""
+        network, doorkeeper = network_of(peer), self._doorkeeper
+        try:
+            session_id = await self._checks.authenticate(
+                network,
+                doorkeeper.is_known(network),
+                username,
+                password,
+                is_void=lambda: doorkeeper.must_wait(network, username),
+            )
+        except VoidCheck:
+            self._note_rejected(peer, username, sequence, "failed too often")
             return LoginRejectReason.NOT_AUTHORIZED
+        if session_id is None:
+            doorkeeper.failed(network, username)
+            self._note_rejected(peer, username, sequence, "not authorized")
+            return LoginRejectReason.NOT_AUTHORIZED
+        doorkeeper.succeeded(network, username)
         if session not in ("", self.session_name):
-            _log_rejected(peer, username, sequence, "other session", session=session_id)
+            self._note_rejected(peer, username, sequence, "other session", session=session_id)
             return LoginRejectReason.SESSION_NOT_AVAILABLE
         return session_id
 
@@ -173,17 +230,10 @@ class ControlPlane:
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             if not await self._free(session_id):
                 wanted = request.requested_sequence_number
-                _log_rejected(peer, request.username, wanted, "session in use", session=session_id)
+                self._note_rejected(peer, request.username, wanted, "session in use", session=session_id)
                 return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
-            sessions = self.transport.memory.sessions
-            session = self.transport.memory.address(session_id)
-            start, sequence = position_of(sessions, session, request.requested_sequence_number)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            accepted = LoginAccepted(session=self.session_name, sequence_number=sequence)
-            connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
-            self.transport.connect(session_id, connection.fileno(), start)
-            self._sockets[session_id] = connection
-            self.connections[session_id] = Connection(peer, time.time_ns())
+            sequence = self.hand_over(session_id, connection, peer, request.requested_sequence_number)
         log_event("login", user=request.username, session=session_id, peer=peer, sequence=sequence)
         return True
 
@@ -214,7 +264,6 @@ class ControlPlane:
             reason=told,
         )
 
-
-def _log_rejected(peer: str, username: str, sequence: int, reason: str, **more: int) -> None:
-    fields = {"user": username, "peer": peer, "sequence": sequence}
-    log_event("login rejected", level=logging.WARNING, **fields, **more, reason=reason)
+    def _note_rejected(self, peer: str, username: str, sequence: int, reason: str, **more: int) -> None:
+        self.logons_rejected += 1
+        self.refusals.note("login rejected", peer, reason, user=username, sequence=sequence, **more)

@@ -1,25 +1,27 @@
 """Where SoupBinTCP clients come in: a socket that listens, and the first packet of a connection, read in Python.
 
+Whoever comes is accepted at once, also if only to be turned away: in the kernel's queue a flood would stand before
+everybody else. Who may stay is said by :mod:`exchange.gateway.admission`.
+
 Rules: the socket is non-blocking, and whoever calls bounds the time. (SoupBinTCP 3.00, sections 1.1 and 2.2.1.)
 """
 
 import asyncio
-import logging
 import socket
+import struct
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from exchange.errors import UserError
-from exchange.logs import log_event
+from exchange.gateway.admission import Doorkeeper, Places, network_of
+from exchange.gateway.refusals import RefusalLog
 from exchange.wire.fields import WireError
 from exchange.wire.layout import LENGTH_BYTES
 from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
 
 RETRY_SECONDS: Final = 0.01
 """After an accept that failed."""
-
-CHECKS_AT_A_TIME: Final = 2
-"""Passwords that a server checks at once: each takes a core for tens of milliseconds, and 16 MiB."""
 
 LOGIN_BYTES_MAX: Final = LENGTH_BYTES + 1 + 46 + 5
 """A Login Request of version 4.10, which says its heartbeat time-out."""
@@ -49,49 +51,84 @@ def bind_listener(address: str, port: int, *, is_udp: bool = False) -> socket.so
 
 async def accept_clients(
     listener: socket.socket,
-    at_a_time: int,
+    places: Places,
+    doorkeeper: Doorkeeper,
+    refusals: RefusalLog,
     welcome: Callable[[socket.socket, str], Coroutine[Any, Any, None]],
-    tasks: set[asyncio.Task[None]],
 ) -> None:
-    """Accept connections until cancelled, and welcome each in a task of its own.
+    """Accept connections until cancelled, and welcome each in a task of its own, if it may come in.
 
     Args:
         listener: non-blocking, and listening.
-        at_a_time: how many are welcomed at a time; more wait in the kernel's queue.
+        places: the tasks that there are, kept up to date. When all are taken by addresses that have as few as the
+            newcomer's, it waits, and those behind it wait in the kernel's queue.
+        doorkeeper: says who may come in.
+        refusals: what becomes of the others.
         welcome: what becomes of a connection, which it closes; and the peer's address.
-        tasks: the tasks that there are; kept up to date.
     """
-    loop, places = asyncio.get_running_loop(), asyncio.Semaphore(at_a_time)
+    loop = asyncio.get_running_loop()
     while True:
-        await places.acquire()
         try:
-            connection, peer = await loop.sock_accept(listener)
+            connection, address = await loop.sock_accept(listener)
         except OSError as error:  # no descriptors left, or the peer is gone already
-            log_event("accept failed", level=logging.WARNING, reason=error.strerror)
-            places.release()
+            refusals.note("accept failed", "", error.strerror or str(error))
             await asyncio.sleep(RETRY_SECONDS)
             continue
+        peer = str(address[0])
+        network = network_of(peer)
+        if (reason := _refusal(network, places, doorkeeper)) is not None:
+            refusals.note("refused", peer, reason)
+            hang_up(connection)
+            await asyncio.sleep(0)  # accept does not wait as long as somebody comes, and others have work too
+            continue
         connection.setblocking(False)
-        task = loop.create_task(welcome(connection, str(peer[0])))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        task.add_done_callback(lambda _task: places.release())
+        if places.taken >= places.at_a_time:
+            if (loser := places.put_out(network)) is not None:
+                refusals.note("closed", loser, "gave its place to another address")
+            else:
+                try:
+                    await places.wait()
+                except BaseException:
+                    connection.close()
+                    raise
+        places.add(network, loop.create_task(welcome(connection, peer)))
+
+
+def _refusal(network: str, places: Places, doorkeeper: Doorkeeper) -> str | None:
+    """Why a connection of an address is too many; None if it is not."""
+    if not doorkeeper.may_connect(network):
+        return "too many connections in a second"
+    if places.taken_by(network) >= doorkeeper.limits.logons_per_address:
+        return "too many connections that have not logged on"
+    return None
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close a connection so that nothing of it is kept, here or in the kernel (RST instead of FIN)."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def login_bytes_missing(packet: bytes) -> int:
+    """How many bytes to read next of the first packet of a connection: 0 if it is whole, -1 if it can be no login."""
+    wanted = LENGTH_BYTES
+    if len(packet) >= LENGTH_BYTES:
+        wanted += int.from_bytes(packet[:LENGTH_BYTES], "big")
+    return wanted - len(packet) if wanted <= LOGIN_BYTES_MAX else -1
 
 
 async def read_login(connection: socket.socket) -> LoginRequest | None:
     """The Login Request at the beginning of a connection, and not a byte behind it; None for anything else."""
     loop = asyncio.get_running_loop()
     packet = b""
-    wanted = LENGTH_BYTES
-    while len(packet) < wanted:
-        received = await loop.sock_recv(connection, wanted - len(packet))
+    while (missing := login_bytes_missing(packet)) > 0:
+        received = await loop.sock_recv(connection, missing)
         if not received:
             return None
         packet += received
-        if len(packet) == LENGTH_BYTES:
-            wanted += int.from_bytes(packet, "big")
-            if wanted > LOGIN_BYTES_MAX:
-                return None
+    if missing < 0:
+        return None
     try:
         return LoginRequest.decode(packet)
     except WireError:

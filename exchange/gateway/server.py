@@ -15,6 +15,9 @@ until the feed has ended.
 The main thread runs the control plane and sleeps most of the time; commands never pass through it."""
 
 import asyncio
+import ipaddress
+import logging
+import os
 import signal
 import socket
 import time
@@ -38,6 +41,7 @@ from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal, Opening
+from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
@@ -155,13 +159,30 @@ class Server:
             return None
         from exchange.admin.listening import AdminListener
 
-        return AdminListener(config, bind_listener(config.address, config.port))
+        listener = bind_listener(config.address, config.port)
+        try:
+            return AdminListener(config, listener)
+        except UserError:
+            listener.close()
+            raise
 
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens: address and port."""
         address, port = self.listener.getsockname()[:2]
         return str(address), int(port)
+
+    def leave_cores_to_agents(self) -> None:
+        """Keep this thread, and all that it starts from now on, off the cores to which agents are bound.
+
+        What the control plane does in a flood of logons would else be done where orders are matched, now and then.
+        Nothing happens where no core would be left.
+        """
+        plan = self.exchange.plan
+        taken = {one.processing_unit for one in plan.assignments if one.processing_unit is not None}
+        free = os.sched_getaffinity(0) - taken
+        if plan.is_this_machine and taken and free:
+            os.sched_setaffinity(0, free)
 
     def run(self, progress: Progress, listening: Listening) -> signal.Signals | None:
         """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread.
@@ -215,8 +236,14 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        async with glimpse or nullcontext():
+        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
             await self.serve(listening)
+
+    def _snapshots(self) -> SnapshotProcess | None:
+        config = self.settings.journal
+        if self.journal is None or isinstance(config, NoneJournalConfig):
+            return None
+        return SnapshotProcess(self.journal.directory.path, config.snapshot_every_ns)
 
     async def serve(self, listening: Listening) -> None:
         """Serve until :meth:`request_stop`, in an event loop of the caller's. Once for each server.
@@ -285,7 +312,15 @@ class Server:
         if self.admin is not None:
             address, port = self.admin.address
             token = self.settings.admin.token_file if isinstance(self.settings.admin, HttpAdminConfig) else ""
-            log_event("admin listening", address=address, port=port, token_file=token)
+            secured = self.admin.is_encrypted
+            log_event("admin listening", address=address, port=port, token_file=token, tls=secured)
+            if not secured and not ipaddress.ip_address(address).is_loopback:
+                log_event(
+                    "admin not encrypted",
+                    level=logging.WARNING,
+                    address=address,
+                    remedy="admin.tls_certificate and admin.tls_key, or an address of this machine only",
+                )
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signal = number

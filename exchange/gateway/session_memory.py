@@ -102,9 +102,11 @@ IS_LISTED: Final = 320
 HEARTBEAT_LEFT: Final = 328
 """Bytes of a heartbeat that the socket has not taken yet."""
 BLOCKED_NS: Final = 336
-"""Since when the socket has taken nothing of what there is; 0 if it takes what it gets."""
+"""Since when the socket has taken too little of what there is; 0 if it takes what it gets."""
 LOST_MESSAGES: Final = 344
 """Messages that found the log full."""
+BLOCKED_BYTES: Final = 352
+"""What the socket has taken since then."""
 
 # ... of a connection over udp
 SENT_SEQUENCE: Final = 384

@@ -43,13 +43,18 @@ class ShardStatistics(Struct, frozen=True):
 
 
 class GatewayStatistics(Struct, frozen=True):
-    """Clients' side. ``requests``: OUCH messages taken; ``answers``: sequenced messages written for clients."""
+    """Clients' side. ``requests``: OUCH messages taken; ``answers``: sequenced messages written for clients.
+
+    ``connections_refused`` had no chance to log on, or did not take it; ``logons_rejected`` logons were not accepted.
+    """
 
     requests: int
     answers: int
     sessions_connected: int
     sessions_total: int
     sessions_killed: int = 0
+    connections_refused: int = 0
+    logons_rejected: int = 0
 
 
 class LatencyStatistics(Struct, frozen=True):

@@ -10,16 +10,20 @@ while and with acknowledgements, by the plain twin of what was compiled: it know
 (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
 
 import asyncio
+import logging
 import secrets
 import socket
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any, Final
 
+from exchange.gateway.admission import network_of
 from exchange.gateway.control import RELEASE_SECONDS, Connection, ControlPlane
 from exchange.gateway.credentials import Users
 from exchange.gateway.session_log import position_of
 from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
+from exchange.limits import LOGONS_MAX
 from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES, address_and_port
@@ -40,8 +44,8 @@ from exchange.wire.soupbinudp import (
 )
 from exchange.wire.soupbinudp_connection import DatagramConnection
 
-LOGINS_MAX: Final = 256
-"""Logins that are worked on at a time; more are not heard and come again."""
+REFUSALS_KEPT: Final = 1024
+"""Logins that were refused, so that one that comes again is no further guess."""
 
 END_SECONDS: Final = 0.2
 """How long clients are waited for that lack something at the end."""
@@ -96,6 +100,8 @@ class UdpControlPlane(ControlPlane):
         self._listener: Final = listener
         self._peers: dict[int, _Connection] = {}
         self._working_on: set[tuple[bytes, int]] = set()
+        self._answered: dict[tuple[bytes, int], LoginAccepted | LoginRejected] = {}
+        self._refused: deque[tuple[bytes, int]] = deque()
 
     async def accept(self, listener: socket.socket) -> None:
         """Take Login Requests until cancelled."""
@@ -107,12 +113,27 @@ class UdpControlPlane(ControlPlane):
             except WireError:
                 continue
             key = (peer, request.login_number)
-            if key in self._working_on or len(self._working_on) >= LOGINS_MAX or self._repeat(key):
+            if key in self._working_on or self._repeat(key) or not self._may_log_on(peer):
                 continue
             self._working_on.add(key)
-            task = loop.create_task(self._welcome_peer(peer, request))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._places.add(_network(peer), loop.create_task(self._welcome_peer(peer, request)))
+
+    def _may_log_on(self, peer: bytes) -> bool:
+        """Whether a login is to be looked at; it is counted if so."""
+        network = _network(peer)
+        if not self._doorkeeper.may_connect(network):
+            reason = "too many logins in a second"
+        elif self._places.taken_by(network) >= self.limits.logons_per_address:
+            reason = "too many logins at a time"
+        elif self._places.taken < LOGONS_MAX:
+            return True
+        elif (loser := self._places.put_out(network)) is not None:
+            self.refusals.note("closed", loser, "gave its place to another address")
+            return True
+        else:
+            reason = "too many logins of all addresses"
+        self.refusals.note("refused", network, reason)
+        return False
 
     def answer(self, peer: bytes, datagram: Message) -> None:
         """Send a datagram."""
@@ -171,33 +192,41 @@ class UdpControlPlane(ControlPlane):
 
     async def stop(self) -> None:
         """Give up the logins that are worked on. The connections stay, for what has still to be said."""
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._stop_logons()
 
     def _repeat(self, key: tuple[bytes, int]) -> bool:
-        """Give the answer that a request has had, if it led to a connection that lives; whether it did."""
-        for one in self._peers.values():
-            if (one.peer, one.accepted.login_number) == key:
-                self.answer(one.peer, one.accepted)
-                return True
-        return False
+        """Give the answer that a request has had, if that is remembered; whether it is."""
+        answer = self._answered.get(key)
+        if answer is not None:
+            self.answer(key[0], answer)
+        return answer is not None
 
     async def _welcome_peer(self, peer: bytes, request: LoginRequest) -> None:
         try:
-            async with asyncio.timeout(self.transport.config.logon_timeout_ns / 1e9):
+            async with asyncio.timeout(self.limits.logon_timeout_ns / 1e9):
                 answer = await self._log_on_peer(peer, request)
         except TimeoutError:
+            self.refusals.note("closed", _network(peer), "no login in time", level=logging.INFO)
             return
         finally:
             self._working_on.discard((peer, request.login_number))
+        if isinstance(answer, LoginRejected):
+            self._remember_refusal((peer, request.login_number), answer)
         self.answer(peer, answer)
+
+    def _remember_refusal(self, key: tuple[bytes, int], answer: LoginRejected) -> None:
+        self._answered[key] = answer
+        self._refused.append(key)
+        if len(self._refused) > REFUSALS_KEPT:
+            oldest = self._refused.popleft()
+            if isinstance(self._answered.get(oldest), LoginRejected):
+                del self._answered[oldest]
 
     async def _log_on_peer(self, peer: bytes, request: LoginRequest) -> LoginAccepted | LoginRejected:
         number, name = request.login_number, "{}:{}".format(*address_and_port(peer))
         wanted = request.requested_sequence_number
         session_id = await self._admit(
-            name, request.username, request.password, request.requested_session, wanted
+            address_and_port(peer)[0], request.username, request.password, request.requested_session, wanted
         )
         if isinstance(session_id, LoginRejectReason):
             return LoginRejected(number, session_id)
@@ -211,6 +240,7 @@ class UdpControlPlane(ControlPlane):
             connection = _Connection(self, session_id, peer, accepted)
             connected = self._udp.connect_peer(session_id, peer, token, start, sequence)
             self._sockets[session_id] = self._peers[session_id] = connection
+            self._answered[peer, number] = accepted
             self.connections[session_id] = Connection(name, time.time_ns())
             await self._adopted(session + IN_ADOPTED, connected)
         log_event("login", user=request.username, session=session_id, peer=name, sequence=sequence)
@@ -224,4 +254,9 @@ class UdpControlPlane(ControlPlane):
 
     def _close(self, session_id: int) -> None:
         super()._close(session_id)
-        del self._peers[session_id]
+        connection = self._peers.pop(session_id)
+        self._answered.pop((connection.peer, connection.accepted.login_number), None)
+
+
+def _network(peer: bytes) -> str:
+    return network_of(address_and_port(peer)[0])

@@ -76,8 +76,8 @@ class LoadPlan(NamedTuple):
     """What to do. ``rates`` are requests per second of all sessions together; None is "as many as are answered".
 
     ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
-    ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams.
-    """
+    ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams. ``sleeps``
+    leaves the core to others while nothing is to be done, at the price of the kernel's waking in each latency."""
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
@@ -92,6 +92,7 @@ class LoadPlan(NamedTuple):
     rounds: int = 1
     seed: int = 1
     transport: Carrier = "tcp"
+    sleeps: bool = False
 
 
 class Measured(NamedTuple):
@@ -231,6 +232,7 @@ class _Run:
     ) -> None:
         self._sessions: Final = sessions
         self._rate: Final = rate
+        self._sleeps: Final = plan.sleeps and rate is not None
         self._warmup_ns: Final = int(plan.warmup_seconds * 1e9)
         self._sending_ns: Final = self._warmup_ns + int(plan.seconds * 1e9)
         times = _intended_ns(plan, rate, round_index)
@@ -288,7 +290,7 @@ class _Run:
         return Load(
             self._line.state, account, self._words, self._base, len(self._sessions), self._line.session_bytes,
             self._epoll.fileno(), address_of(self._events),
-            time.monotonic_ns() + LEAD_NS, self._sending_ns, deadline_ns, self._window,
+            time.monotonic_ns() + LEAD_NS, self._sending_ns, deadline_ns, self._window, int(self._sleeps),
         )  # fmt: skip
 
     def measure(self) -> Measured:

@@ -1,11 +1,12 @@
 """The compiled loop of a load: send what is due, read what came, and account for every request.
 
-One thread serves all sessions and never waits. A turn hands each session's due requests to its line, then reads every
-line that has something. Which line it is, TCP or another, is a type (:mod:`exchange.load.protocol`): the loop is
-compiled for each, and here requests are only accounted for. A request is *due* at its intended time whatever the
-exchange does, and its answer counts from then: if the line was full, or this thread late, that is latency which a
-client would have had (no coordinated omission, :mod:`exchange.bench.histogram`). With a *window* there are no intended
-times: a session sends when fewer requests than that are unanswered, and an answer counts from the sending.
+One thread serves all sessions and never waits, unless it is told to sleep until there is something to do. A turn hands
+each session's due requests to its line, then reads every line that has something. Which line it is, TCP or another, is
+a type (:mod:`exchange.load.protocol`): the loop is compiled for each, and here requests are only accounted for. A
+request is *due* at its intended time whatever the exchange does, and its answer counts from then: if the line was full,
+or this thread late, that is latency which a client would have had (no coordinated omission,
+:mod:`exchange.bench.histogram`). With a *window* there are no intended times: a session sends when fewer requests than
+that are unanswered, and an answer counts from the sending.
 
 What becomes of a request is decided by what OUCH 5.0 says about its order:
 
@@ -54,6 +55,7 @@ from exchange.load.words import (
     SETTLED,
     STATE,
     STOP,
+    TIMEOUT,
     add,
     fail,
     record_of,
@@ -71,6 +73,7 @@ from exchange.native import (
     monotonic_ns,
     pause,
     store_int64,
+    system_call,
     unlikely,
 )
 from exchange.wire.ouch50 import OrderAccepted, OrderCanceled, OrderExecuted, OrderReplaced, Rejected
@@ -80,6 +83,10 @@ from exchange.wire.soupbintcp_kernel import PLACE_DTYPE
 FEW: Final = 4
 """Up to so many sessions are read without asking which of them has something."""
 EVENTS_MAX: Final = 256
+SLEEP_NS_MAX: Final = 100_000_000
+"""So often it is looked whether a heartbeat is due, or the end has come."""
+_EPOLL_PWAIT2: Final = 441
+"""The number of the system call, alike on all machines: epoll_wait(2) with nanoseconds, since Linux 5.11."""
 
 _UNSENT: Final = 0
 _UNANSWERED: Final = 1
@@ -113,7 +120,7 @@ class Load(NamedTuple):
 
     ``line`` is a line's state; each of ``session_count`` sessions has ``session_bytes`` of words. ``window`` 0 keeps to
     the intended times; with another, nothing more becomes due after ``sending_ns``. The loop ends at ``deadline_ns`` at
-    the latest.
+    the latest. ``sleeps``: not 0 to sleep in the kernel until a request is due or an answer has come.
     """
 
     line: Any
@@ -128,6 +135,7 @@ class Load(NamedTuple):
     sending_ns: int
     deadline_ns: int
     window: int
+    sleeps: int = 0
 
 
 @kernel
@@ -149,6 +157,24 @@ def run_load(load: Load) -> None:
         is_settled = not is_sending and settled == load_int64(load.words + DUE_COUNT)
         if is_settled or elapsed_ns > load.deadline_ns:
             return
+        if load.sleeps != 0:
+            _sleep(load)
+
+
+@kernel
+def _sleep(load: Load) -> None:
+    """Wait in the kernel until the next request is due, or something has come; an old kernel does not wait."""
+    next_ns = monotonic_ns() - load.start_ns + SLEEP_NS_MAX
+    for index in range(load.session_count):
+        session = load.sessions + index * load.session_bytes
+        due = load_int64(session + DUE)
+        if due < load_int64(session + COUNT):
+            next_ns = min(next_ns, load_int64(record_of(session, due) + INTENDED_NS))
+    wait_ns = next_ns - (monotonic_ns() - load.start_ns)
+    if wait_ns > 0:
+        store_int64(load.words + TIMEOUT, 0)
+        store_int64(load.words + TIMEOUT + 8, wait_ns)
+        system_call(_EPOLL_PWAIT2, load.epoll, load.events, 1, load.words + TIMEOUT, 0, 0)
 
 
 @inlined

@@ -42,6 +42,8 @@ STRANGE: Final = 232
 """Datagrams that are not of the session in whose socket they were."""
 LOAD_LINE_WORDS: Final = 240
 """Four words more for the line."""
+TIMEOUT: Final = 288
+"""Two words: how long the kernel is to wait, in seconds and nanoseconds."""
 LOAD_BYTES: Final = 320
 
 # a session's words

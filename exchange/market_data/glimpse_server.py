@@ -10,7 +10,9 @@ clients that wait at that moment share it. Then it is the client's to log out; a
 **What bounds it.** Spins are made one at a time, and after each there is a pause of :data:`PAUSE_FACTOR` times as
 long as it took, so that the feed is followed no matter how many come. Those that are being read have a bound together,
 :data:`SPINS_BYTES_MAX`; a client that reads slowly holds its own for :data:`SPIN_SECONDS_MAX` at most, and is let go
-sooner if it takes nothing for :data:`SLOW_READER_SECONDS`. More than :data:`CLIENTS_MAX` wait in the kernel's queue.
+sooner if it takes nothing for :data:`SLOW_READER_SECONDS`. There are :data:`CLIENTS_MAX` at a time, and of one address
+:data:`CLIENTS_PER_ADDRESS`; how often an address may come and guess is limited as at the gateway
+(:mod:`exchange.gateway.admission`), by the defaults of the table [gateway].
 
 Logon: user names and passwords are those of a file that ``exchange user add`` wrote, or of anybody, if the server is
 given no users. Requested sequence numbers are 1 or 0: a spin is not resumed, but asked for anew.
@@ -22,14 +24,19 @@ Rules: one event loop, in which nothing else runs that takes long. The receiver'
 """
 
 import asyncio
+import logging
 import socket
 import time
 import weakref
 from contextlib import suppress
 from typing import Final
 
+from exchange.gateway.admission import AdmissionLimits, Doorkeeper, Places, network_of
+from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import Users
-from exchange.gateway.logon import CHECKS_AT_A_TIME, accept_clients, read_login, reject
+from exchange.gateway.logon import accept_clients, read_login, reject
+from exchange.gateway.password_checks import PasswordChecks, VoidCheck
+from exchange.gateway.refusals import RefusalLog
 from exchange.logs import log_event
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_receiver import FeedReceiver
@@ -49,8 +56,9 @@ from exchange.wire.soupbintcp import (
 )
 
 CLIENTS_MAX: Final = 512
+CLIENTS_PER_ADDRESS: Final = 256
 BACKLOG: Final = 512
-"""Clients at a time, and connections that the kernel keeps until they have their turn."""
+"""Clients at a time, of all addresses and of one, and connections that the kernel keeps until they have their turn."""
 
 LOGON_SECONDS: Final = 5.0
 """How long a connection may take to send its Login Request."""
@@ -113,9 +121,11 @@ class GlimpseServer:
     def __init__(self, receiver: FeedReceiver, users: Users | None) -> None:
         self.receiver: Final = receiver
         self.spins = self.served = self.refused = 0
-        self._users: Final = users
-        self._checks: Final = asyncio.Semaphore(CHECKS_AT_A_TIME)
-        self._clients: Final[set[asyncio.Task[None]]] = set()
+        self._checks: Final = None if users is None else PasswordChecks(users)
+        self._limits: Final = AdmissionLimits.of(GatewayConfig(logons_per_address=CLIENTS_PER_ADDRESS))
+        self._doorkeeper: Final = Doorkeeper(self._limits)
+        self._refusals: Final = RefusalLog()
+        self._places: Final = Places(CLIENTS_MAX)
         self._waiting: Final[list[asyncio.Future[Spin]]] = []
         self._wanted: Final = asyncio.Event()
         self._alive: Final[weakref.WeakSet[Spin]] = weakref.WeakSet()
@@ -143,14 +153,16 @@ class GlimpseServer:
             for one in (
                 self._follow(),
                 self._make_spins(),
-                accept_clients(listener, CLIENTS_MAX, self._welcome, self._clients),
+                accept_clients(listener, self._places, self._doorkeeper, self._refusals, self._welcome),
             )
         ]
         stopping = loop.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*tasks, stopping, *self._clients):
+        clients = self._places.tasks
+        for task in (*tasks, stopping, *clients):
             task.cancel()
-        await asyncio.gather(*tasks, stopping, *self._clients, return_exceptions=True)
+        await asyncio.gather(*tasks, stopping, *clients, return_exceptions=True)
+        self._refusals.flush()
         log_event("glimpse ended", spins=self.spins, served=self.served, refused=self.refused)
         for task in done:
             task.result()  # what it failed with, if it did
@@ -205,7 +217,7 @@ class GlimpseServer:
             session = self.receiver.subscriber.session
             if request is None:
                 reason = "no login"
-            elif (refusal := await self._refusal(request.username, request.password)) is not None:
+            elif (refusal := await self._refusal(peer, request.username, request.password)) is not None:
                 reason = await self._reject(connection, refusal)
             elif request.requested_session in ("", session) and request.requested_sequence_number <= 1:
                 reason = await self._tell(connection)
@@ -217,14 +229,27 @@ class GlimpseServer:
             reason = error.strerror or "the line broke"
         finally:
             connection.close()
-            log_event("glimpse closed", peer=peer, reason=reason)
+            self._refusals.note("glimpse closed", peer, reason, level=logging.INFO)
 
-    async def _refusal(self, username: str, password: str) -> LoginRejectReason | None:
-        if self._users is None:
+    async def _refusal(self, peer: str, username: str, password: str) -> LoginRejectReason | None:
+        if self._checks is None:
             return None
-        async with self._checks:
-            found = await asyncio.to_thread(self._users.authenticate, username, password)
-        return LoginRejectReason.NOT_AUTHORIZED if found is None else None
+        network, doorkeeper = network_of(peer), self._doorkeeper
+        try:
+            found = await self._checks.authenticate(
+                network,
+                doorkeeper.is_known(network),
+                username,
+                password,
+                is_void=lambda: doorkeeper.must_wait(network, username),
+            )
+        except VoidCheck:
+            return LoginRejectReason.NOT_AUTHORIZED
+        if found is None:
+            doorkeeper.failed(network, username)
+            return LoginRejectReason.NOT_AUTHORIZED
+        doorkeeper.succeeded(network, username)
+        return None
 
     async def _reject(self, connection: socket.socket, reason: LoginRejectReason) -> str:
         self.refused += 1

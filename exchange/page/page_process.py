@@ -20,6 +20,7 @@ from exchange.errors import UserError
 from exchange.logs import format_options, log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import is_multicast
+from exchange.tls import server_context
 from exchange.transport.config import TcpTransportConfig
 
 if TYPE_CHECKING:
@@ -102,8 +103,19 @@ class PageProcess:
                 self._child = self._start()
 
 
-def page_arguments(server: "Server", listen: str) -> list[str]:
-    """The arguments of ``exchange page`` for a served exchange. Raises UserError if it publishes no feed."""
+def page_arguments(server: "Server", listen: str, certificate: str = "", key: str = "") -> list[str]:
+    """The arguments of ``exchange page`` for a served exchange.
+
+    Args:
+        server: the exchange.
+        listen: where browsers come.
+        certificate: of the page, for https; empty: plain HTTP.
+        key: the certificate's.
+
+    Raises:
+        UserError: it publishes no feed, or the two files are not right.
+    """
+    server_context(certificate, key, ("--page-certificate", "--page-key"))  # told here and not by the child
     config = server.settings.market_data
     if not isinstance(config, MoldUdp64MarketDataConfig) or server.feed is None:
         raise UserError(
@@ -120,6 +132,7 @@ def page_arguments(server: "Server", listen: str) -> list[str]:
         *(("--exchange", f"{_reachable(host)}:{port}") if is_tcp else ()),
         *_admin_arguments(server),
         *("--listen", listen),
+        *(("--tls-certificate", certificate, "--tls-key", key) if certificate else ()),
     ]
 
 
@@ -128,8 +141,11 @@ def _admin_arguments(server: "Server") -> tuple[str, ...]:
     if server.admin is None or not isinstance(server.settings.admin, HttpAdminConfig):
         return ()
     host, port = server.admin.address
-    url = f"http://{_reachable(host)}:{port}"
-    return ("--admin", url, "--admin-token-file", server.settings.admin.token_file)
+    config = server.settings.admin
+    if not server.admin.is_encrypted:
+        return ("--admin", f"http://{_reachable(host)}:{port}", "--admin-token-file", config.token_file)
+    url = f"https://{_reachable(host)}:{port}"
+    return ("--admin", url, "--admin-token-file", config.token_file, "--admin-pin", config.tls_certificate)
 
 
 def _glimpse_arguments(config: MoldUdp64MarketDataConfig) -> tuple[str, ...]:

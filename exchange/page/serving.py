@@ -16,18 +16,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
-
-import uvicorn
 
 from exchange.errors import UserError
 from exchange.gateway.logon import bind_listener
+from exchange.gateway.refusals import RefusalLog
+from exchange.http_serving import Connections, TaskServer
 from exchange.page.app import build_app
 from exchange.page.browsers import TICKS_PER_SECOND, Room
 from exchange.page.market import MakeReceiver, Market
 from exchange.page.requests import REQUEST_BYTES_MAX
 from exchange.page.statistics_reader import Sampler, StatisticsReader
+from exchange.tls import client_context, pinned_context, server_context
 
 log: Final = logging.getLogger("exchange.page")
 
@@ -39,6 +40,9 @@ then good for 50 MB a second."""
 SAMPLE_SECONDS: Final = 0.5
 END_SECONDS: Final = 0.5
 BACKLOG: Final = 128
+CONNECTIONS_MAX: Final = 256
+CONNECTIONS_PER_ADDRESS: Final = 128
+"""Connections that are not WebSockets, at a time, and of one address."""
 NICENESS: Final = 10
 
 
@@ -51,6 +55,10 @@ class PageOptions(NamedTuple):
         admin_url: the admin interface, empty: none.
         token_file: the token for it.
         names: by which names the page may be called, besides localhost and addresses in digits.
+        tls_certificate: path of the page's certificate; empty: plain HTTP.
+        tls_key: path of its private key.
+        admin_ca: path of the certificates that vouch for an admin interface over https; empty: the machine's.
+        admin_pin: path of the one certificate that it has; empty: ``admin_ca`` says who is trusted.
     """
 
     listen: tuple[str, int]
@@ -58,15 +66,10 @@ class PageOptions(NamedTuple):
     admin_url: str
     token_file: str
     names: Sequence[str]
-
-
-class _TaskServer(uvicorn.Server):
-    """A web server that is a task of a loop that others end."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the process's signals alone."""
-        yield
+    tls_certificate: str = ""
+    tls_key: str = ""
+    admin_ca: str = ""
+    admin_pin: str = ""
 
 
 class Page:
@@ -77,10 +80,18 @@ class Page:
         make_receiver: makes what listens to the feed, with a ``TapeBook``.
 
     Raises:
-        UserError: the address cannot be listened on, or the feed cannot.
+        UserError: the address cannot be listened on, or the feed cannot, or a file for TLS is not right.
     """
 
     def __init__(self, options: PageOptions, make_receiver: MakeReceiver) -> None:
+        keys = ("--tls-certificate", "--tls-key")
+        self._secured: Final = server_context(options.tls_certificate, options.tls_key, keys)
+        trusted = None
+        if options.admin_pin:
+            trusted = pinned_context(options.admin_pin, "--admin-pin")
+        elif options.admin_ca:
+            trusted = client_context(options.admin_ca, "--admin-ca")
+        self._refusals: Final = RefusalLog()
         self.listener: Final = bind_listener(*options.listen)
         try:
             self.listener.listen(BACKLOG)
@@ -89,7 +100,7 @@ class Page:
             self.listener.close()
             raise
         self._sampler: Final = Sampler()
-        self._reader: Final = StatisticsReader(options.admin_url, options.token_file)
+        self._reader: Final = StatisticsReader(options.admin_url, options.token_file, trusted)
         self._options: Final = options
         self._stop: Final = asyncio.Event()
         self.ended_by: signal.Signals | None = None
@@ -99,7 +110,13 @@ class Page:
     def url(self) -> str:
         """Where browsers find it."""
         host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._secured is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._secured is not None
 
     @property
     def is_local(self) -> bool:
@@ -117,7 +134,7 @@ class Page:
 
     async def serve(self, ready: Callable[[str], None]) -> None:
         """Serve until :meth:`request_stop`; ``ready`` is told the address when browsers can come."""
-        server = _TaskServer(self._config())
+        server = self._web_server()
         tasks = [
             asyncio.create_task(work)
             for work in (server.serve([self.listener]), self._follow(), self._tick(), self._sample())
@@ -153,22 +170,14 @@ class Page:
         self.ended_by = number
         self.request_stop()
 
-    def _config(self) -> uvicorn.Config:
-        logging.getLogger("uvicorn").setLevel(
-            logging.CRITICAL
-        )  # that browsers are cut off at the end is our intention
-        return uvicorn.Config(
+    def _web_server(self) -> TaskServer:
+        return TaskServer(
             build_app(self.room, self._options.names),
-            loop="none",
-            lifespan="off",
-            http="h11",
+            Connections(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, self._refusals, "page"),
+            self._secured,
             ws="websockets-sansio",
             ws_max_size=REQUEST_BYTES_MAX,
             ws_per_message_deflate=False,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=0,
         )
 
     async def _follow(self) -> None:

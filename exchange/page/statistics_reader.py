@@ -8,6 +8,7 @@ documents: what only grows becomes a rate.
 """
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from pathlib import Path
@@ -32,10 +33,12 @@ class StatisticsReader:
     Args:
         url: such as ``http://127.0.0.1:9010``; empty: there is none, and the page says so.
         token_file: holds the token, unless the environment variable ``EXCHANGE_ADMIN_TOKEN`` does.
+        trusted: who vouches for it over https; None: whom the machine trusts.
     """
 
-    def __init__(self, url: str, token_file: str) -> None:
+    def __init__(self, url: str, token_file: str, trusted: ssl.SSLContext | None = None) -> None:
         self._url: Final = url
+        self._trusted: Final = trusted
         self._token_file: Final = Path(token_file)
 
     async def read(self) -> Statistics | str:
@@ -46,7 +49,7 @@ class StatisticsReader:
 
     def _read(self) -> Statistics | str:
         try:
-            client = AdminClient(self._url, read_token(self._token_file), TIMEOUT_SECONDS)
+            client = AdminClient(self._url, read_token(self._token_file), TIMEOUT_SECONDS, self._trusted)
             return msgspec.convert(client.get("statistics"), Statistics)
         except UserError as error:
             return str(error)

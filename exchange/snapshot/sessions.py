@@ -18,10 +18,9 @@ one. The index of a log is not saved, it follows from the packets.
 Not saved is what belongs to a connection: :data:`OF_THE_CONNECTION` lists every such word, so that somebody who gives a
 session another word has to say which it is.
 
-**Whose session is it?** A session has the number of its user's place in the file of users, and that number is part of
-every order's id, in the books and at the client. So the saved names keep their numbers, whatever has become of the
-file: :func:`arrange_users` brings its users into the order that a snapshot wants, with new ones behind. A user who has
-gone is a mistake, for nobody could ask for those orders and messages any more.
+**Whose session is it?** A session has the number of its user's place, and that number is part of every order's id, in
+the books and at the client. So the users have to be in the order in which they were saved, with new ones behind;
+who keeps sessions longer than a day has to see to that (:mod:`exchange.recovery.kept`).
 
 Rules: see :mod:`exchange.snapshot`. The sessions have the same settings, and no connection yet."""
 
@@ -33,7 +32,6 @@ from numpy.typing import NDArray
 
 from exchange.errors import UserError
 from exchange.gateway import session_memory as words
-from exchange.gateway.credentials import Users
 from exchange.gateway.order_table import FINISHED
 from exchange.gateway.session_log import HEADER_BYTES, SEQUENCED
 from exchange.gateway.session_memory import (
@@ -157,37 +155,13 @@ def save_sessions(writer: SectionWriter, memory: SessionMemory, names: Sequence[
     writer.write("sessions/table", table)
 
 
-def saved_users(file: SectionFile) -> list[str]:
-    """The users of a snapshot, in the order of their sessions."""
-    return [name.decode("ascii") for name in file.records("sessions/table", SESSION_DTYPE)["user"].tolist()]
-
-
-def arrange_users(file: SectionFile, users: Users) -> Users:
-    """The users of a file in the order of a snapshot's sessions, with those that are new behind them.
-
-    Raises:
-        UserError: one of the snapshot's users is not there any more.
-    """
-    names = saved_users(file)
-    known = {user.name: user for user in users.users}
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"{file.path}: the user {name} has orders or messages, and is not among the users any more;"
-                f" 'exchange user add {name}' lets them be asked for"
-            )
-    return Users(
-        [*(known[name] for name in names), *(user for user in users.users if user.name not in names)]
-    )
-
-
 def restore_sessions(file: SectionFile, memory: SessionMemory, names: Sequence[str]) -> None:
     """Put the sessions back; those of users that are new stay empty.
 
     Args:
         file: the snapshot.
         memory: of all sessions, as it was made; those that speak OUCH 4.2 have been told so.
-        names: for each session its user's, as :func:`arrange_users` has put them.
+        names: for each session its user's: those who were saved, in their order, and then new ones.
 
     Raises:
         BadSnapshot: the sections contradict each other.

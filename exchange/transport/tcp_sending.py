@@ -4,9 +4,10 @@
 concerns and puts those on a list. :func:`~exchange.transport.protocol.flush`, at the end of the egress's turn, hands
 each socket on the list everything that it has not been sent, with one system call however many messages that is.
 
-A socket that is full stays on the list and is tried again after :data:`RETRY_NS`; its messages wait in their log,
-where they were anyway. So a slow reader costs nobody anything; one that takes nothing at all for as long as the
-settings say is let go. Heartbeats are sent from here as well, because only here it is known that nothing else was.
+A socket that is full stays on the list and is tried again after :data:`RETRY_NS`; its messages wait in their log, where
+they were anyway. So a slow reader costs nobody anything. One that takes nothing for as long as the settings say is let
+go, and so is one that takes a little now and then (:mod:`exchange.transport.slow_readers`). Heartbeats are sent from
+here as well, because only here it is known that nothing else was.
 
 An agent here may let a connection go, and never closes one: see :mod:`exchange.gateway.session_memory`."""
 
@@ -55,6 +56,7 @@ from exchange.transport.network_agents import (
     release_outbound,
 )
 from exchange.transport.protocol import flush, send
+from exchange.transport.slow_readers import note_progress
 from exchange.wire.soupbintcp import HEADER_BYTES
 
 SCAN_NS: Final = 20_000_000
@@ -129,16 +131,17 @@ def _note_taken(session: int, taken: int, wanted: int, time_ns: int) -> bool:
     """What a send call said; whether the socket took anything."""
     if taken > 0:
         store_int64(session + SENT_NS, time_ns)
-        store_int64(session + BLOCKED_NS, 0)
-        if taken < wanted:
+        if taken == wanted:
+            store_int64(session + BLOCKED_NS, 0)
+        else:
             store_int64(session + RETRY_NS, time_ns + RETRY_AFTER_NS)
+            note_progress(session, taken, time_ns)
         return True
     if taken != WOULD_BLOCK:
         release_outbound(session, _SOCKET_ERROR)
         return False
     store_int64(session + RETRY_NS, time_ns + RETRY_AFTER_NS)
-    if load_int64(session + BLOCKED_NS) == 0:
-        store_int64(session + BLOCKED_NS, time_ns)
+    note_progress(session, 0, time_ns)
     return False
 
 
@@ -157,7 +160,7 @@ def _send_heartbeat(sink: TcpSink, session: int, time_ns: int) -> bool:
 
 @kernel
 def _look_around(sink: TcpSink, time_ns: int) -> None:
-    """Adopt new connections, let go of those that must end or take nothing, send heartbeats."""
+    """Adopt new connections, let go of those that must end or take too little, send heartbeats."""
     words = sink.words
     note_scan(words, time_ns + SCAN_NS)
     for session_id in range(sink.reports.sessions.session_count):

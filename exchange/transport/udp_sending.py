@@ -26,6 +26,7 @@ from exchange.gateway.reports import report_events
 from exchange.gateway.session_memory import (
     ACKNOWLEDGED,
     AGAIN_SEEN,
+    BLOCKED_BYTES,
     BLOCKED_NS,
     CLOSING,
     CONNECTION,
@@ -36,6 +37,7 @@ from exchange.gateway.session_memory import (
     IS_LISTED,
     KEPT,
     KEPT_END,
+    LOG_END,
     LOG_MESSAGES,
     LOST_MESSAGES,
     OUT_ADOPTED,
@@ -87,6 +89,7 @@ from exchange.transport.network_agents import (
     release_outbound,
 )
 from exchange.transport.protocol import flush, send
+from exchange.transport.slow_readers import note_progress
 from exchange.wire.soupbinudp import PACKETS_BYTES_MAX, WINDOW_BYTES, SequencedData
 
 # the agent's words, behind those that all transports have
@@ -205,12 +208,18 @@ def _take_acknowledgement(sink: UdpSink, session: int, time_ns: int) -> int:
     acknowledged, again = load_acquire(session + ACKNOWLEDGED), load_acquire(session + WANTED_AGAIN)
     is_progress = acknowledged > load_int64(session + KEPT)
     if is_progress:
+        before = load_int64(session + KEPT_END)
+        kept = _position(sink.reports.sessions, session, acknowledged)
         store_int64(session + KEPT, acknowledged)
-        store_int64(session + KEPT_END, _position(sink.reports.sessions, session, acknowledged))
+        store_int64(session + KEPT_END, kept)
         store_int64(session + PATIENCE_NS, PATIENCE_NS_FIRST)
         store_int64(session + RETRY_NS, time_ns + PATIENCE_NS_FIRST)
         is_all = acknowledged >= load_int64(session + SENT_SEQUENCE)
-        store_int64(session + BLOCKED_NS, 0 if is_all else time_ns)
+        if not is_all and load_int64(session + LOG_END) > kept + WINDOW_BYTES:  # it lags
+            note_progress(session, kept - before, time_ns)
+        else:
+            store_int64(session + BLOCKED_NS, 0 if is_all else time_ns)
+            store_int64(session + BLOCKED_BYTES, 0)
         if acknowledged > load_int64(session + SENT_SEQUENCE):  # it came after we had gone back
             _go_back(session)
     if unlikely(again != load_int64(session + AGAIN_SEEN)):

@@ -49,12 +49,9 @@ from exchange.snapshot.sessions import (
     OF_THE_USER,
     SAVED,
     SESSION_DTYPE,
-    arrange_users,
     restore_sessions,
     save_sessions,
-    saved_users,
 )
-from tests.gateway_driver import users
 from tests.snapshot_driver import written
 
 NAMES = ["ALICE", "BOB", "CARLA"]
@@ -222,18 +219,6 @@ def test_every_word_of_a_session_is_the_sessions_or_the_connections() -> None:
             words[name] = offset
     assert {name for name, offset in words.items() if offset not in spoken} == set()
     assert len(SAVED) + len(OF_THE_CONNECTION) + len(OF_THE_USER) == len(spoken) == len(words)
-
-
-def test_users_keep_their_numbers_wherever_they_are_in_the_file(tmp_path: Path) -> None:
-    with saved(tmp_path / "snapshot", Gateway()) as file:
-        assert saved_users(file) == NAMES
-        arranged = arrange_users(file, users(["zoe", "carla", "alice", "bob"], ["bob"]))
-        assert [user.name for user in arranged.users] == ["ALICE", "BOB", "CARLA", "ZOE"]
-        assert [user.protocol for user in arranged.users] == ["ouch50", "ouch42", "ouch50", "ouch50"]
-        with pytest.raises(
-            UserError, match="the user BOB has orders or messages, and is not among the users"
-        ):
-            arrange_users(file, users(["carla", "alice"]))
 
 
 def test_what_cannot_go_on_is_refused(tmp_path: Path) -> None:

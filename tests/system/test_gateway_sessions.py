@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -344,6 +345,38 @@ def test_a_slow_reader_is_let_go_and_holds_nobody_up() -> None:
     run(scenario())
 
 
+def test_a_reader_that_takes_a_little_now_and_then_is_let_go_too() -> None:
+    overrides = ["gateway.slow_reader_ns=400ms", "gateway.log_bytes=64MiB"]
+
+    async def scenario() -> None:
+        async with serving("alice", "bob", overrides=overrides) as server:
+            loop, slow = asyncio.get_running_loop(), socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.setblocking(False)
+            await loop.sock_connect(slow, server.address)
+            await loop.sock_sendall(slow, LoginRequest("alice", PASSWORD, "", 1).encode())
+            await eventually(lambda: server.control.connected == 1)
+            queries = UnsequencedData(AccountQuery().encode()).encode() * 4096
+
+            async def ask() -> None:
+                with suppress(OSError):
+                    for _ in range(150):  # more than the kernel keeps, and less than the log
+                        await loop.sock_sendall(slow, queries)
+
+            asking, taken = asyncio.create_task(ask()), 0
+            while server.control.connected == 1:
+                with suppress(BlockingIOError, ConnectionError):
+                    taken += len(slow.recv(2048))
+                await asyncio.sleep(0.05)
+            assert server.control.close_reasons[0] == "slow reader"
+            assert taken > 2048, "it did take something"
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            slow.close()
+
+    run(scenario())
+
+
 def test_a_full_log_ends_that_session_and_no_other() -> None:
     async def scenario() -> None:
         async with serving("alice", "bob", overrides=["gateway.log_bytes=4096"]) as server:
@@ -394,11 +427,11 @@ def test_the_end_reaches_everybody() -> None:
 
 def test_five_hundred_sessions_are_served_at_once() -> None:
     names = [f"u{number:03d}" for number in range(500)]
+    overrides = ["gateway.log_bytes=64KiB", "gateway.capacity_orders=64"]
+    overrides += ["gateway.connections_burst=500", "gateway.logons_per_address=512"]
 
     async def scenario() -> None:
-        async with serving(
-            *names, overrides=["gateway.log_bytes=64KiB", "gateway.capacity_orders=64"]
-        ) as server:
+        async with serving(*names, overrides=overrides) as server:
             clients = await asyncio.gather(*(BareClient.log_on(server, name) for name in names))
             await asyncio.gather(*(client.packet() for client in clients))
             await eventually(lambda: server.control.connected == 500)

@@ -22,10 +22,10 @@ from exchange.gateway.session_memory import (
 )
 from exchange.messages import ALL_SYMBOLS
 from exchange.native import load_int64, store_int64, store_uint16, store_uint32
+from exchange.recovery.kept import keep_sessions
 from exchange.settings import load_profile
 from exchange.snapshot.parts import Parts, restore_parts, save_parts
 from exchange.snapshot.sections import SectionFile
-from exchange.snapshot.sessions import arrange_users
 from exchange.wire import ouch42
 from exchange.wire.layout import Message
 from exchange.wire.moldudp64 import Request
@@ -129,8 +129,9 @@ def test_clients_resume_where_they_were(tmp_path: Path, monkeypatch: pytest.Monk
         feed = told_again(first)
         before = first.exchange.digest()
         save(path, first)
-        with SectionFile(path) as file:
-            arranged = arrange_users(file, users(["zoe", "carla", "bob", "alice"], ["bob"]))
+        sessions = path.with_name("sessions.json")
+        keep_sessions(sessions, first.control.users)
+        arranged = keep_sessions(sessions, users(["zoe", "carla", "bob", "alice"], ["bob"]))
         second = built(monkeypatch, arranged)
         restore(path, second)
         assert second.exchange.digest() == before
