@@ -14,6 +14,7 @@ there; one that is missing is an error, because its orders are in the books.
 Rules: the folder is held until :meth:`KeptJournal.close`."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,7 @@ class KeptJournal:
     def __init__(self, settings: Settings, users: Users, opening: Opening) -> None:
         config = settings.journal
         assert not isinstance(config, NoneJournalConfig)
+        self._began_seconds: Final = time.monotonic()
         self._settings: Final = settings
         path = Path(config.directory)
         if (path / IDENTITY_NAME).exists():
@@ -149,6 +151,7 @@ class KeptJournal:
             snapshot_commands=sum(self._begin.shards),
             replayed_commands=replayer.commands,
             live_orders=alive,
+            seconds=round(time.monotonic() - self._began_seconds, 3),
             digest=exchange.digest(),
         )
 

@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -42,8 +42,7 @@ import numpy as np
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.gateway.credentials import User, write_user
 from exchange.gateway.session_memory import LOG_END, SessionMemory
-from exchange.messages import COMMAND_DTYPE
-from exchange.messages import Side as BookSide
+from exchange.messages import BUY, COMMAND_DTYPE
 from exchange.native import address_of, load_int64, view_bytes
 from exchange.recovery.twin import Twin
 from exchange.wire.soupbintcp import SERVER_PACKETS, PacketSplitter
@@ -210,12 +209,7 @@ class Day:
         self._lives = 0
         self._start_seconds = 0.2
         folder.mkdir()
-        for name in NAMES:
-            protocol = "ouch42" if name == IN_OUCH42 else "ouch50"
-            user = User.create(
-                name, PASSWORD, cost=2, cancels_on_disconnect=name == CANCELS, protocol=protocol
-            )
-            write_user(folder / "users", user)
+        self.write_users(folder / "users")
         self.traders: Final = [
             Trader(
                 name, seed * 10 + number, speaks_ouch42=name == IN_OUCH42, is_ordered=options.shards == 1,
@@ -224,10 +218,17 @@ class Day:
             for number, name in enumerate(NAMES)
         ]  # fmt: skip
 
-    async def run(self, kills: int) -> None:
-        """Live and be killed so many times; then the last life, which ends in order, and the reckoning."""
-        for _ in range(kills):
-            await self.live(self._chance.choices(list(MOMENTS), list(MOMENTS.values()))[0])
+    @staticmethod
+    def write_users(path: Path) -> None:
+        """Write who may log on."""
+        for name in NAMES:
+            protocol, cancels = "ouch42" if name == IN_OUCH42 else "ouch50", name == CANCELS
+            write_user(path, User.create(name, PASSWORD, 2, cancels_on_disconnect=cancels, protocol=protocol))
+
+    async def run(self, moments: Sequence[str]) -> None:
+        """Live and be killed at these moments; then the last life, which ends in order, and the reckoning."""
+        for moment in moments:
+            await self.live(moment)
             if self._chance.random() < LOOK_CHANCE:
                 self.look()
         await self.last_life()
@@ -343,7 +344,9 @@ class Day:
         everything = [(trader.name, *one) for trader in self.traders for one in trader.matches]
         assert len(set(everything)) == len(everything), "an order has heard of a trade twice"
         for trader in self.traders:
-            assert not trader.due.intersection(trader.live), f"{trader.name}: orders that had to be cancelled live"
+            assert not trader.due.intersection(trader.live), (
+                f"{trader.name}: orders that had to be cancelled live"
+            )
         self.counts["trades"] += len(sides)
 
     def _check_replay(self) -> str:
@@ -356,7 +359,9 @@ class Day:
                 )
                 assert trader.ended_in_order(), f"{trader.name}: was not told the end"
             assert live_orders(twin) == sorted(
-                (number, *order) for number, trader in enumerate(self.traders) for order in trader.live.values()
+                (number, *order)
+                for number, trader in enumerate(self.traders)
+                for order in trader.live.values()
             )
             digest = twin.exchange.digest()
         is_whole = all((path / FIRST_SEGMENT).exists() for path in self.journal.glob("shard-*"))
@@ -384,7 +389,7 @@ def live_orders(twin: Twin) -> list[tuple[int, *tuple[Any, ...]]]:
         book = twin.exchange.book_of(symbol_id)
         records = np.zeros(live_order_count(book) + 1, COMMAND_DTYPE)
         for record in records[: export_orders(book, symbol_id, address_of(records))]:
-            side = "B" if record["side"] == BookSide.BUY else "S"
+            side = "B" if record["side"] == BUY else "S"
             order = Live(symbol, side, int(record["price_ticks"]), int(record["quantity_lots"]))
             found.append((int(record["session_id"]), *order))
     return sorted(found)
@@ -393,14 +398,23 @@ def live_orders(twin: Twin) -> list[tuple[int, *tuple[Any, ...]]]:
 def _alike(told: list[bytes], known: list[bytes]) -> int:
     """How many messages are alike from the first on."""
     pairs = zip(told, known, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(told), len(known)))
+    return next(
+        (place for place, (one, other) in enumerate(pairs) if one != other), min(len(told), len(known))
+    )
 
 
-async def run_day(folder: Path, options: Options, seed: int, kills: int, starter: Starter) -> Counter[str]:
+def draw_moments(chance: random.Random, count: int) -> list[str]:
+    """When the exchanges of a day are killed."""
+    return chance.choices(list(MOMENTS), list(MOMENTS.values()), k=count)
+
+
+async def run_day(
+    folder: Path, options: Options, seed: int, moments: Sequence[str], starter: Starter
+) -> Counter[str]:
     """One day; what it counted."""
     starter.prepare(options)
     day = Day(folder, options, seed, starter)
-    await day.run(kills)
+    await day.run(moments)
     counts = day.counts
     counts["messages"] = sum(len(one.messages) for one in day.traders)
     counts["messages sent again and equal"] = sum(one.kept for one in day.traders)
@@ -419,17 +433,26 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    folder, total, began, number = Path(tempfile.mkdtemp(prefix="exchange-kills-")), Counter[str](), time.monotonic(), 0
+    folder, total, began, number = (
+        Path(tempfile.mkdtemp(prefix="exchange-kills-")),
+        Counter[str](),
+        time.monotonic(),
+        0,
+    )
     with starting(folder) as starter:
         while killed(total) < asked.kills:
             seed = asked.seed * 1_000_000 + number
-            options = draw_options(random.Random(seed))
+            chance = random.Random(seed)
+            options = draw_options(chance)
             day = folder / f"day-{number}"
-            kills = min(KILLS_OF_A_DAY, asked.kills - killed(total))
+            moments = draw_moments(chance, min(KILLS_OF_A_DAY, asked.kills - killed(total)))
             try:
-                total += asyncio.run(run_day(day, options, seed, kills, starter))
+                total += asyncio.run(run_day(day, options, seed, moments, starter))
             except BaseException:
-                print(f"failed: day {number} of seed {asked.seed}, {options}; its files are in {folder}", flush=True)
+                print(
+                    f"failed: day {number} of seed {asked.seed}, {options}; its files are in {folder}",
+                    flush=True,
+                )
                 raise
             for path in (day, *folder.glob(f"{day.name}-*")):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -90,7 +90,12 @@ class Trader:
     """
 
     def __init__(
-        self, name: str, seed: int, *, speaks_ouch42: bool = False, is_ordered: bool = True,
+        self,
+        name: str,
+        seed: int,
+        *,
+        speaks_ouch42: bool = False,
+        is_ordered: bool = True,
         cancels_on_disconnect: bool = False,
     ) -> None:
         self.name: Final = name
@@ -124,7 +129,9 @@ class Trader:
         self.is_over = False
         end = await self._log_on(port, 0)
         await self._hang_up()
-        assert end > len(self.messages), self._said(f"{len(self.messages)} messages are known, the next is {end}")
+        assert end > len(self.messages), self._said(
+            f"{len(self.messages)} messages are known, the next is {end}"
+        )
         is_whole = self._chance.random() < BEGINNING_CHANCE
         begin = 1 if is_whole else max(1, len(self.messages) + 1 - self._chance.randrange(OVERLAP_MAX))
         begins = await self._log_on(port, begin)
@@ -196,7 +203,11 @@ class Trader:
         alive = self._chance.choice(list(self.live)) if self.live else 0
         if alive and (len(self.live) > LIVE_MAX or kind < 0.2):
             left = self._chance.choice([0, 0, 10])
-            return ouch42.CancelOrder(_token(alive), left) if self.speaks_ouch42 else ouch50.CancelOrder(alive, left)
+            return (
+                ouch42.CancelOrder(_token(alive), left)
+                if self.speaks_ouch42
+                else ouch50.CancelOrder(alive, left)
+            )
         if alive and kind < 0.4:
             return self._replacement(alive)
         return self._entry()
@@ -272,7 +283,9 @@ class Trader:
 
     def _begin(self, number: int, name: str) -> None:
         assert number not in self._known, self._said(f"order {number} was answered twice: {name}")
-        assert number not in self._gone, self._said(f"order {number} was not there after a kill, and now: {name}")
+        assert number not in self._gone, self._said(
+            f"order {number} was not there after a kill, and now: {name}"
+        )
         self._known.add(number)
         if self._is_ordered and number in self._unanswered:
             self._check_order(number)
@@ -333,5 +346,3 @@ class Trader:
 
 def _token(number: int) -> str:
     return f"T{number}"
-
-
