@@ -95,7 +95,7 @@ class KeptJournal:
             shards, identity = settings.shards.count, self.directory.identity
             self._snapshot: Final = open_newest(path, identity)
             self._begin: Final = START if self._snapshot is None else position_of(self._snapshot, shards)
-            self._next_sequences: Final = find_ends(self.directory, shards, self._begin)
+            self._ends: Final = find_ends(self.directory, shards, self._begin)
         except BaseException:
             self.directory.close()
             raise
@@ -103,12 +103,12 @@ class KeptJournal:
     @property
     def is_new(self) -> bool:
         """Whether nothing has happened in it yet."""
-        return all(following == 1 for following in self._next_sequences)
+        return all(following == 1 for following in self._ends.next_sequences)
 
     def open_streams(self) -> JournalStreams:
         """The journals, to be appended to from where the streams end."""
         shards = self._settings.shards.count
-        return JournalStreams(self._settings.journal, self.directory, shards, self._next_sequences)
+        return JournalStreams(self._settings.journal, self.directory, shards, self._ends.next_sequences)
 
     def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
         """Replay the journal into an exchange that was just built; its threads must not run.
@@ -148,6 +148,7 @@ class KeptJournal:
             feed.go_on()
         log_event(
             "recovered",
+            cut_bytes=self._ends.cut_bytes,
             snapshot_commands=sum(self._begin.shards),
             replayed_commands=replayer.commands,
             live_orders=alive,

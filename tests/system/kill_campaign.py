@@ -85,6 +85,7 @@ class Options(NamedTuple):
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
             f"journal.segment_bytes={self.segment_bytes}",
+            "gateway.log_bytes=32MiB",
         )
 
 

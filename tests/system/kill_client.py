@@ -39,6 +39,8 @@ LIVE_MAX: Final = 60
 OVERLAP_MAX: Final = 300
 """How many messages that it has got a trader asks for again, at most; or for all of them."""
 BEGINNING_CHANCE: Final = 0.15
+BEYOND_THE_END: Final = 1_000_000_000
+"""Whoever asks for this message is told the number of the next."""
 READ_BYTES: Final = 1 << 16
 
 
@@ -127,7 +129,7 @@ class Trader:
             EOFError: the exchange is gone.
         """
         self.is_over = False
-        end = await self._log_on(port, 0)
+        end = await self._log_on(port, BEYOND_THE_END)
         await self._hang_up()
         assert end > len(self.messages), self._said(
             f"{len(self.messages)} messages are known, the next is {end}"
@@ -136,7 +138,6 @@ class Trader:
         begin = 1 if is_whole else max(1, len(self.messages) + 1 - self._chance.randrange(OVERLAP_MAX))
         begins = await self._log_on(port, begin)
         assert begins == begin, self._said(f"asked for message {begin} and got {begins}")
-        self._position = begin - 1
         while self._position < end - 1:
             await self._read()
         self._bursts = []
@@ -158,7 +159,7 @@ class Trader:
         assert isinstance(answer, LoginAccepted), self._said(f"{answer}")
         assert self.session in ("", answer.session), self._said(f"the session is called {answer.session} now")
         self.session = answer.session
-        if sequence:
+        if sequence != BEYOND_THE_END:
             self._position = answer.sequence_number - 1
             self._take_all(packets[1:])
         return answer.sequence_number
