@@ -250,6 +250,8 @@ class Day:
             await self._kill(process, moment)
             return
         trading, snapshot = [], None
+        for trader in self.traders:
+            trader.resumed.clear()
         try:
             began = time.monotonic()
             port = await process.port()
@@ -287,8 +289,6 @@ class Day:
         is_hit = process.signal(signal.SIGKILL)
         self.counts[f"killed: {moment}" if is_hit else f"over before the kill: {moment}"] += 1
         await process.end()
-        for trader in self.traders:
-            trader.resumed.clear()
 
     async def _end_snapshot(self, snapshot: Process) -> None:
         if self._chance.random() < 0.5 and snapshot.signal(signal.SIGKILL):
@@ -459,7 +459,7 @@ def main() -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             number += 1
             seconds = time.monotonic() - began
-            print(f"{killed(total):,} kills in {seconds:,.0f} s: {' '.join(options)}", flush=True)
+            print(f"{killed(total):,} kills in {seconds:,.0f} s: {' '.join(map(str, options))}", flush=True)
     shutil.rmtree(folder)
     for name, count in sorted(total.items()):
         print(f"{count:>12,}  {name}")
