@@ -101,8 +101,8 @@ def judge_end(reader: StreamReader) -> Tear | None:
                 )
                 raise JournalDamage(segment.path, reader.offset, reader.next_sequence, reason)
             torn_records += int(frame["record_count"])
-    if reader.next_sequence < reader.wanted:
-        reason += f", and sequence {reader.wanted - 1} is known to have been in the stream"
+    if reader.next_sequence < reader.wanted_sequence:
+        reason += f", and sequence {reader.wanted_sequence - 1} is known to have been in the stream"
         raise JournalDamage(segment.path, reader.offset, reader.next_sequence, reason)
     if is_clean:
         return None
