@@ -1,7 +1,7 @@
 """An exchange is killed with SIGKILL, at any moment, and loses nothing that it has told anybody.
 
-A small part of ``python -m tests.system.kill_campaign``, which says what is held against what; and what an operator sees
-of an end without notice."""
+A small part of ``python -m tests.system.kill_campaign``, which says what is held against what; and what an operator
+sees of an end without notice."""
 
 import asyncio
 import re
