@@ -2,8 +2,8 @@
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``)
 compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
-``endurance``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it runs only when
-it runs, so that ``exchange bench --help`` stays quick.
+``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it
+runs only when it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -36,6 +36,7 @@ class MicroChoice(NamedTuple):
     seed: int | None
     command_line: str
     source: str = "synthetic"
+    orders: int | None = None
 
 
 class MicroBenchmark(NamedTuple):
@@ -127,6 +128,17 @@ def _bench_hostile(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_hostile_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_durability(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.durability_bench import DurabilityBenchPlan, run_durability_bench
+
+    plan = DurabilityBenchPlan.quick() if choice.quick else DurabilityBenchPlan()
+    if choice.commands is not None:
+        plan = plan._replace(commands=choice.commands)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_durability_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.core_bench import CoreBenchPlan, run_core_bench
     from exchange.flow.scenario import orders_for
@@ -203,6 +215,17 @@ def _quicker[Plan: tuple[Any, ...]](plan: Plan, choice: MicroChoice) -> Plan:
     return _with_rounds(plan, choice.rounds or (QUICK_ROUNDS if choice.quick else None))
 
 
+def _bench_snapshot(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.snapshot_bench import SnapshotBenchPlan, run_snapshot_bench
+
+    plan = SnapshotBenchPlan(orders=100_000) if choice.quick else SnapshotBenchPlan()
+    if choice.orders is not None:
+        plan = plan._replace(orders=choice.orders)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_snapshot_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 ABLATION_OPTIONS: Final = ("--rounds", "--scenario", "--all-scenarios")
 
 MICRO_BENCHMARKS: Final = {
@@ -216,10 +239,12 @@ MICRO_BENCHMARKS: Final = {
     "gateway": MicroBenchmark(_bench_gateway),
     "risk": MicroBenchmark(_bench_risk, takes_kinds=True),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
+    "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),
     "symbols": MicroBenchmark(_bench_symbols),
+    "snapshot": MicroBenchmark(_bench_snapshot, ("--rounds", "--orders", "--seed")),
     "worst-cases": MicroBenchmark(_bench_worst_cases),
     "endurance": MicroBenchmark(_bench_endurance, ("--scenario", "--commands", "--seed")),
 }
