@@ -49,6 +49,10 @@ _COMMANDS: Final = {
         "Serve snapshots of a feed's books to those who join late (GLIMPSE 5.0).",
     ),
     "page": ("exchange.cli_page:page", "Show an exchange in the browser, and let people trade on it."),
+    "simulate": (
+        "exchange.cli_simulate:simulate",
+        "Run the exchange through seeded faults, and check that it loses nothing.",
+    ),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),

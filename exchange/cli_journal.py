@@ -5,6 +5,7 @@ for ``snapshot``, and can be asked while an exchange runs. A mistake leaves as :
 ``verify`` exits with 1 if the journal is damaged, ``diff`` if the two differ.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -133,7 +134,8 @@ def diff(first: Path, second: Path) -> None:
 
 @journal.command()
 @_directory
-def snapshot(directory: Path) -> None:
+@click.option("--gently", is_flag=True, help="Leave the machine to everybody else, at the lowest priority.")
+def snapshot(directory: Path, gently: bool) -> None:
     """Save what a journal's exchange was at its last synced record, so that a restart begins there.
 
     A served exchange has this done by itself (journal.snapshot_every_ns). Old snapshots, and segments that no restart
@@ -141,6 +143,8 @@ def snapshot(directory: Path) -> None:
     """
     from exchange.recovery.twin import make_snapshot
 
+    if gently:
+        os.nice(19)
     path = make_snapshot(directory)
     if path is None:
         click.echo("nothing new was synced since the newest snapshot")

@@ -204,6 +204,9 @@ SEGMENT_BYTES_MIN: Final = 1 << 16
 SEGMENT_BYTES_MAX: Final = 1 << 32
 """4 GiB: two of them are laid out before the first command, and zeroing that much takes a disk seconds."""
 
+SNAPSHOT_EVERY_NS_MAX: Final = 86_400_000_000_000
+"""A day. What a restart replays grows with it, and what the journal keeps of old segments."""
+
 SYNC_EVERY_NS_MIN: Final = 1_000_000
 """A millisecond, about what a good disk takes for one sync: who wants less wants ``gate = "synced"``."""
 

@@ -113,6 +113,30 @@ class ControlPlane:
                 else:
                     self.transport.disconnect(session_id)
 
+    def hand_over(self, session_id: int, connection: socket.socket, peer: str, wanted: int) -> int:
+        """Tell a client that it is in, and give its connection to the agents.
+
+        Args:
+            session_id: whose it is; the session must have no other.
+            connection: non-blocking, and nothing has been sent on it.
+            peer: where it comes from.
+            wanted: the number of the message that the client wants next.
+
+        Returns:
+            The number of the message that it gets next.
+
+        Raises:
+            OSError: the connection has ended.
+        """
+        session = self.transport.memory.address(session_id)
+        start, sequence = position_of(self.transport.memory.sessions, session, wanted)
+        accepted = LoginAccepted(session=self.session_name, sequence_number=sequence)
+        connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
+        self.transport.connect(session_id, connection.fileno(), start)
+        self._sockets[session_id] = connection
+        self.connections[session_id] = Connection(peer, time.time_ns())
+        return sequence
+
     def disconnect(self, session_id: int) -> None:
         """Have the agents let a session's connection go; it is closed when they have."""
         self.transport.disconnect(session_id)
@@ -208,15 +232,8 @@ class ControlPlane:
                 wanted = request.requested_sequence_number
                 self._note_rejected(peer, request.username, wanted, "session in use", session=session_id)
                 return await reject(connection, LoginRejectReason.SESSION_NOT_AVAILABLE)
-            sessions = self.transport.memory.sessions
-            session = self.transport.memory.address(session_id)
-            start, sequence = position_of(sessions, session, request.requested_sequence_number)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            accepted = LoginAccepted(session=self.session_name, sequence_number=sequence)
-            connection.send(accepted.encode())  # the first bytes of a fresh socket: there is room
-            self.transport.connect(session_id, connection.fileno(), start)
-            self._sockets[session_id] = connection
-            self.connections[session_id] = Connection(peer, time.time_ns())
+            sequence = self.hand_over(session_id, connection, peer, request.requested_sequence_number)
         log_event("login", user=request.username, session=session_id, peer=peer, sequence=sequence)
         return True
 

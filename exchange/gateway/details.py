@@ -61,8 +61,8 @@ from exchange.gateway.order_table import (
     USER_REFERENCE_MASK,
     engine_order_id,
     find_order,
-    finish_order,
     order_at,
+    remove_order,
     take_order,
 )
 from exchange.gateway.session_memory import (
@@ -185,7 +185,9 @@ def _restore(requests: Requests, session: int, command: int, kind: int) -> bool:
 @kernel
 def _restore_details(sessions: Sessions, session: int, command: int) -> bool:
     number = load_int64(command + record.ORDER_ID) & USER_REFERENCE_MASK
-    order = take_order(sessions, session, number)
+    order = find_order(sessions, session, number)
+    if order == NO_ORDER:  # else its command was lost, and the client has asked again
+        order = take_order(sessions, session, number)
     if order in (NO_ORDER, NOT_YET):
         return False
     first = load_int64(command + DETAILS_CLIENT_ORDER_ID)
@@ -204,7 +206,7 @@ def _restore_details(sessions: Sessions, session: int, command: int) -> bool:
     store_uint8(order + CAPACITY, load_uint8(command + DETAILS_CAPACITY))
     store_uint8(order + SWEEP, load_uint8(command + DETAILS_SWEEP))
     store_uint8(order + CROSS_TYPE, load_uint8(command + DETAILS_CROSS_TYPE))
-    return _restore_token(session, first, second, number)
+    return True
 
 
 @inlined
@@ -227,18 +229,20 @@ def _restore_order(sessions: Sessions, session: int, command: int, kind: int) ->
     if kind == _REPLACE and number != new_number:
         number = new_number
     order = find_order(sessions, session, number)
-    if order == NO_ORDER:
-        return False
-    store_int64(order + LIABILITY, load_uint32(command + record.QUANTITY))
-    if kind == _REPLACE and load_int64(command + record.ORDER_ID) == load_int64(
+    is_modification = kind == _REPLACE and load_int64(command + record.ORDER_ID) == load_int64(
         command + record.OTHER_ORDER_ID
-    ):
+    )
+    if order == NO_ORDER:
+        return is_modification  # of an order that went while the modification was on its way
+    store_int64(order + LIABILITY, load_uint32(command + record.QUANTITY))
+    if is_modification:
         store_uint32(order + MODIFIES, load_uint32(order + MODIFIES) + 1)
         store_uint8(order + LAST_SIDE, load_int64(command + MODIFIED_SIDE))
         return True
     store_int64(order + PRICE, load_int64(command + record.PRICE))
     store_int64(session + LAST_USER_REFERENCE, max(load_int64(session + LAST_USER_REFERENCE), number))
-    return True
+    first, second = load_int64(order + CLIENT_ORDER_ID), load_int64(order + CLIENT_ORDER_ID + 8)
+    return _restore_token(session, first, second, number)
 
 
 @inlined
@@ -293,7 +297,7 @@ def forget_unanswered(sessions: Sessions, session_id: int) -> int:
     for place in range(sessions.sets * WAYS):
         number, order = order_at(sessions, session, place)
         if order != NO_ORDER and load_int64(order + ANSWERED) != number:
-            finish_order(order, number)
+            remove_order(sessions, session, place)
         elif order != NO_ORDER:
             alive += 1
     return alive

@@ -110,20 +110,25 @@ def hang_up(connection: socket.socket) -> None:
     connection.close()
 
 
+def login_bytes_missing(packet: bytes) -> int:
+    """How many bytes to read next of the first packet of a connection: 0 if it is whole, -1 if it can be no login."""
+    wanted = LENGTH_BYTES
+    if len(packet) >= LENGTH_BYTES:
+        wanted += int.from_bytes(packet[:LENGTH_BYTES], "big")
+    return wanted - len(packet) if wanted <= LOGIN_BYTES_MAX else -1
+
+
 async def read_login(connection: socket.socket) -> LoginRequest | None:
     """The Login Request at the beginning of a connection, and not a byte behind it; None for anything else."""
     loop = asyncio.get_running_loop()
     packet = b""
-    wanted = LENGTH_BYTES
-    while len(packet) < wanted:
-        received = await loop.sock_recv(connection, wanted - len(packet))
+    while (missing := login_bytes_missing(packet)) > 0:
+        received = await loop.sock_recv(connection, missing)
         if not received:
             return None
         packet += received
-        if len(packet) == LENGTH_BYTES:
-            wanted += int.from_bytes(packet, "big")
-            if wanted > LOGIN_BYTES_MAX:
-                return None
+    if missing < 0:
+        return None
     try:
         return LoginRequest.decode(packet)
     except WireError:

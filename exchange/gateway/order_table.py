@@ -147,3 +147,14 @@ def order_at(sessions: Sessions, session: int, place: int) -> tuple[int, int]:
 def finish_order(order: int, user_reference: int) -> None:
     """The order's last event has passed (outbound only): its room may be used again."""
     store_release(order + FINISHED, user_reference)
+
+
+@inlined
+def remove_order(sessions: Sessions, session: int, place: int) -> None:
+    """Empty a place of the table, as if its order had never been, so that its number may come again.
+
+    No agent may be running. An order that is *finished* cannot come again under its number.
+    """
+    way, number_of_set = place // sessions.sets, place & (sessions.sets - 1)
+    store_int64(_set_of(sessions, session, number_of_set) + 8 * way, 0)
+    store_int64(_order_of(sessions, session, number_of_set, way) + FINISHED, 0)

@@ -42,6 +42,7 @@ from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal, Opening
+from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
@@ -191,6 +192,8 @@ class Server:
 
         If the profile says so, a GLIMPSE server runs beside it as a process of its own.
         """
+        if self.journal is not None and not self.journal.is_new:
+            progress(f"recovering from {self.journal.directory.path}")
         self.prepare()
         glimpse = self._start_glimpse()
         try:
@@ -238,8 +241,14 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        async with glimpse or nullcontext():
+        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
             await self.serve(listening)
+
+    def _snapshots(self) -> SnapshotProcess | None:
+        config = self.settings.journal
+        if self.journal is None or isinstance(config, NoneJournalConfig):
+            return None
+        return SnapshotProcess(self.journal.directory.path, config.snapshot_every_ns)
 
     async def serve(self, listening: Listening) -> None:
         """Serve until :meth:`request_stop`, in an event loop of the caller's. Once for each server.

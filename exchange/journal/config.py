@@ -43,6 +43,15 @@ _SyncEvery = Annotated[
     ),
 ]
 
+_SnapshotEvery = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=limits.SNAPSHOT_EVERY_NS_MAX,
+        description="how often a process beside a served exchange makes a snapshot of its journal; 0 is never",
+    ),
+]
+
 SEGMENT_BYTES_DEFAULT = 64 << 20
 SYNC_EVERY_NS_DEFAULT = 100_000_000
 
@@ -58,6 +67,7 @@ class FileJournalConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     gate: _Gate = "written"
     segment_bytes: _SegmentBytes = SEGMENT_BYTES_DEFAULT
     sync_every_ns: _SyncEvery = SYNC_EVERY_NS_DEFAULT
+    snapshot_every_ns: _SnapshotEvery = 0
 
 
 class MappedJournalConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="mapped"):
@@ -67,6 +77,7 @@ class MappedJournalConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_f
     gate: _Gate = "written"
     segment_bytes: _SegmentBytes = SEGMENT_BYTES_DEFAULT
     sync_every_ns: _SyncEvery = SYNC_EVERY_NS_DEFAULT
+    snapshot_every_ns: _SnapshotEvery = 0
 
 
 JournalConfig = NoneJournalConfig | FileJournalConfig | MappedJournalConfig

@@ -139,7 +139,7 @@ def _add_batch(
 ) -> None:
     segment = reader.segment
     assert segment is not None
-    first, last = places[0], places[-1]
+    first, last, records = places[0], places[-1], int(places["record_count"].sum())
     last_sequence = int(last["first_sequence"] + last["record_count"]) - 1
     if not report.segments or report.segments[-1].name != segment.path.name:
         report.segments.append(
@@ -151,7 +151,7 @@ def _add_batch(
     report.last_sequence = report.segments[-1].last_sequence = last_sequence
     report.frames += len(places)
     report.segments[-1].frames += len(places)
-    report.segments[-1].used_bytes += sum(map(frame_bytes, places["record_count"].tolist()))
+    report.segments[-1].used_bytes += frame_bytes(0) * len(places) + records * RECORD_BYTES
     count_kinds(places.ctypes.data, len(places), counts.ctypes.data)
 
 

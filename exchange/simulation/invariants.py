@@ -1,0 +1,169 @@
+"""What must hold: of what clients are told, at every moment; of the whole exchange, when it has come to rest.
+
+**Told is what happened.** The events of the shards' twins (:mod:`exchange.simulation.oracle`) say what each session is
+to be told, in which order, from each shard. Everything that a client hears must be the next of that, of some shard; so
+nothing is told twice, left out, made up, told to somebody else, or told before it happened.
+
+**At rest** everything has been told; the log of each session is what its client has; each open order of a client is in
+the book with just that quantity, and the book has no other; the gateway's tables have no order that nobody has; the
+books are the twins' books; nothing has been lost, and nothing waits."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exchange.gateway.order_table import SESSION_SHIFT, USER_REFERENCE_MASK
+from exchange.matching.match_numbers import public_match_number
+from exchange.messages import EVENT_STRUCT, RECORD_BYTES, CommandKind, Event, EventKind, Reason
+
+if TYPE_CHECKING:
+    from exchange.simulation.dialects import Told
+
+DAY_NS: Final = 86_400_000_000_000
+REMOVED: Final = "R"
+ADDED: Final = "A"
+
+_OF_ANSWER: Final = {1: "J", 2: "Q", 3: "X", 4: "G", 5: "K", 6: "S"}
+_SAME_IN_BOTH: Final = "AUECM"
+"""Messages whose quantity is what the event says, whatever the version of OUCH."""
+
+
+class BrokenInvariant(Exception):
+    """Something that must hold does not: which it is, and what was seen."""
+
+
+def broken(invariant: str, seen: str) -> BrokenInvariant:
+    """The exception to raise."""
+    return BrokenInvariant(f"{invariant}: {seen}")
+
+
+class Fact(NamedTuple):
+    """What a session is to be told: as :class:`~exchange.simulation.dialects.Told`, with the engine's number.
+
+    ``sequence`` is the number of the record that it comes from in its shard's stream.
+    """
+
+    letter: str
+    number: int
+    original: int
+    quantity: int
+    price: int
+    match_number: int
+    day_ns: int
+    sequence: int
+
+
+def facts_of(
+    event: Event, raw: bytes, shard: int, shard_count: int, midnight_ns: int, sessions: int
+) -> Iterator[tuple[int, Fact]]:
+    """What an event means: for each session that is to be told of it, the session's number and what."""
+    day_ns, sequence = (event.timestamp_ns + midnight_ns) % DAY_NS, event.command_sequence
+    number, other = event.order_id & USER_REFERENCE_MASK, event.other_order_id & USER_REFERENCE_MASK
+    quantity, price, session = event.quantity_lots, event.price_ticks, event.session_id
+    match EventKind(event.kind):
+        case EventKind.ACCEPTED:
+            yield session, Fact("A", number, 0, quantity, price, 0, day_ns, sequence)
+        case EventKind.EXECUTED:
+            match_number = public_match_number(event.match_number, shard, shard_count)
+            for whose, which in ((session, number), (event.other_session_id, other)):
+                yield whose, Fact("E", which, 0, quantity, price, match_number, day_ns, sequence)
+        case EventKind.REPLACED if event.other_order_id == event.order_id:
+            yield session, Fact("M", number, 0, quantity, 0, 0, day_ns, sequence)
+        case EventKind.REPLACED:
+            yield session, Fact("U", other, number, quantity, price, 0, day_ns, sequence)
+        case EventKind.CANCELED:
+            is_replace = event.command_kind == CommandKind.REPLACE
+            if is_replace and event.other_order_id != event.order_id:
+                yield session, Fact("U", other, number, 0, -1, 0, day_ns, sequence)
+            else:
+                yield session, Fact("C", number, 0, quantity, 0, 0, day_ns, sequence)
+        case EventKind.REJECTED if event.command_kind == CommandKind.NEW:
+            yield session, Fact("J", number, 0, 0, 0, 0, day_ns, sequence)
+        case EventKind.REJECTED if event.command_kind == CommandKind.REPLACE:
+            if event.reason == Reason.SYMBOL_HALTED and event.other_order_id != event.order_id:
+                yield session, Fact("J", other, 0, 0, 0, 0, day_ns, sequence)
+        case EventKind.ANSWER:
+            letter, number = _OF_ANSWER[raw[1]], int.from_bytes(raw[16:20], "little")
+            for whose in range(sessions) if letter == "S" else (session,):
+                said = Fact(letter, 0 if letter == "S" else number, 0, 0, 0, 0, day_ns, sequence)
+                yield whose, said
+
+
+class Expectations:
+    """What each session is still to be told, from each shard.
+
+    Args:
+        session_count: how many sessions there are.
+        shard_count: how many shards there are.
+        midnight_ns: what is added to a time to get, modulo a day, the time of day that messages carry.
+    """
+
+    def __init__(self, session_count: int, shard_count: int, midnight_ns: int) -> None:
+        self._shard_count: Final = shard_count
+        self._midnight_ns: Final = midnight_ns
+        self._due: list[list[deque[Fact]]] = [
+            [deque() for _ in range(shard_count)] for _ in range(session_count)
+        ]
+        self._numbers: Final[list[dict[int, int]]] = [{} for _ in range(session_count)]
+        self.told_sequence: Final = [0] * shard_count
+        """For each shard the highest record of whose outcome somebody has heard."""
+
+    def add(self, shard: int, events: bytes) -> None:
+        """A shard has made events."""
+        sessions = len(self._due)
+        for place, fields in enumerate(EVENT_STRUCT.iter_unpack(events)):
+            raw = events[place * RECORD_BYTES : (place + 1) * RECORD_BYTES]
+            event = Event(*fields)
+            for session_id, fact in facts_of(
+                event, raw, shard, self._shard_count, self._midnight_ns, sessions
+            ):
+                self._due[session_id][shard].append(fact)
+
+    def hear(self, session_id: int, told: "Told", *, speaks_ouch42: bool) -> None:
+        """A client was told something: it must be what is due next from some shard."""
+        for shard, due in enumerate(self._due[session_id]):
+            if due and self._means(session_id, due[0], told, speaks_ouch42):
+                self.told_sequence[shard] = max(self.told_sequence[shard], due.popleft().sequence)
+                return
+        next_ones = [due[0] for due in self._due[session_id] if due]
+        raise broken("told is what happened", f"session {session_id} was told {told}; due is {next_ones}")
+
+    def check_all_told(self) -> None:
+        """Nothing is due any more."""
+        for session_id, shards in enumerate(self._due):
+            for due in shards:
+                if due:
+                    raise broken("everything is told", f"session {session_id} was never told {due[0]}")
+
+    def numbers_of(self, session_id: int) -> dict[int, int]:
+        """The engine's numbers of orders that their client calls otherwise."""
+        return self._numbers[session_id]
+
+    def _means(self, session_id: int, fact: Fact, told: "Told", speaks_ouch42: bool) -> bool:
+        if fact.letter != told.letter or fact.day_ns != told.day_ns:
+            return False
+        if fact.letter in _SAME_IN_BOTH and fact.quantity != told.quantity:
+            return False
+        if fact.price not in (0, -1, told.price) or fact.match_number != told.match_number:
+            return False
+        if not speaks_ouch42:
+            return fact.number == told.number and fact.original in (0, told.original)
+        numbers = self._numbers[session_id]
+        if told.reference != 0:
+            numbers[told.number] = told.reference & USER_REFERENCE_MASK
+        if told.letter in "JS":
+            return True
+        return (
+            numbers.get(told.number) == fact.number
+            and told.reference in (0, session_id << SESSION_SHIFT | fact.number)
+            and (fact.original == 0 or numbers.get(told.original) == fact.original)
+        )
+
+
+def open_orders(books: Sequence[object]) -> dict[tuple[int, int], int]:
+    """For session and number of each order in the twins' books how much is open."""
+    found: dict[tuple[int, int], int] = {}
+    for book in books:
+        for order in book.orders.values():  # type: ignore[attr-defined]
+            found[order.session_id, order.order_id & USER_REFERENCE_MASK] = order.quantity_lots
+    return found

@@ -1,0 +1,106 @@
+"""The end without notice, and what must be there afterwards.
+
+The process is killed, or the machine loses power. Every connection ends; what the exchange knew is gone but for its
+journal. Then an exchange is built anew and recovers, by the same code as a served one, and what it has is held against
+what there was:
+
+* a process that was killed loses nothing that it had written, so nothing that it had sequenced, applied or told;
+* a power cut may take away what was not synced. With the gate ``synced`` that is nothing that anybody has been told;
+  with the other gates a client may have to forget the newest of its messages, and nothing else;
+* what is left is the same as before, byte for byte: the streams, the books, every message under its number.
+
+The twins go back to what is left, and are told of everything again; so are the expectations. Then the run goes on."""
+
+from typing import TYPE_CHECKING, Final
+
+from exchange.errors import UserError
+from exchange.messages import RECORD_BYTES
+from exchange.simulation.dialects import Ouch42
+from exchange.simulation.invariants import broken
+
+if TYPE_CHECKING:
+    from exchange.simulation.client import SimulatedClient
+    from exchange.simulation.simulator import Simulation
+
+KILL: Final = "kill"
+POWER_CUT: Final = "power cut"
+
+OUTAGE_NS: Final = 2_000_000_000
+"""How long an exchange is away."""
+
+
+def end_and_restart(simulation: "Simulation", kind: str) -> None:
+    """End the exchange as a kill or a power cut does, and recover. Raises BrokenInvariant."""
+    simulation.trace.note(kind)
+    logs = [simulation.venue.logged_messages(number) for number in range(len(simulation.clients))]
+    told_sequences = tuple(simulation.expectations.told_sequence)
+    keeps_told = kind == KILL or simulation.plan.settings.journal.gate == "synced"  # type: ignore[union-attr]
+    simulation.end_venue(arrives=keeps_told)
+    if kind == POWER_CUT:
+        simulation.disk.lose_power()
+    simulation.time.advance(OUTAGE_NS)
+    try:
+        simulation.build_venue()
+    except UserError as error:
+        raise broken("an exchange can be recovered", str(error)) from error
+    simulation.disk.note_synced()
+    _check_streams(simulation, kind, told_sequences)
+    for session_id, client in enumerate(simulation.clients):
+        log = simulation.venue.logged_messages(session_id)
+        if kind == KILL and log[: len(logs[session_id])] != logs[session_id]:
+            raise broken(
+                "nothing written is lost",
+                f"{client.name}'s log had {len(logs[session_id])} messages, and now has {len(log)} others",
+            )
+        _check_told(simulation, session_id, client, log, keeps_told=keeps_told)
+
+
+def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[int, ...]) -> None:
+    """The records that are left must be the first of those that there were; the twins go back to them."""
+    simulation.expect_anew()
+    for shard, twin in enumerate(simulation.twins):
+        left, before = simulation.venue.sequence(shard), twin.sequence
+        simulation.trace.note("recovered", shard, before, left)
+        if left > before or (kind == KILL and left < before):
+            raise broken("nothing written is lost", f"shard {shard} had {before} records, and now has {left}")
+        if simulation.plan.settings.journal.gate == "synced" and left < told_sequences[shard]:  # type: ignore[union-attr]
+            raise broken(
+                "nothing acknowledged is lost",
+                f"shard {shard} has {left} records, and a client was told of record {told_sequences[shard]}",
+            )
+        if simulation.venue.journaled(shard) != twin.stream[: left * RECORD_BYTES]:
+            raise broken(
+                "the journal is the stream", f"shard {shard} has other records than it had sequenced"
+            )
+        simulation.expectations.add(shard, twin.go_back(left))
+    simulation.compare_books()
+
+
+def _check_told(
+    simulation: "Simulation",
+    session_id: int,
+    client: "SimulatedClient",
+    log: list[bytes],
+    *,
+    keeps_told: bool,
+) -> None:
+    """What a client was told must be in its log still, under the same numbers."""
+    gone = [
+        sequence
+        for sequence, message in client.told.items()
+        if sequence > len(log) or log[sequence - 1] != message
+    ]
+    if gone and keeps_told:
+        first = min(gone)
+        now = log[first - 1].hex() if first <= len(log) else "not there"
+        raise broken(
+            "nothing acknowledged is lost",
+            f"{client.name} was told message {first}, {client.told[first].hex()}, which is {now}",
+        )
+    if gone:
+        simulation.trace.note("forgets", client.name, min(gone))
+        client.forget(min(gone) - 1)
+    speaks_ouch42 = isinstance(client.dialect, Ouch42)
+    for sequence in range(1, client.heard + 1):
+        told = client.dialect.told(client.told[sequence])
+        simulation.expectations.hear(session_id, told, speaks_ouch42=speaks_ouch42)

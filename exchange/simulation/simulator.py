@@ -1,0 +1,426 @@
+"""One seed from its beginning to its end.
+
+Turn by turn the seed says who is next: a client does something, the network carries some bytes, an agent of the
+exchange does its work once, somebody waits at the door, time passes, a line breaks. After a while the faults end: lines
+hold, clients come back, read and repeat what was not answered, every agent gets its turn. Within a bounded number of
+turns everything must then come to rest, and what must hold at rest is checked. An exchange that waits for something
+that never comes is found here.
+
+A broken invariant ends the run; so does an exception, which is as good a finding."""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from msgspec import structs
+
+from exchange.clock import ManualTime
+from exchange.journal.config import NoneJournalConfig
+from exchange.logs import LOGGER
+from exchange.matching.digest import state_digest
+from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
+from exchange.settings import JOURNAL_AGENT, Settings
+from exchange.simulation.chance import Chance, Teller, Trace
+from exchange.simulation.client import SimulatedClient
+from exchange.simulation.dialects import Ouch42
+from exchange.simulation.disk import SimulatedDisk
+from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders
+from exchange.simulation.network import Line
+from exchange.simulation.oracle import ShardTwin
+from exchange.simulation.plan import PROFILE, Plan, draw_plan
+from exchange.simulation.restart import KILL, POWER_CUT, end_and_restart
+from exchange.simulation.venue import START_NS, Made, SimulatedVenue, SteppedAgent
+
+TURNS_PER_ACTION_MAX: Final = 400
+"""So many turns pass at most until the clients have acted as often as planned."""
+
+ROUNDS_TO_REST_MAX: Final = 3_000
+"""In a round of the end every line, agent and client has its turn once."""
+
+QUIET_ROUNDS: Final = 3
+ROUND_NS: Final = 500_000
+CRASHES_MAX: Final = 4
+MEMORY_FOLDER: Final = Path("/dev/shm")
+
+DIGEST_EVERY: Final = 64
+"""After so many steps of shards their books are held against the twins' books."""
+
+
+class Outcome(NamedTuple):
+    """What came of a seed: ``failure`` is None, or what is wrong, and ``trace`` the traceback of an exception."""
+
+    seed: int
+    digest: str
+    steps: int
+    messages: int
+    commands: int
+    failure: str | None
+    trace: str = ""
+
+
+def simulate(
+    seed: int,
+    profile: str = PROFILE,
+    overrides: Sequence[str] = (),
+    actions: int = 0,
+    tell: Teller | None = None,
+    folder: Path | None = None,
+) -> Outcome:
+    """Run a seed.
+
+    Args:
+        seed: decides everything.
+        profile: the exchange to simulate.
+        overrides: TABLE.KEY=VALUE texts, which the seed leaves alone.
+        actions: how often clients act; 0 is the usual.
+        tell: is told each step.
+        folder: under which the journal is kept; it is gone afterwards.
+
+    Raises:
+        UserError: a profile that cannot be simulated.
+    """
+    plan = draw_plan(seed, profile, overrides, actions)
+    failure, trace = None, ""
+    with _folder(folder) as place, _quiet():
+        simulation = Simulation(seed, plan, Trace(tell), place)
+        try:
+            simulation.run()
+        except BrokenInvariant as error:
+            failure = str(error)
+        except Exception as error:
+            failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        finally:
+            simulation.close()
+    messages = sum(len(client.told) for client in simulation.clients)
+    commands = sum(twin.sequence for twin in simulation.twins)
+    return Outcome(
+        seed, simulation.trace.digest(), simulation.trace.steps, messages, commands, failure, trace
+    )
+
+
+@contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    """A fresh folder under the one given; in memory, if the machine has such a place and none is given."""
+    where = folder or (MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None)
+    with TemporaryDirectory(prefix="exchange-simulation-", dir=where) as path:
+        yield Path(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have the exchange log nothing: ends and torn journals are nothing special here."""
+    was_disabled = LOGGER.disabled
+    LOGGER.disabled = True
+    try:
+        yield
+    finally:
+        LOGGER.disabled = was_disabled
+
+
+class Simulation:
+    """An exchange, its clients and the world between them.
+
+    Args:
+        seed: decides everything.
+        plan: what it has decided so far.
+        trace: where steps are noted.
+    """
+
+    def __init__(self, seed: int, plan: Plan, trace: Trace, folder: Path) -> None:
+        self.plan: Final = plan._replace(settings=_kept_in(plan.settings, folder / "journal"))
+        self.trace: Final = trace
+        self.time: Final = ManualTime(START_NS)
+        self._chance: Final = Chance.of(seed, "turns")
+        self._network: Final = Chance.of(seed, "network")
+        self.disk: Final = SimulatedDisk(folder, Chance.of(seed, "disk"), trace)
+        settings, book = plan.settings, plan.settings.book
+        symbols = settings.gateway.symbols
+        self.twins: Final = [
+            ShardTwin(len(symbols), book.capacity_orders, book.price_min_ticks, book.price_max_ticks)
+            for _ in range(settings.shards.count)
+        ]
+        self.clients: Final = [
+            SimulatedClient(user.name, dialect, symbols, habits, seed, trace)
+            for user, dialect, habits in zip(plan.users.users, plan.dialects, plan.habits, strict=True)
+        ]
+        self._lines: list[Line] = []
+        self._shard_steps = 0
+        self._crashes = 0
+        self.build_venue()
+        self.expect_anew()
+        self.disk.note_synced()
+
+    def build_venue(self) -> None:
+        """Build the exchange, which recovers if there is a journal. Raises UserError."""
+        self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
+        self._agents = {agent.name: agent for agent in self.venue.agents}
+
+    def end_venue(self, *, arrives: bool) -> None:
+        """End the exchange without notice: its connections are closed, and its memory is gone.
+
+        What it has sent and may have to take back does not arrive any more; else it does.
+        """
+        for line in self._lines:
+            line.far.close()
+            if not arrives:
+                line.cut(0)
+        self.venue.close()
+        del self.venue
+        self._agents = {}
+
+    def expect_anew(self) -> None:
+        """Nothing has happened yet that somebody would have to be told of."""
+        midnight_ns, shards = self.venue.transport.midnight_ns, self.plan.settings.shards.count
+        self.expectations = Expectations(len(self.clients), shards, midnight_ns)
+
+    def run(self) -> None:
+        """Everything until the exchange is at rest. Raises BrokenInvariant."""
+        acted, turns, turn_of = 0, 0, self.plan.turns
+        while acted < self.plan.actions and turns < self.plan.actions * TURNS_PER_ACTION_MAX:
+            turns += 1
+            whose = turn_of.draw(self._chance)
+            agent = self._agents.get(whose)
+            if agent is not None:
+                self._step(agent)
+            elif whose == "client":
+                acted += self._act(self._chance.pick(self.clients))
+            else:
+                getattr(self, "_turn_" + whose)()
+        self._come_to_rest()
+        self._check_at_rest()
+        if self.plan.has_journal:
+            end_and_restart(self, KILL)
+            self._check_tables()
+
+    def close(self) -> None:
+        """Give all sockets and memory back."""
+        for line in self._lines:
+            line.close()
+        if hasattr(self, "venue"):
+            self.venue.close()
+
+    # Turns.
+
+    def _step(self, agent: SteppedAgent) -> int:
+        done, made = self.venue.step(agent)
+        if done:
+            self.trace.note(agent.name, done)
+            if agent.name == JOURNAL_AGENT:
+                self.disk.note_synced()
+        if made is not None:
+            self._follow(made)
+        return done
+
+    def _follow(self, made: Made) -> None:
+        """A shard has made events: its twin must make the same ones of the same records."""
+        twin = self.twins[made.shard]
+        self.trace.note("sequenced", made.shard, twin.sequence, *_shown(made.records))
+        events = twin.apply(made.records)
+        if events != made.events:
+            raise broken(
+                "books are a function of the stream",
+                f"shard {made.shard} made {made.events.hex()}, the textbook {events.hex()}",
+            )
+        if twin.is_crossed():
+            raise broken("the book is never crossed", f"shard {made.shard} at record {twin.sequence}")
+        self.expectations.add(made.shard, events)
+        self._shard_steps += 1
+        if self._shard_steps % DIGEST_EVERY == 0:
+            self.compare_books()
+
+    def _act(self, client: SimulatedClient) -> bool:
+        """A client's turn; whether it did something as a user who is logged on."""
+        had, was_logged_on = client.line, client.is_logged_on
+        client.act(self.venue.control.session_name)
+        if client.line is not None and client.line is not had:
+            self._lines.append(client.line)
+            self.venue.connect(client.line)
+        return was_logged_on
+
+    def _turn_up(self) -> None:
+        under_way = [line for line in self._lines if line.upward and not line.is_cut]
+        if under_way:
+            self._carry_up(self._network.pick(under_way), self._draw_bytes())
+
+    def _turn_down(self) -> None:
+        self._carry_down(self._network.pick(self.clients), self._draw_bytes())
+
+    def _draw_bytes(self) -> int:
+        """How much a turn of the network carries: mostly what there is."""
+        return 1 << 16 if self._network.happens(0.7) else self._network.number(1, self.plan.bytes_max)
+
+    def _turn_door(self) -> None:
+        self.venue.look_at_door(self._network.number(0, 100))
+
+    def _turn_time(self) -> None:
+        duration_ns = self._network.number(1, self.plan.time_ns)
+        self.trace.note("time", duration_ns)
+        self.time.advance(duration_ns)
+
+    def _turn_keeper(self) -> None:
+        self.venue.keep_journal()
+        self.disk.note_new_files()
+
+    def _turn_crash(self) -> None:
+        if self._crashes < CRASHES_MAX:
+            self._crashes += 1
+            end_and_restart(self, self._network.pick((KILL, POWER_CUT)))
+
+    def _turn_cut(self) -> None:
+        client = self._network.pick(self.clients)
+        if client.line is not None and not client.line.is_cut:
+            kept = self._network.number(0, len(client.line.downward))
+            self.trace.note("cut", client.line.name, kept)
+            client.line.cut(kept)
+
+    def _turn_command(self) -> None:
+        """The operator halts a symbol, lets it trade again, or cancels all orders of a session."""
+        symbol_id = self._network.number(0, len(self.plan.settings.gateway.symbols) - 1)
+        state = self._network.pick((SymbolState.HALTED, SymbolState.TRADING, SymbolState.TRADING))
+        command = Command(CommandKind.TRADING_STATE, symbol_id=symbol_id, quantity_lots=state)
+        if self._network.happens(0.2):
+            session_id = self._network.number(0, len(self.clients) - 1)
+            command = Command(CommandKind.MASS_CANCEL, symbol_id=ALL_SYMBOLS, session_id=session_id)
+        self.trace.note("command", *command)
+        self.venue.command(command)
+
+    def _carry_up(self, line: Line, most: int) -> int:
+        carried = line.carry_up(most)
+        if carried:
+            self.trace.note("up", line.name, carried)
+        return carried
+
+    def _carry_down(self, client: SimulatedClient, most: int) -> int:
+        """Bring bytes to a client, and tell it when its line has ended."""
+        line = client.line
+        if line is None or not client.is_reading:
+            return 0
+        moved = line.carry_down(most)
+        data = line.take(most)
+        if data:
+            self.trace.note("hears", line.name, len(data), crc32(data))
+            client.hear(data)
+            self._note_told(client)
+        elif (line.is_cut or line.has_ended) and not line.downward:
+            self.trace.note("line ended", line.name)
+            client.lose_line()
+            moved += 1
+        return moved + len(data)
+
+    def _note_told(self, client: SimulatedClient) -> None:
+        speaks_ouch42 = isinstance(client.dialect, Ouch42)
+        session_id = self.clients.index(client)
+        for told in client.new:
+            self.expectations.hear(session_id, told, speaks_ouch42=speaks_ouch42)
+        client.new.clear()
+
+    # The end.
+
+    def _come_to_rest(self) -> None:
+        """No faults any more: go on until nothing moves."""
+        self.trace.note("no more faults")
+        for client in self.clients:
+            client.be_careful()
+        quiet = requests = 0
+        for _round in range(ROUNDS_TO_REST_MAX):
+            moved = 0
+            for client in self.clients:
+                self._act(client)
+            for line in self._lines:
+                moved += self._carry_up(line, 1 << 16)
+            self.venue.look_at_door(0)
+            moved += sum(self._step(agent) for agent in self.venue.agents)
+            self._turn_keeper()
+            moved += sum(self._carry_down(client, 1 << 16) for client in self.clients)
+            self.time.advance(ROUND_NS)
+            before, requests = (
+                requests,
+                self.venue.requests(),
+            )  # some need no command, and no agent counts them
+            is_quiet = (
+                moved == 0 and requests == before and all(client.is_logged_on for client in self.clients)
+            )
+            quiet = quiet + 1 if is_quiet and self.venue.waiting() == 0 else 0
+            if quiet == QUIET_ROUNDS:
+                return
+        raise broken("it comes to rest", f"it has not after {ROUNDS_TO_REST_MAX} rounds without faults")
+
+    def _check_at_rest(self) -> None:
+        self.compare_books()
+        self.expectations.check_all_told()
+        levels = self.venue.exchange.queue_levels()
+        if any(level.waiting for level in levels.values()) or self.venue.pending_events():
+            raise broken("nothing waits at rest", f"{levels}")
+        self._check_tables()
+        in_books = open_orders([twin.book for twin in self.twins])
+        for session_id, client in enumerate(self.clients):
+            self._check_session(session_id, client, in_books)
+
+    def _check_session(
+        self, session_id: int, client: SimulatedClient, in_books: dict[tuple[int, int], int]
+    ) -> None:
+        venue, name = self.venue, client.name
+        if venue.lost_messages(session_id):
+            raise broken(
+                "no message is lost", f"{name}: {venue.lost_messages(session_id)} found its log full"
+            )
+        logged = venue.logged_messages(session_id)
+        told = [client.told.get(sequence) for sequence in range(1, len(client.told) + 1)]
+        if logged != told or venue.log_messages(session_id) != len(told):
+            raise broken(
+                "the log is what the client has", f"{name}: {len(logged)} messages, it has {len(told)}"
+            )
+        unanswered = [number for number, answers in client.entered.items() if answers != 1]
+        if unanswered and not client.has_lost:
+            raise broken("one answer for each order", f"{name} never heard of its orders {unanswered}")
+        numbers = self.expectations.numbers_of(session_id)
+        alive = {
+            numbers.get(number, number): order.open
+            for number, order in client.orders.items()
+            if order.is_live
+        }
+        in_book = {number: lots for (whose, number), lots in in_books.items() if whose == session_id}
+        if alive != in_book:
+            raise broken(
+                "each order is in the book or its end was told", f"{name} has {alive}, the book {in_book}"
+            )
+
+    def _check_tables(self) -> None:
+        """The tables of the sessions must have the orders of the books, and no others."""
+        in_books = open_orders([twin.book for twin in self.twins])
+        for session_id, client in enumerate(self.clients):
+            in_table = self.venue.table_numbers(session_id)
+            in_book = {number for whose, number in in_books if whose == session_id}
+            if in_table != in_book:
+                raise broken(
+                    "no order is left in a table",
+                    f"{client.name} has {sorted(in_book)} in books, and in its table {sorted(in_table)}",
+                )
+
+    def compare_books(self) -> None:
+        """The books of the shards must be those of their twins."""
+        expected = state_digest([twin.book for twin in self.twins], self.venue.exchange.shard_of_symbol)
+        found = self.venue.exchange.digest()
+        self.trace.note("books", found)
+        if found != expected:
+            raise broken(
+                "books are a function of the stream", f"the digest is {found}, the textbook's {expected}"
+            )
+
+
+def _kept_in(settings: Settings, folder: Path) -> Settings:
+    """The settings with the journal in that folder, if there is one."""
+    if isinstance(settings.journal, NoneJournalConfig):
+        return settings
+    return structs.replace(settings, journal=structs.replace(settings.journal, directory=str(folder)))
+
+
+def _shown(records: bytes) -> list[str]:
+    """For each record its kind and its session, and a digest of them all."""
+    heads = [records[place : place + 8] for place in range(0, len(records), RECORD_BYTES)]
+    named = [f"{CommandKind(head[0]).name.lower()}:{int.from_bytes(head[6:8], 'little')}" for head in heads]
+    return [*named, str(crc32(records))]

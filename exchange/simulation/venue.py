@@ -1,0 +1,288 @@
+"""The exchange under simulation: its agents, stepped by hand, and the door at which clients log on.
+
+It is put together by :class:`exchange.assembly.Exchange` from the same settings as a served one, with the same
+transport and the same control plane. Its threads are never started: a step is one call of ``do_work`` of one agent, of
+the body that a thread would run, compiled.
+
+Behind each step of a shard the simulation looks at what the shard has numbered and at the events that it made of it,
+where they lie in the shard's memory. Nothing of the exchange knows of it."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from ctypes import string_at
+from typing import Any, Final, NamedTuple
+
+from exchange.agent import do_work
+from exchange.assembly import Exchange, spread_symbols
+from exchange.clock import ManualTime
+from exchange.errors import UserError
+from exchange.gateway.control import ControlPlane
+from exchange.gateway.credentials import OUCH42, Users
+from exchange.gateway.logon import login_bytes_missing
+from exchange.gateway.order_table import order_at
+from exchange.gateway.outbound import DAY_NS
+from exchange.gateway.session_memory import (
+    LOG_END,
+    LOG_MESSAGES,
+    LOST_MESSAGES,
+    REQUESTS,
+    WAYS,
+)
+from exchange.journal.config import NoneJournalConfig
+from exchange.journal.mapped import MappedWriter
+from exchange.journal.none import NoneWriter
+from exchange.journal.reading import StreamReader, records_of
+from exchange.journal.streams import shard_stream
+from exchange.journal.words import OFFSET, PLACE
+from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
+from exchange.messages import RECORD_BYTES, Command
+from exchange.native import body_for, load_int64
+from exchange.recovery.kept import KeptJournal, Opening
+from exchange.settings import Settings, agent_names
+from exchange.simulation.chance import Trace
+from exchange.simulation.network import Line
+from exchange.transport.network import NetworkOptions
+from exchange.transport.tcp import TcpTransport
+from exchange.wire.fields import WireError
+from exchange.wire.ouch_codes import EventCode
+from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequest
+
+START_NS: Final = 1_700_000_000_000_000_000
+"""When every simulation begins: a moment in November 2023."""
+
+OPENING: Final = Opening("run1", START_NS // DAY_NS * DAY_NS, START_NS)
+
+
+class SteppedAgent(NamedTuple):
+    """An agent, the body to call for a step, and for a shard its number, else -1."""
+
+    name: str
+    state: Any
+    body: Any
+    shard: int
+
+
+class Made(NamedTuple):
+    """What a shard made in a step: the records that it numbered, and their events."""
+
+    shard: int
+    records: bytes
+    events: bytes
+
+
+class SimulatedVenue:
+    """An exchange with a gateway, built and stepped by hand. If it has a journal, it goes on where that ends.
+
+    Args:
+        settings: with the transport ``tcp``.
+        users: who may log on; a user's number is the session's.
+        time: the exchange's clock.
+        trace: where steps are noted.
+
+    Raises:
+        UserError: the journal cannot be gone on with.
+    """
+
+    def __init__(self, settings: Settings, users: Users, time: ManualTime, trace: Trace) -> None:
+        symbols, shards = settings.gateway.symbols, settings.shards
+        self.settings: Final = settings
+        self._trace: Final = trace
+        self._waiting: list[tuple[Line, bytearray]] = []
+        is_kept = not isinstance(settings.journal, NoneJournalConfig)
+        self._journal: Final = KeptJournal(settings, users, OPENING) if is_kept else None
+        self._users: Final = users if self._journal is None else self._journal.users
+        self.transport: Final = TcpTransport(
+            settings.gateway,
+            settings.book,
+            len(users.users),
+            spread_symbols(len(symbols), shards.count),
+            shards.count,
+            settings.transport.ingress_lanes,
+            shards.batch_commands,
+            NetworkOptions(time.clock, is_kept, -OPENING.midnight_ns % DAY_NS),
+        )
+        for session_id, user in enumerate(self._users.users):
+            if user.cancels_on_disconnect:
+                self.transport.cancel_on_disconnect(session_id)
+            if user.protocol == OUCH42:
+                self.transport.speak_ouch42(session_id)
+        streams = None if self._journal is None else self._journal.open_streams()
+        self.exchange: Final = Exchange(settings, len(symbols), self.transport, None, streams)
+        self.control: Final = ControlPlane(self.transport, self._users, OPENING.session_name)
+        self.agents: Final = _agents_of(self.exchange, agent_names(settings))
+        if self._journal is not None:
+            self._journal.recover(self.exchange, self.transport, None)
+        if self._journal is None or self._journal.is_new:
+            self.transport.announce(EventCode.START_OF_DAY)
+
+    # Agents.
+
+    def step(self, agent: SteppedAgent) -> tuple[int, Made | None]:
+        """Let an agent do what it can; how much that was, and what it made if it is a shard."""
+        if agent.shard < 0:
+            return agent.body(agent.state), None
+        words = agent.state.words
+        sequence, events = load_int64(words + SEQUENCE), load_int64(words + EVENTS)
+        done = agent.body(agent.state)
+        records = load_int64(words + SEQUENCE) - sequence
+        if records == 0:
+            return done, None
+        made = load_int64(words + EVENTS) - events
+        return done, Made(
+            agent.shard,
+            self._newest_records(agent, records * RECORD_BYTES),
+            string_at(agent.state.events, made * RECORD_BYTES),
+        )
+
+    def _newest_records(self, shard: SteppedAgent, size_bytes: int) -> bytes:
+        """What a shard has just numbered: its batch, or with a journal, the frame that it has just written."""
+        journal = shard.state.journal
+        if isinstance(journal, NoneWriter):
+            return string_at(shard.state.batch, size_bytes)
+        place, offset = (load_int64(journal.shape.words + word) for word in (PLACE, OFFSET))
+        if isinstance(journal, MappedWriter):
+            return string_at(place + offset - size_bytes, size_bytes)
+        return os.pread(place, size_bytes, offset - size_bytes)
+
+    def keep_journal(self) -> None:
+        """What the journal's keeper does in a turn."""
+        for one in (*self.exchange.journals.shards, self.exchange.journals.merge):
+            one.keep()
+
+    def sequence(self, shard: int) -> int:
+        """The number of the last record that a shard has."""
+        return int(load_int64(self.exchange.shards[shard].words + SEQUENCE))
+
+    def journaled(self, shard: int) -> bytes:
+        """All records of a shard's journal."""
+        assert self._journal is not None
+        directory, name = self._journal.directory, shard_stream(shard)
+        with StreamReader(directory.path / name, directory.identity.stream(name)) as reader:
+            return b"".join(records_of(frame).tobytes() for frame in reader.frames())
+
+    def pending_events(self) -> int:
+        """Events that shards have made and not handed on."""
+        return sum(load_int64(one.state.words + PENDING) for one in self.agents if one.shard >= 0)
+
+    def requests(self) -> int:
+        """OUCH messages that were decoded so far, of all sessions."""
+        return int(self.transport.memory.column(REQUESTS).sum())
+
+    def command(self, command: Command) -> bool:
+        """A command of the control plane's own."""
+        return self.transport.command(command)
+
+    # The door.
+
+    def connect(self, line: Line) -> None:
+        """A client has connected and is to log on."""
+        self._waiting.append((line, bytearray()))
+
+    def waiting(self) -> int:
+        """How many connections are logging on."""
+        return len(self._waiting)
+
+    def look_at_door(self, place: int) -> None:
+        """Go on with one of the connections that are logging on, and then look for those that have ended."""
+        if self._waiting:
+            line, packet = self._waiting[place % len(self._waiting)]
+            if not self._go_on(line, packet):
+                self._waiting.remove((line, packet))
+        self.control.reap()
+
+    def _go_on(self, line: Line, packet: bytearray) -> bool:
+        """Read what a login lacks, and let it in if it is whole; whether there is more to do."""
+        while (missing := login_bytes_missing(bytes(packet))) > 0:
+            try:
+                received = line.far.recv(missing)
+            except BlockingIOError:
+                return True
+            except OSError:
+                received = b""
+            if not received:
+                return self._turn_away(line, "nothing")
+            packet += received
+        try:
+            if missing < 0:
+                raise WireError("no login")
+            request = LoginRequest.decode(packet)
+        except (WireError, UserError):
+            return self._turn_away(line, "no login")
+        return self._log_on(line, request)
+
+    def _log_on(self, line: Line, request: LoginRequest) -> bool:
+        session_id = self._users.authenticate(request.username, request.password)
+        if session_id is None:
+            return self._reject(line, LoginRejectReason.NOT_AUTHORIZED)
+        if request.requested_session not in ("", self.control.session_name):
+            return self._reject(line, LoginRejectReason.SESSION_NOT_AVAILABLE)
+        if session_id in self.control.connections:
+            self.control.disconnect(session_id)
+            return True
+        try:
+            sequence = self.control.hand_over(
+                session_id, line.far, line.name, request.requested_sequence_number
+            )
+        except OSError:
+            return self._turn_away(line, "gone")
+        self._trace.note("logged on", line.name, session_id, sequence)
+        return False
+
+    def _reject(self, line: Line, reason: LoginRejectReason) -> bool:
+        with suppress(OSError):
+            line.far.send(LoginRejected(reason).encode())
+        return self._turn_away(line, reason)
+
+    def _turn_away(self, line: Line, why: str) -> bool:
+        self._trace.note("turned away", line.name, why)
+        line.far.close()
+        return False
+
+    # What can be seen of it.
+
+    def session(self, session_id: int) -> int:
+        """Where a session's memory begins."""
+        return self.transport.memory.address(session_id)
+
+    def logged_messages(self, session_id: int) -> list[bytes]:
+        """All messages of a session's log, without their framing."""
+        session, sessions = self.session(session_id), self.transport.memory.sessions
+        log = string_at(session + sessions.log_offset, load_int64(session + LOG_END))
+        messages, place = [], 0
+        while place < len(log):
+            following = place + 2 + int.from_bytes(log[place : place + 2], "big")
+            messages.append(log[place + 3 : following])
+            place = following
+        return messages
+
+    def log_messages(self, session_id: int) -> int:
+        """How many messages a session's log has."""
+        return int(load_int64(self.session(session_id) + LOG_MESSAGES))
+
+    def lost_messages(self, session_id: int) -> int:
+        """How many messages found a session's log full."""
+        return int(load_int64(self.session(session_id) + LOST_MESSAGES))
+
+    def table_numbers(self, session_id: int) -> set[int]:
+        """The numbers of the orders that a session's table has alive."""
+        sessions, session = self.transport.memory.sessions, self.session(session_id)
+        places = range(sessions.sets * WAYS)
+        return {number for number, _order in (order_at(sessions, session, place) for place in places)} - {0}
+
+    def close(self) -> None:
+        """Let go of everything as a process does that is killed; connections belong to their lines."""
+        self._waiting.clear()
+        self.transport.close()
+        if self._journal is not None:
+            self._journal.close()
+
+
+def _agents_of(exchange: Exchange, names: Sequence[str]) -> list[SteppedAgent]:
+    """All agents, which are on one thread in the order of their names."""
+    (thread,) = exchange.threads.agent_threads
+    found: list[SteppedAgent] = []
+    for name, state in zip(names, thread.agents, strict=True):
+        shard = int(name.removeprefix("shard.")) if isinstance(state, Shard) else -1
+        found.append(SteppedAgent(name, state, body_for(do_work, state), shard))
+    return found
