@@ -24,7 +24,7 @@ from exchange.wire.soupbintcp import (
     SequencedData,
     UnsequencedData,
 )
-from tests.gateway_driver import PASSWORD, users
+from tests.gateway_driver import PASSWORD, eventually, users
 from tests.glimpse_driver import SESSION, GlimpseClient, glimpse_serving, seek, snapshot_book
 
 OPENING = [one.encode() for one in opening_messages(["AAPL", "QQQ"], 0)]
