@@ -12,6 +12,9 @@ One book with so many live orders, of several symbols, at some thousand prices e
   still has it in memory;
 * *put back*: read the orders again and apply them to an empty book, whose memory is touched for the first time.
 
+Each is told twice: how long it took, and how long a processor was at work for it, which is what is left of it on a
+machine that has nothing else to do, except for the disk.
+
 The digest of the book that was put back must be that of the first one, or the comparison is void. The file lies in a
 folder of its own in the current directory, and is removed in the end."""
 
@@ -60,9 +63,13 @@ class SnapshotBenchPlan(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """What one round took, in seconds by :data:`STEPS`, how long the file was, and the digest that came back."""
+    """What one round took, in seconds by :data:`STEPS`, how long the file was, and the digest that came back.
+
+    ``processor_seconds`` are those in which this process was running.
+    """
 
     seconds: tuple[float, ...]
+    processor_seconds: tuple[float, ...]
     size_bytes: int
     digest: str
 
@@ -162,25 +169,42 @@ def _digest(book: Ladder, plan: SnapshotBenchPlan) -> str:
 
 def _play_round(plan: SnapshotBenchPlan, shard: Shard, folder: Path) -> _Round:
     path = folder / "bench.snapshot"
-    began = time.perf_counter()
+    began = _now()
     with write_sections(path, SnapshotHeader(1, 1, (plan.orders,), 0)) as writer:
         save_shard(writer, 0, shard)
-        written = time.perf_counter()
-    synced = time.perf_counter()
+        written = _now()
+    synced = _now()
     book, memory = _new_book(plan), ShardMemory(1, 1, plan.symbols)
-    opening = time.perf_counter()
+    opening = _now()
     with SectionFile(path) as file:
-        verified = time.perf_counter()
+        verified = _now()
         restore_shard(file, 0, _bare_shard(book, memory))
-        put_back = time.perf_counter()
-    seconds = (written - began, synced - written, verified - opening, put_back - verified)
-    return _Round(seconds, path.stat().st_size, _digest(book, plan))
+        put_back = _now()
+    steps = ((began, written), (written, synced), (opening, verified), (verified, put_back))
+    elapsed, processor = (tuple(end[clock] - start[clock] for start, end in steps) for clock in range(2))
+    return _Round(elapsed, processor, path.stat().st_size, _digest(book, plan))
+
+
+def _now() -> tuple[float, float]:
+    """Seconds of a clock, and of this process on a processor."""
+    return time.perf_counter(), time.process_time()
 
 
 def _rows(plan: SnapshotBenchPlan, rounds: list[_Round]) -> tuple[MicroResult, ...]:
     shape: dict[str, str | int | float | bool] = {"orders": plan.orders, "symbols": plan.symbols}
     times = [
         MicroResult(step, "ladder", "s", "lower", tuple(one.seconds[place] for one in rounds), shape)
+        for place, step in enumerate(STEPS)
+    ]
+    times += [
+        MicroResult(
+            f"{step}, processor time",
+            "ladder",
+            "s",
+            "lower",
+            tuple(one.processor_seconds[place] for one in rounds),
+            shape,
+        )
         for place, step in enumerate(STEPS)
     ]
     sizes = tuple(float(one.size_bytes) for one in rounds)

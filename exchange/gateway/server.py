@@ -22,7 +22,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exchange.admin.config import HttpAdminConfig
@@ -173,22 +174,26 @@ class Server:
         return str(address), int(port)
 
     def leave_cores_to_agents(self) -> None:
-        """Keep this thread, and all that it starts from now on, off the cores to which agents are bound.
+        """Keep this process, and all that it starts, off the cores to which agents are bound; agents bind themselves.
 
         What the control plane does in a flood of logons would else be done where orders are matched, now and then.
-        Nothing happens where no core would be left.
+        Nothing happens where no core would be left. No agent may be running.
         """
         plan = self.exchange.plan
         taken = {one.processing_unit for one in plan.assignments if one.processing_unit is not None}
         free = os.sched_getaffinity(0) - taken
         if plan.is_this_machine and taken and free:
-            os.sched_setaffinity(0, free)
+            for thread in Path("/proc/self/task").iterdir():  # numpy's are there already
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), free)
 
     def run(self, progress: Progress, listening: Listening) -> signal.Signals | None:
         """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread.
 
         If the profile says so, a GLIMPSE server runs beside it as a process of its own.
         """
+        if self.journal is not None and not self.journal.is_new:
+            progress(f"recovering from {self.journal.directory.path}")
         self.prepare()
         glimpse = self._start_glimpse()
         try:

@@ -21,9 +21,7 @@ from exchange.journal.reading import JournalDamage, StreamReader, open_segments
 from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import load_int64
 
-_KIND_NAMES: Final = {16: "DETAILS", 32: "ANSWER", 64: "MERGE"} | {
-    int(kind): kind.name for kind in CommandKind
-}
+_KIND_NAMES: Final = {int(kind): kind.name for kind in CommandKind}
 _TIMESTAMP: Final = 56
 
 

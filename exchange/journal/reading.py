@@ -168,6 +168,7 @@ class StreamReader:
             whole.
 
     Attributes:
+        wanted: the first sequence of interest.
         next_sequence: the sequence behind all frames read so far.
         segment: the one in which the last frame was; None before the first.
         offset: the place in it behind the last frame.

@@ -23,11 +23,12 @@ def test_every_step_is_told(tmp_path: Path) -> None:
     result = from_json(to_json(result), "a smoke run")
     assert totals == [len(steps)]
     assert (result.kind, result.comparison_void) == ("snapshot", None)
-    assert [row.name for row in result.micro] == [*STEPS, "size of the file"]
+    named = [*STEPS, *(f"{step}, processor time" for step in STEPS), "size of the file"]
+    assert [row.name for row in result.micro] == named
     for row in result.micro:
         assert row.parameters == {"orders": 5_000, "symbols": 3}
         assert len(row.values) == 2
-        assert min(row.values) > 0
+        assert min(row.values) >= 0
     assert 5_000 * 64 < result.micro[-1].values[0] < 5_000 * 64 + 8192
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,12 @@ def compile_recovery(settings: tuple[str, ...]) -> None:
             twin.replay()
 
 
+def is_durable(server: Server) -> bool:
+    """Whether the disk has all that the shards have appended."""
+    journals: list[Any] = list(server.exchange.journals.shards)
+    return all(journal.durable_sequence() == journal.appended_sequence() for journal in journals)
+
+
 async def settled(server: Server) -> None:
     """Wait until what the clients asked for has come out."""
     seen: list[bytes] = []
@@ -208,6 +215,10 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
                 await client.packet()
                 await client.answer()
             await trade(*clients)
+            await settled(server)
+            # A snapshot goes as far as later frames say that the disk has it.
+            await eventually(lambda: is_durable(server))
+            await clients[0].request(order(60), order(61, symbol="MSFT"))
             await settled(server)
             before, feed = logs(server), feed_messages(server)
             with Twin(path) as twin:

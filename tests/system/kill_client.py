@@ -1,0 +1,349 @@
+"""A client that outlives its exchange: it trades as fast as it can, remembers every byte it was told, and holds each
+next life of the exchange to it.
+
+:class:`Trader` has one session for a day. It keeps the messages of its session by their sequence numbers and, of what
+they say, which orders are alive. When the exchange was killed it logs on again (:meth:`Trader.resume`): what it has
+got must be there again, byte for byte and under the same number, and what it had sent without an answer is either
+there or is never heard of.
+
+Rules: one task at a time uses a trader. A thing that cannot be is an AssertionError that says what and where."""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from exchange.wire import ouch42, ouch50
+from exchange.wire.layout import Message
+from exchange.wire.ouch_codes import EventCode, Side
+from exchange.wire.soupbintcp import (
+    SERVER_PACKETS,
+    EndOfSession,
+    LoginAccepted,
+    LoginRejected,
+    LoginRequest,
+    PacketSplitter,
+    SequencedData,
+    UnsequencedData,
+)
+from tests.gateway_driver import PASSWORD, order, order42, replacement, replacement42
+
+SYMBOLS: Final = ("AAPL", "MSFT", "NVDA")
+"""Of different shards, if there are two."""
+BURST: Final = 12
+"""Requests of one write; the last is an order, whose answer says that all were looked at."""
+BURSTS: Final = 3
+"""So many bursts are under way."""
+LIVE_MAX: Final = 60
+"""With more orders alive a trader cancels and does not enter."""
+OVERLAP_MAX: Final = 300
+"""How many messages that it has got a trader asks for again, at most; or for all of them."""
+BEGINNING_CHANCE: Final = 0.15
+BEYOND_THE_END: Final = 1_000_000_000
+"""Whoever asks for this message is told the number of the next."""
+READ_BYTES: Final = 1 << 16
+
+
+class Live(NamedTuple):
+    """An order that is alive."""
+
+    symbol: str
+    side: str
+    price: int
+    quantity: int
+
+
+class Line:
+    """A connection of a trader."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+        self._splitter = PacketSplitter(SERVER_PACKETS)
+
+    async def read(self) -> list[Message]:
+        """The packets that have come. EOFError if the line is gone."""
+        with suppress(ConnectionError):
+            while data := await self._reader.read(READ_BYTES):
+                packets = self._splitter.feed(data)
+                assert self._splitter.garbage is None, self._splitter.garbage
+                if packets:
+                    return [SERVER_PACKETS.decode(packet) for packet in packets]
+        raise EOFError
+
+    async def close(self) -> None:
+        """Hang up without a word."""
+        self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+class Trader:
+    """One user's session, over all lives of its exchange.
+
+    Attributes:
+        messages: what the session has been told; message n is at place n - 1.
+        live: the orders that are alive, as far as the messages say.
+        matches: match number and order of each execution.
+        kept: how many messages were asked for again and found equal.
+        resent: how many orders were sent again after a kill.
+        due: orders that were alive when the line was lost, and have to be cancelled for that.
+        resumed: set while the trader has resumed, or given up.
+        lost: how many orders a kill has swallowed before they were sequenced.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        *,
+        speaks_ouch42: bool = False,
+        is_ordered: bool = True,
+        cancels_on_disconnect: bool = False,
+    ) -> None:
+        self.name: Final = name
+        self.speaks_ouch42: Final = speaks_ouch42
+        self._is_ordered: Final = is_ordered
+        self._outbound: Final = (ouch42 if speaks_ouch42 else ouch50).OUTBOUND_MESSAGES
+        self._chance: Final = random.Random(seed)
+        self.messages: Final[list[bytes]] = []
+        self.live: Final[dict[int, Live]] = {}
+        self.matches: Final[list[tuple[int, int]]] = []
+        self.due: Final[set[int]] = set()
+        self.resumed: Final = asyncio.Event()
+        self._cancels_on_disconnect: Final = cancels_on_disconnect
+        self.session = ""
+        self.kept = self.resent = self.lost = 0
+        self.is_over = False
+        self._next_number = 1
+        self._known: Final[set[int]] = set()
+        self._gone: Final[set[int]] = set()
+        self._unanswered: Final[dict[int, Message]] = {}
+        self._bursts: list[int] = []
+        self._line: Line | None = None
+        self._position = 0
+
+    async def resume(self, port: int) -> None:
+        """Log on, compare what is sent again, and read to where the session's log ended at the log on.
+
+        Raises:
+            EOFError: the exchange is gone.
+        """
+        self.is_over = False
+        end = await self._log_on(port, BEYOND_THE_END)
+        await self._hang_up()
+        assert end > len(self.messages), self._said(
+            f"{len(self.messages)} messages are known, the next is {end}"
+        )
+        is_whole = self._chance.random() < BEGINNING_CHANCE
+        begin = 1 if is_whole else max(1, len(self.messages) + 1 - self._chance.randrange(OVERLAP_MAX))
+        begins = await self._log_on(port, begin)
+        assert begins == begin, self._said(f"asked for message {begin} and got {begins}")
+        while self._position < end - 1:
+            await self._read()
+        self._bursts = []
+        if self._cancels_on_disconnect:
+            self.due.update(self.live)
+        await self._settle_unanswered()
+        self.resumed.set()
+
+    async def _log_on(self, port: int, sequence: int) -> int:
+        try:
+            self._line = Line(*await asyncio.open_connection("127.0.0.1", port))
+        except ConnectionError as error:
+            raise EOFError from error
+        login = LoginRequest(self.name, PASSWORD, self.session, sequence)
+        await self._write(login.encode())
+        packets = await self._line.read()
+        answer = packets[0]
+        assert not isinstance(answer, LoginRejected), self._said(f"refused: {answer}")
+        assert isinstance(answer, LoginAccepted), self._said(f"{answer}")
+        assert self.session in ("", answer.session), self._said(f"the session is called {answer.session} now")
+        self.session = answer.session
+        if sequence != BEYOND_THE_END:
+            self._position = answer.sequence_number - 1
+            self._take_all(packets[1:])
+        return answer.sequence_number
+
+    async def _settle_unanswered(self) -> None:
+        """All that was taken before the kill is known now. What is not among it never happened; some of it is sent
+        again."""
+        lost = list(self._unanswered.items())
+        self._unanswered.clear()
+        self.lost += len(lost)
+        if self._chance.random() < 0.5:
+            self.resent += len(lost)
+            self._unanswered.update(lost)
+            await self._write(b"".join(UnsequencedData(one.encode()).encode() for _, one in lost))
+        else:
+            self._gone.update(number for number, _ in lost)
+
+    async def trade(self) -> None:
+        """Ask and listen until the exchange is gone, or has ended the session."""
+        try:
+            while not self.is_over:
+                while len(self._bursts) < BURSTS:
+                    await self._send_burst()
+                await self._read()
+        except EOFError:
+            await self._hang_up()
+
+    async def listen(self) -> None:
+        """Listen until the session ends."""
+        while not self.is_over:
+            await self._read()
+        await self._hang_up()
+
+    async def _send_burst(self) -> None:
+        requests = [self._request() for _ in range(BURST - 1)]
+        requests.append(self._entry())
+        self._bursts.append(self._next_number - 1)
+        await self._write(b"".join(UnsequencedData(one.encode()).encode() for one in requests))
+
+    def _request(self) -> Message:
+        kind = self._chance.random()
+        alive = self._chance.choice(list(self.live)) if self.live else 0
+        if alive and (len(self.live) > LIVE_MAX or kind < 0.2):
+            left = self._chance.choice([0, 0, 10])
+            return (
+                ouch42.CancelOrder(_token(alive), left)
+                if self.speaks_ouch42
+                else ouch50.CancelOrder(alive, left)
+            )
+        if alive and kind < 0.4:
+            return self._replacement(alive)
+        return self._entry()
+
+    def _entry(self) -> Message:
+        number, chance = self._take_number(), self._chance
+        side, quantity = chance.choice([Side.BUY, Side.SELL]), chance.randrange(10, 200)
+        price, symbol = 100_0000 + 100 * chance.randrange(-5, 6), chance.choice(SYMBOLS)
+        entry: Message = (
+            order42(_token(number), side, quantity, price, stock=symbol)
+            if self.speaks_ouch42
+            else order(number, side, quantity, price, symbol=symbol)
+        )
+        self._unanswered[number] = entry
+        return entry
+
+    def _replacement(self, alive: int) -> Message:
+        """It may be that nobody answers it, for the order may be gone by then; so nobody waits for an answer."""
+        number, chance = self._take_number(), self._chance
+        quantity, price = chance.randrange(50, 300), 100_0000 + 100 * chance.randrange(-5, 6)
+        if self.speaks_ouch42:
+            return replacement42(_token(alive), _token(number), quantity, price)
+        return replacement(alive, number, quantity, price)
+
+    def _take_number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    async def _read(self) -> None:
+        assert self._line is not None
+        self._take_all(await self._line.read())
+
+    def _take_all(self, packets: list[Message]) -> None:
+        for packet in packets:
+            if isinstance(packet, SequencedData):
+                self._take(packet.message)
+            elif isinstance(packet, EndOfSession):
+                self.is_over = True
+
+    def _take(self, payload: bytes) -> None:
+        """The next message of the session: known, or new."""
+        place = self._position
+        self._position += 1
+        if place < len(self.messages):
+            assert payload == self.messages[place], self._said(
+                f"message {place + 1} was {self.messages[place].hex()} and is {payload.hex()}"
+            )
+            self.kept += 1
+            return
+        self.messages.append(payload)
+        self._learn(self._outbound.decode(payload))
+
+    def _learn(self, message: Any) -> None:
+        """What a new message says of orders."""
+        name = type(message).__name__.removeprefix("Order")
+        if name in ("SystemEvent", "AccountQueryResponse"):
+            return
+        replaced = name == "Replaced"
+        number = self._number_of(message, "user_reference_number", replaced)
+        quantity = message.shares if self.speaks_ouch42 and name in ("Accepted", "Replaced") else None
+        if name in ("Accepted", "Replaced", "Rejected"):
+            self._begin(number, name)
+        if replaced:
+            former = self._number_of(message, "original_user_reference_number", replaced)
+            assert self.live.pop(former, None), self._said(f"{message} of an order that is not alive")
+        if name in ("Accepted", "Replaced") and message.order_state == "L":
+            side = message.buy_sell_indicator if self.speaks_ouch42 else message.side
+            symbol = message.stock if self.speaks_ouch42 else message.symbol
+            size = message.quantity if quantity is None else quantity
+            self.live[number] = Live(symbol, side, message.price, size)
+        elif name in ("Canceled", "Executed"):
+            self._reduce(number, message, name)
+
+    def _begin(self, number: int, name: str) -> None:
+        assert number not in self._known, self._said(f"order {number} was answered twice: {name}")
+        assert number not in self._gone, self._said(
+            f"order {number} was not there after a kill, and now: {name}"
+        )
+        self._known.add(number)
+        if self._is_ordered and number in self._unanswered:
+            self._check_order(number)
+        self._unanswered.pop(number, None)
+        if number in self._bursts:
+            self._bursts = self._bursts[self._bursts.index(number) + 1 :]
+
+    def _check_order(self, number: int) -> None:
+        """One shard answers in the order in which it was asked."""
+        first = next(iter(self._unanswered))
+        assert number == first, self._said(f"order {number} was answered before {first}")
+
+    def _reduce(self, number: int, message: Any, name: str) -> None:
+        order = self.live.get(number)
+        assert order is not None, self._said(f"{message} of an order that is not alive")
+        if name == "Executed":
+            self.matches.append((message.match_number, number))
+            taken = message.executed_shares if self.speaks_ouch42 else message.quantity
+        else:
+            taken = message.decrement_shares if self.speaks_ouch42 else message.quantity
+        left = order.quantity - taken
+        assert left >= 0, self._said(f"{message} takes more than the {order.quantity} that were left")
+        if left:
+            self.live[number] = order._replace(quantity=left)
+        else:
+            del self.live[number]
+
+    def _number_of(self, message: Any, name: str, replaced: bool) -> int:
+        if not self.speaks_ouch42:
+            return int(getattr(message, name))
+        fields = {
+            "user_reference_number": "replacement_order_token" if replaced else "order_token",
+            "original_user_reference_number": "previous_order_token",
+        }
+        return int(getattr(message, fields[name])[1:])
+
+    async def _write(self, data: bytes) -> None:
+        assert self._line is not None
+        try:
+            self._line.writer.write(data)
+            await self._line.writer.drain()
+        except ConnectionError as error:
+            raise EOFError from error
+
+    async def _hang_up(self) -> None:
+        if self._line is not None:
+            await self._line.close()
+        self._line = None
+
+    def ended_in_order(self) -> bool:
+        """Whether the last message tells the end of the day."""
+        last: Any = self._outbound.decode(self.messages[-1])
+        return bool(getattr(last, "event_code", None) == EventCode.END_OF_DAY)
+
+    def _said(self, text: str) -> str:
+        return f"{self.name}: {text}"
+
+
+def _token(number: int) -> str:
+    return f"T{number}"
