@@ -35,6 +35,7 @@ from exchange.bench.player import LEAD_NS, wait_for_answers
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.errors import UserError
 from exchange.flow import Flow, pacing
+from exchange.journal.scratch import scratch_streams
 from exchange.market_data.top_of_book import tops_after_commands
 from exchange.messages import BUY, COMMAND_DTYPE, RECORD_BYTES, SELL, CommandKind, EventKind, Reason
 from exchange.native import Arena, view_bytes
@@ -227,14 +228,18 @@ def play(
     transport = MemoryTransport(
         lanes_of(commands, settings.transport.ingress_lanes), keep_events=_events_bound(commands)
     )
-    exchange = Exchange(settings, max(1, len(flow.symbols)), transport)
-    exchange.compile(watcher.compiling)
-    start_ns = time.monotonic_ns() + (0 if speed_factor is None else LEAD_NS)
-    transport.start_at(start_ns)
-    with exchange.threads:
-        wanted = expected_answers(commands, settings.shards.count)
-        wait_for_answers(exchange, transport, commands["timestamp_ns"], start_ns, wanted, watcher.answered)
-        elapsed_ns = time.monotonic_ns() - start_ns
+    symbol_count = max(1, len(flow.symbols))
+    with scratch_streams(settings, symbol_count) as journals:
+        exchange = Exchange(settings, symbol_count, transport, journals=journals)
+        exchange.compile(watcher.compiling)
+        start_ns = time.monotonic_ns() + (0 if speed_factor is None else LEAD_NS)
+        transport.start_at(start_ns)
+        with exchange.threads:
+            wanted = expected_answers(commands, settings.shards.count)
+            wait_for_answers(
+                exchange, transport, commands["timestamp_ns"], start_ns, wanted, watcher.answered
+            )
+            elapsed_ns = time.monotonic_ns() - start_ns
     return Replayed(exchange, *in_flow_order(transport.events(), flow.commands), elapsed_ns)
 
 

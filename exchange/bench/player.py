@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from exchange.assembly import Exchange, expected_answers, lanes_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
+from exchange.journal.scratch import scratch_streams
 from exchange.settings import Settings
 from exchange.transport.memory import ANSWERS, EVENTS, LAST_NS, REJECTS, TRADES, WARM_NS, MemoryTransport
 
@@ -73,13 +74,14 @@ def play(
     transport = MemoryTransport(
         lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
     )
-    exchange = Exchange(settings, symbol_count, transport)
-    exchange.compile(progress)
-    answers = expected_answers(commands, settings.shards.count)
-    start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
-    transport.start_at(start_ns)
-    with exchange.threads:
-        wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered)
+    with scratch_streams(settings, symbol_count) as journals:
+        exchange = Exchange(settings, symbol_count, transport, journals=journals)
+        exchange.compile(progress)
+        answers = expected_answers(commands, settings.shards.count)
+        start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
+        transport.start_at(start_ns)
+        with exchange.threads:
+            wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered)
     return _collect(exchange, transport, timed, start_ns, warmup_commands)
 
 
