@@ -120,6 +120,17 @@ def _bench_hostile(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_hostile_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_durability(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.durability_bench import DurabilityBenchPlan, run_durability_bench
+
+    plan = DurabilityBenchPlan.quick() if choice.quick else DurabilityBenchPlan()
+    if choice.commands is not None:
+        plan = plan._replace(commands=choice.commands)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_durability_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.core_bench import CoreBenchPlan, run_core_bench
     from exchange.flow.scenario import orders_for
@@ -208,6 +219,7 @@ MICRO_BENCHMARKS: Final = {
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "gateway": MicroBenchmark(_bench_gateway),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
+    "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

@@ -124,20 +124,20 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
         for name, own in EXCHANGES.items():
             progress.step(f"starting exchange {name}")
             settings = (*SETTINGS, *own, *(() if name == NO_FEED else feed))
-            exchange = stack.enter_context(_exchange(name, settings, cores.first))
-            runs[name] = partial(_measure_exchange, table, name, exchange, plan)
+            exchange = stack.enter_context(served_exchange(name, settings, cores.first))
+            runs[name] = partial(measure_exchange, table, name, exchange, plan)
         for round_index in range(plan.rounds):
             progress.step(f"round {round_index + 1} of {plan.rounds}")
             for name in in_turns(table.remaining(), round_index):
                 runs[name]()
-    return finish("gateway", table, _warnings(cores), command_line)
+    return finish("gateway", table, warnings_about(cores), command_line)
 
 
 def _carrier(name: str) -> Carrier:
     return "udp" if name == UDP else "tcp"
 
 
-class _Server(NamedTuple):
+class Served(NamedTuple):
     """A process that is stopped while it is not its turn."""
 
     process: "subprocess.Popen[str]"
@@ -190,7 +190,7 @@ def _started(arguments: Sequence[str], core: int) -> Iterator["subprocess.Popen[
 
 
 @contextmanager
-def _exchange(name: str, settings: Sequence[str], core: int) -> Iterator[_Server]:
+def served_exchange(name: str, settings: Sequence[str], core: int) -> Iterator[Served]:
     """An exchange with users of its own on a port that was free, stopped."""
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
         users, password = Path(folder) / "users", secrets.token_hex(5)
@@ -210,7 +210,7 @@ def _exchange(name: str, settings: Sequence[str], core: int) -> Iterator[_Server
             *ALONE,
         )
         with _started((*command, "--port", "0", *sets), core) as process:
-            server = _Server(process, Endpoint("127.0.0.1", _listening_port(process, name)), logins)
+            server = Served(process, Endpoint("127.0.0.1", _listening_port(process, name)), logins)
             process.send_signal(signal.SIGSTOP)
             yield server
 
@@ -224,8 +224,8 @@ def _listening_port(process: "subprocess.Popen[str]", name: str) -> int:
     return int(line.split()[-1])
 
 
-def _measure_exchange(table: Table, name: str, server: _Server, plan: GatewayBenchPlan) -> None:
-    """One round: a round trip, then the rate of all sessions."""
+def measure_exchange(table: Table, name: str, server: Served, plan: GatewayBenchPlan) -> None:
+    """One round of an exchange: a round trip, then the rate of all sessions, into the table's rows."""
     alone = LoadPlan(
         server.endpoint, server.logins[:1], (None,), plan.seconds, plan.warmup_seconds, window=1, orders=4,
         transport=_carrier(name),
@@ -276,7 +276,7 @@ def _feed_sink() -> Iterator[int]:
 
 
 @contextmanager
-def _sockperf_server(name: str, core: int) -> Iterator[_Server]:
+def _sockperf_server(name: str, core: int) -> Iterator[Served]:
     """sockperf's server, polling, stopped."""
     port = _free_port()
     command = (
@@ -286,7 +286,7 @@ def _sockperf_server(name: str, core: int) -> Iterator[_Server]:
     with _started(command, core) as process:
         _wait_for_listener(name, process, port)
         process.send_signal(signal.SIGSTOP)
-        yield _Server(process, Endpoint("127.0.0.1", port))
+        yield Served(process, Endpoint("127.0.0.1", port))
 
 
 def _wait_for_listener(name: str, process: "subprocess.Popen[str]", port: int) -> None:
@@ -299,7 +299,7 @@ def _wait_for_listener(name: str, process: "subprocess.Popen[str]", port: int) -
         time.sleep(0.05)
 
 
-def _measure_sockperf(table: Table, name: str, server: _Server, core: int, plan: GatewayBenchPlan) -> None:
+def _measure_sockperf(table: Table, name: str, server: Served, core: int, plan: GatewayBenchPlan) -> None:
     command = (
         SOCKPERF, "ping-pong", *SOCKPERF_OPTIONS[name], "-i", "127.0.0.1", "-p", str(server.endpoint.port),
         "-m", str(ORDER_BYTES), "-t", str(max(1, round(plan.seconds))), "--full-rtt", "--nonblocked",
@@ -319,7 +319,8 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _warnings(cores: Cores) -> tuple[str, ...]:
+def warnings_about(cores: Cores) -> tuple[str, ...]:
+    """What a reader must know who sees the figures."""
     if cores.must_yield:
         return (
             "Only one core may be used: server and clients took turns on it, and the figures show what that costs.",

@@ -81,6 +81,7 @@ def describe_host(root: Path = Path("/")) -> dict[str, Any]:
         "kernel": platform.release(),
         "kernel_series": ".".join(platform.release().split(".")[:2]),
         "hypervisor": hypervisor(root),
+        "file_system": file_system(Path.cwd(), root),
         "load_average_1_minute": _load_average(),
         "versions": _versions(),
         **_git_state(),
@@ -97,6 +98,7 @@ _WHY_NOT: Final = {
     "cpu_model": "/proc/cpuinfo names no model",
     "governor": "no cpufreq files, as in most virtual machines: the host decides",
     "turbo": "no cpufreq files, as in most virtual machines: the host decides",
+    "file_system": "no mount of this folder's device is listed",
     "git_commit": "the sources are not a git checkout, or git cannot read it",
     "git_dirty": "the sources are not a git checkout, or git cannot read it",
 }
@@ -184,6 +186,26 @@ def hypervisor(root: Path = Path("/")) -> str | None:
         found = re.search(r"^Hypervisor vendor:\s*(.+)$", _run(["lscpu"]) or "", re.MULTILINE)
         named = found[1] if found else None
     return named or "unnamed"
+
+
+def file_system(folder: Path, root: Path = Path("/")) -> str | None:
+    """What a folder lies on, as in ``"ext4 on /dev/vda, write back cache"``; None where it cannot be told.
+
+    The cache is the disk's own as the kernel knows it: with ``write back`` a sync has to make the disk write it out.
+    Sources: proc_pid_mountinfo(5); Documentation/block/writeback_cache_control.
+    """
+    try:
+        device = folder.stat().st_dev
+    except OSError:
+        return None
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2] == number:
+            kind, source = rest.split()[:2]
+            cache = read_word(root / f"sys/dev/block/{number}/queue/write_cache")
+            return f"{kind} on {source}" + (f", {cache} cache" if cache is not None else "")
+    return None
 
 
 def transparent_huge_pages(root: Path = Path("/")) -> str | None:

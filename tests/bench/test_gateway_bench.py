@@ -74,7 +74,7 @@ def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UserError("in the middle")
 
     monkeypatch.setattr(gateway_bench.subprocess, "Popen", start)
-    monkeypatch.setattr(gateway_bench, "_measure_exchange", fail)
+    monkeypatch.setattr(gateway_bench, "measure_exchange", fail)
     with pytest.raises(UserError, match="in the middle"):
         measure()
     assert started
