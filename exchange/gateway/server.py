@@ -189,6 +189,8 @@ class Server:
 
         If the profile says so, a GLIMPSE server runs beside it as a process of its own.
         """
+        if self.journal is not None and not self.journal.is_new:
+            progress(f"recovering from {self.journal.directory.path}")
         self.prepare()
         glimpse = self._start_glimpse()
         try:

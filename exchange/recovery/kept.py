@@ -14,6 +14,7 @@ there; one that is missing is an error, because its orders are in the books.
 Rules: the folder is held until :meth:`KeptJournal.close`."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,7 @@ class KeptJournal:
     def __init__(self, settings: Settings, users: Users, opening: Opening) -> None:
         config = settings.journal
         assert not isinstance(config, NoneJournalConfig)
+        self._began_seconds: Final = time.monotonic()
         self._settings: Final = settings
         path = Path(config.directory)
         if (path / IDENTITY_NAME).exists():
@@ -93,7 +95,7 @@ class KeptJournal:
             shards, identity = settings.shards.count, self.directory.identity
             self._snapshot: Final = open_newest(path, identity)
             self._begin: Final = START if self._snapshot is None else position_of(self._snapshot, shards)
-            self._next_sequences: Final = find_ends(self.directory, shards, self._begin)
+            self._ends: Final = find_ends(self.directory, shards, self._begin)
         except BaseException:
             self.directory.close()
             raise
@@ -101,12 +103,12 @@ class KeptJournal:
     @property
     def is_new(self) -> bool:
         """Whether nothing has happened in it yet."""
-        return all(following == 1 for following in self._next_sequences)
+        return all(following == 1 for following in self._ends.next_sequences)
 
     def open_streams(self) -> JournalStreams:
         """The journals, to be appended to from where the streams end."""
         shards = self._settings.shards.count
-        return JournalStreams(self._settings.journal, self.directory, shards, self._next_sequences)
+        return JournalStreams(self._settings.journal, self.directory, shards, self._ends.next_sequences)
 
     def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
         """Replay the journal into an exchange that was just built; its threads must not run.
@@ -146,9 +148,11 @@ class KeptJournal:
             feed.go_on()
         log_event(
             "recovered",
+            cut_bytes=self._ends.cut_bytes,
             snapshot_commands=sum(self._begin.shards),
             replayed_commands=replayer.commands,
             live_orders=alive,
+            seconds=round(time.monotonic() - self._began_seconds, 3),
             digest=exchange.digest(),
         )
 

@@ -10,7 +10,7 @@ Rules: whoever opens a directory for writing holds it (:class:`~exchange.journal
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from exchange.journal.identity import Identity, JournalDirectory
 from exchange.journal.judging import cut_torn_tail, judge_end
@@ -23,8 +23,15 @@ START: Final = Position(())
 """The beginning of all streams."""
 
 
-def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = START) -> list[int]:
-    """The next sequence of each stream, of which what is torn is cut.
+class Ends(NamedTuple):
+    """Where streams end: the next sequence of each, and how many bytes were cut from all of them."""
+
+    next_sequences: list[int]
+    cut_bytes: int
+
+
+def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = START) -> Ends:
+    """Where each stream ends, of which what is torn is cut.
 
     Args:
         directory: the journal.
@@ -35,7 +42,7 @@ def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = S
         JournalDamage: something that was synced is not there.
         UserError: a file cannot be read.
     """
-    following = []
+    following, cut_bytes = [], 0
     for name, first in zip(stream_names(shard_count), first_sequences(shard_count, begin), strict=True):
         with StreamReader(directory.path / name, directory.identity.stream(name), first) as reader:
             for _batch in reader.batches():
@@ -43,9 +50,10 @@ def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = S
             tear = judge_end(reader)
             if tear is not None:
                 cut_torn_tail(tear)
+                cut_bytes += tear.torn_bytes
                 log_event("journal cut", level=logging.WARNING, stream=name, end=str(tear))
             following.append(reader.next_sequence)
-    return following
+    return Ends(following, cut_bytes)
 
 
 def first_sequences(shard_count: int, begin: Position) -> list[int]:
