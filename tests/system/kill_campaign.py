@@ -31,8 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -42,8 +43,7 @@ import numpy as np
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.gateway.credentials import User, write_user
 from exchange.gateway.session_memory import LOG_END, SessionMemory
-from exchange.messages import COMMAND_DTYPE
-from exchange.messages import Side as BookSide
+from exchange.messages import BUY, COMMAND_DTYPE
 from exchange.native import address_of, load_int64, view_bytes
 from exchange.recovery.twin import Twin
 from exchange.wire.soupbintcp import SERVER_PACKETS, PacketSplitter
@@ -86,6 +86,7 @@ class Options(NamedTuple):
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
             f"journal.segment_bytes={self.segment_bytes}",
+            "gateway.log_bytes=32MiB",
         )
 
 
@@ -105,6 +106,7 @@ class Process:
     def __init__(self, number: int, output: Path, log: Path) -> None:
         self.output, self.log = output, log
         self._descriptor = os.pidfd_open(number)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; whether the process was still there."""
@@ -121,7 +123,6 @@ class Process:
         """Wait until it is there no more."""
         while not self.has_ended():
             await asyncio.sleep(0.001)
-        os.close(self._descriptor)
 
     async def port(self) -> int:
         """Wait until it listens, and where. AssertionError if it ends instead."""
@@ -139,6 +140,7 @@ class Starter:
     def __init__(self, folder: Path) -> None:
         self.folder: Final = folder
         self._children: list[subprocess.Popen[bytes]] = []
+        self._started: list[Process] = []
         self._ready: set[tuple[str, ...]] = set()
         self._process: Final = subprocess.Popen(
             [sys.executable, "-m", "tests.system.kill_starter"],
@@ -167,15 +169,24 @@ class Starter:
             path.touch()
         if forked:
             number = self._ask({"start": arguments, "output": str(output), "log": str(log)})
-            return Process(number, output, log)
+            return self._keep(Process(number, output, log))
         with output.open("ab") as out, log.open("ab") as err:
             command = [sys.executable, "-m", "exchange", *arguments]
             child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         self._children.append(child)
-        return Process(child.pid, output, log)
+        return self._keep(Process(child.pid, output, log))
+
+    def _keep(self, process: Process) -> Process:
+        """Remember it until it has ended."""
+        for one in [one for one in self._started if one.has_ended()]:
+            self._started.remove(one)
+        self._started.append(process)
+        return process
 
     def close(self) -> None:
-        """End the process that forks; those that it started must be gone."""
+        """End the process that forks, and all that are still there."""
+        for process in self._started:
+            process.signal(signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -210,12 +221,7 @@ class Day:
         self._lives = 0
         self._start_seconds = 0.2
         folder.mkdir()
-        for name in NAMES:
-            protocol = "ouch42" if name == IN_OUCH42 else "ouch50"
-            user = User.create(
-                name, PASSWORD, cost=2, cancels_on_disconnect=name == CANCELS, protocol=protocol
-            )
-            write_user(folder / "users", user)
+        self.write_users(folder / "users")
         self.traders: Final = [
             Trader(
                 name, seed * 10 + number, speaks_ouch42=name == IN_OUCH42, is_ordered=options.shards == 1,
@@ -224,10 +230,17 @@ class Day:
             for number, name in enumerate(NAMES)
         ]  # fmt: skip
 
-    async def run(self, kills: int) -> None:
-        """Live and be killed so many times; then the last life, which ends in order, and the reckoning."""
-        for _ in range(kills):
-            await self.live(self._chance.choices(list(MOMENTS), list(MOMENTS.values()))[0])
+    @staticmethod
+    def write_users(path: Path) -> None:
+        """Write who may log on."""
+        for name in NAMES:
+            protocol, cancels = "ouch42" if name == IN_OUCH42 else "ouch50", name == CANCELS
+            write_user(path, User.create(name, PASSWORD, 2, cancels_on_disconnect=cancels, protocol=protocol))
+
+    async def run(self, moments: Sequence[str]) -> None:
+        """Live and be killed at these moments; then the last life, which ends in order, and the reckoning."""
+        for moment in moments:
+            await self.live(moment)
             if self._chance.random() < LOOK_CHANCE:
                 self.look()
         await self.last_life()
@@ -248,6 +261,8 @@ class Day:
             await self._kill(process, moment)
             return
         trading, snapshot = [], None
+        for trader in self.traders:
+            trader.resumed.clear()
         try:
             began = time.monotonic()
             port = await process.port()
@@ -285,8 +300,6 @@ class Day:
         is_hit = process.signal(signal.SIGKILL)
         self.counts[f"killed: {moment}" if is_hit else f"over before the kill: {moment}"] += 1
         await process.end()
-        for trader in self.traders:
-            trader.resumed.clear()
 
     async def _end_snapshot(self, snapshot: Process) -> None:
         if self._chance.random() < 0.5 and snapshot.signal(signal.SIGKILL):
@@ -343,7 +356,9 @@ class Day:
         everything = [(trader.name, *one) for trader in self.traders for one in trader.matches]
         assert len(set(everything)) == len(everything), "an order has heard of a trade twice"
         for trader in self.traders:
-            assert not trader.due.intersection(trader.live), f"{trader.name}: orders that had to be cancelled live"
+            assert not trader.due.intersection(trader.live), (
+                f"{trader.name}: orders that had to be cancelled live"
+            )
         self.counts["trades"] += len(sides)
 
     def _check_replay(self) -> str:
@@ -356,7 +371,9 @@ class Day:
                 )
                 assert trader.ended_in_order(), f"{trader.name}: was not told the end"
             assert live_orders(twin) == sorted(
-                (number, *order) for number, trader in enumerate(self.traders) for order in trader.live.values()
+                (number, *order)
+                for number, trader in enumerate(self.traders)
+                for order in trader.live.values()
             )
             digest = twin.exchange.digest()
         is_whole = all((path / FIRST_SEGMENT).exists() for path in self.journal.glob("shard-*"))
@@ -384,7 +401,7 @@ def live_orders(twin: Twin) -> list[tuple[int, *tuple[Any, ...]]]:
         book = twin.exchange.book_of(symbol_id)
         records = np.zeros(live_order_count(book) + 1, COMMAND_DTYPE)
         for record in records[: export_orders(book, symbol_id, address_of(records))]:
-            side = "B" if record["side"] == BookSide.BUY else "S"
+            side = "B" if record["side"] == BUY else "S"
             order = Live(symbol, side, int(record["price_ticks"]), int(record["quantity_lots"]))
             found.append((int(record["session_id"]), *order))
     return sorted(found)
@@ -393,14 +410,23 @@ def live_orders(twin: Twin) -> list[tuple[int, *tuple[Any, ...]]]:
 def _alike(told: list[bytes], known: list[bytes]) -> int:
     """How many messages are alike from the first on."""
     pairs = zip(told, known, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(told), len(known)))
+    return next(
+        (place for place, (one, other) in enumerate(pairs) if one != other), min(len(told), len(known))
+    )
 
 
-async def run_day(folder: Path, options: Options, seed: int, kills: int, starter: Starter) -> Counter[str]:
+def draw_moments(chance: random.Random, count: int) -> list[str]:
+    """When the exchanges of a day are killed."""
+    return chance.choices(list(MOMENTS), list(MOMENTS.values()), k=count)
+
+
+async def run_day(
+    folder: Path, options: Options, seed: int, moments: Sequence[str], starter: Starter
+) -> Counter[str]:
     """One day; what it counted."""
     starter.prepare(options)
     day = Day(folder, options, seed, starter)
-    await day.run(kills)
+    await day.run(moments)
     counts = day.counts
     counts["messages"] = sum(len(one.messages) for one in day.traders)
     counts["messages sent again and equal"] = sum(one.kept for one in day.traders)
@@ -419,23 +445,32 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    folder, total, began, number = Path(tempfile.mkdtemp(prefix="exchange-kills-")), Counter[str](), time.monotonic(), 0
+    folder, total, began, number = (
+        Path(tempfile.mkdtemp(prefix="exchange-kills-")),
+        Counter[str](),
+        time.monotonic(),
+        0,
+    )
     with starting(folder) as starter:
         while killed(total) < asked.kills:
             seed = asked.seed * 1_000_000 + number
-            options = draw_options(random.Random(seed))
+            chance = random.Random(seed)
+            options = draw_options(chance)
             day = folder / f"day-{number}"
-            kills = min(KILLS_OF_A_DAY, asked.kills - killed(total))
+            moments = draw_moments(chance, min(KILLS_OF_A_DAY, asked.kills - killed(total)))
             try:
-                total += asyncio.run(run_day(day, options, seed, kills, starter))
+                total += asyncio.run(run_day(day, options, seed, moments, starter))
             except BaseException:
-                print(f"failed: day {number} of seed {asked.seed}, {options}; its files are in {folder}", flush=True)
+                print(
+                    f"failed: day {number} of seed {asked.seed}, {options}; its files are in {folder}",
+                    flush=True,
+                )
                 raise
             for path in (day, *folder.glob(f"{day.name}-*")):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             number += 1
             seconds = time.monotonic() - began
-            print(f"{killed(total):,} kills in {seconds:,.0f} s: {' '.join(options)}", flush=True)
+            print(f"{killed(total):,} kills in {seconds:,.0f} s: {' '.join(map(str, options))}", flush=True)
     shutil.rmtree(folder)
     for name, count in sorted(total.items()):
         print(f"{count:>12,}  {name}")

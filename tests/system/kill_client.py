@@ -39,6 +39,8 @@ LIVE_MAX: Final = 60
 OVERLAP_MAX: Final = 300
 """How many messages that it has got a trader asks for again, at most; or for all of them."""
 BEGINNING_CHANCE: Final = 0.15
+BEYOND_THE_END: Final = 1_000_000_000
+"""Whoever asks for this message is told the number of the next."""
 READ_BYTES: Final = 1 << 16
 
 
@@ -90,7 +92,12 @@ class Trader:
     """
 
     def __init__(
-        self, name: str, seed: int, *, speaks_ouch42: bool = False, is_ordered: bool = True,
+        self,
+        name: str,
+        seed: int,
+        *,
+        speaks_ouch42: bool = False,
+        is_ordered: bool = True,
         cancels_on_disconnect: bool = False,
     ) -> None:
         self.name: Final = name
@@ -122,14 +129,15 @@ class Trader:
             EOFError: the exchange is gone.
         """
         self.is_over = False
-        end = await self._log_on(port, 0)
+        end = await self._log_on(port, BEYOND_THE_END)
         await self._hang_up()
-        assert end > len(self.messages), self._said(f"{len(self.messages)} messages are known, the next is {end}")
+        assert end > len(self.messages), self._said(
+            f"{len(self.messages)} messages are known, the next is {end}"
+        )
         is_whole = self._chance.random() < BEGINNING_CHANCE
         begin = 1 if is_whole else max(1, len(self.messages) + 1 - self._chance.randrange(OVERLAP_MAX))
         begins = await self._log_on(port, begin)
         assert begins == begin, self._said(f"asked for message {begin} and got {begins}")
-        self._position = begin - 1
         while self._position < end - 1:
             await self._read()
         self._bursts = []
@@ -151,7 +159,7 @@ class Trader:
         assert isinstance(answer, LoginAccepted), self._said(f"{answer}")
         assert self.session in ("", answer.session), self._said(f"the session is called {answer.session} now")
         self.session = answer.session
-        if sequence:
+        if sequence != BEYOND_THE_END:
             self._position = answer.sequence_number - 1
             self._take_all(packets[1:])
         return answer.sequence_number
@@ -196,7 +204,11 @@ class Trader:
         alive = self._chance.choice(list(self.live)) if self.live else 0
         if alive and (len(self.live) > LIVE_MAX or kind < 0.2):
             left = self._chance.choice([0, 0, 10])
-            return ouch42.CancelOrder(_token(alive), left) if self.speaks_ouch42 else ouch50.CancelOrder(alive, left)
+            return (
+                ouch42.CancelOrder(_token(alive), left)
+                if self.speaks_ouch42
+                else ouch50.CancelOrder(alive, left)
+            )
         if alive and kind < 0.4:
             return self._replacement(alive)
         return self._entry()
@@ -272,7 +284,9 @@ class Trader:
 
     def _begin(self, number: int, name: str) -> None:
         assert number not in self._known, self._said(f"order {number} was answered twice: {name}")
-        assert number not in self._gone, self._said(f"order {number} was not there after a kill, and now: {name}")
+        assert number not in self._gone, self._said(
+            f"order {number} was not there after a kill, and now: {name}"
+        )
         self._known.add(number)
         if self._is_ordered and number in self._unanswered:
             self._check_order(number)
@@ -333,5 +347,3 @@ class Trader:
 
 def _token(number: int) -> str:
     return f"T{number}"
-
-
