@@ -60,7 +60,7 @@ DRAIN_SECONDS: Final = 0.3
 """How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
 
 ANNOUNCE_SECONDS: Final = 1.0
-"""How long a System Event may take until an ingress has taken it; that takes microseconds unless the machine is busy."""
+"""How long an ingress may take to take a System Event: microseconds, unless the machine is busy."""
 
 QUIET_LOOKS: Final = 3
 """The exchange has come to rest if so many looks in a row, a millisecond apart, saw the same."""
