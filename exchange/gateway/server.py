@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 DRAIN_SECONDS: Final = 0.3
 """How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
 
+ANNOUNCE_SECONDS: Final = 1.0
+"""How long an ingress may take to take a System Event: microseconds, unless the machine is busy."""
+
 QUIET_LOOKS: Final = 3
 """The exchange has come to rest if so many looks in a row, a millisecond apart, saw the same."""
 
@@ -336,8 +339,12 @@ class Server:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self.control.reap()
-            if any(thread.error is not None for thread in self.exchange.threads.threads):
+            if self._has_failed():
                 self.request_stop()
+
+    def _has_failed(self) -> bool:
+        """Whether a thread of the exchange has ended with an error."""
+        return any(thread.error is not None for thread in self.exchange.threads.threads)
 
     async def _come_to_rest(self) -> None:
         """Wait until everything that was taken in has been answered and sent, for a while at most."""
@@ -368,9 +375,9 @@ class Server:
 
     async def _announce(self, event: EventCode) -> None:
         """Have a System Event written into every session's log, behind all that was said before."""
-        deadline, before = time.monotonic() + DRAIN_SECONDS, self.transport.consumed()
+        deadline, before = time.monotonic() + ANNOUNCE_SECONDS, self.transport.consumed()
         self.transport.announce(event)
-        while self.transport.consumed() == before and time.monotonic() < deadline:
+        while self.transport.consumed() == before and not self._has_failed() and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
         await self._come_to_rest()
 

@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ class Process:
     def __init__(self, number: int, output: Path, log: Path) -> None:
         self.output, self.log = output, log
         self._descriptor = os.pidfd_open(number)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; whether the process was still there."""
@@ -121,7 +123,6 @@ class Process:
         """Wait until it is there no more."""
         while not self.has_ended():
             await asyncio.sleep(0.001)
-        os.close(self._descriptor)
 
     async def port(self) -> int:
         """Wait until it listens, and where. AssertionError if it ends instead."""
@@ -139,6 +140,7 @@ class Starter:
     def __init__(self, folder: Path) -> None:
         self.folder: Final = folder
         self._children: list[subprocess.Popen[bytes]] = []
+        self._started: list[Process] = []
         self._ready: set[tuple[str, ...]] = set()
         self._process: Final = subprocess.Popen(
             [sys.executable, "-m", "tests.system.kill_starter"],
@@ -167,15 +169,24 @@ class Starter:
             path.touch()
         if forked:
             number = self._ask({"start": arguments, "output": str(output), "log": str(log)})
-            return Process(number, output, log)
+            return self._keep(Process(number, output, log))
         with output.open("ab") as out, log.open("ab") as err:
             command = [sys.executable, "-m", "exchange", *arguments]
             child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         self._children.append(child)
-        return Process(child.pid, output, log)
+        return self._keep(Process(child.pid, output, log))
+
+    def _keep(self, process: Process) -> Process:
+        """Remember it until it has ended."""
+        for one in [one for one in self._started if one.has_ended()]:
+            self._started.remove(one)
+        self._started.append(process)
+        return process
 
     def close(self) -> None:
-        """End the process that forks; those that it started must be gone."""
+        """End the process that forks, and all that are still there."""
+        for process in self._started:
+            process.signal(signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
