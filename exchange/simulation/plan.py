@@ -126,6 +126,7 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         "cut": chance.pick((0.0, 0.0, 0.01, 0.03)),
         "command": chance.pick((0.0, 0.05, 0.2)),
         "keeper": chance.pick((0.05, 1.0)) if has_journal else 0.0,
+        "snapshot": chance.pick((0.0, 0.01, 0.05)) if has_journal else 0.0,
         "crash": chance.pick((0.0, 0.01, 0.05)) if has_journal else 0.0,
     }
     return Plan(

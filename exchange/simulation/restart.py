@@ -69,7 +69,8 @@ def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[in
                 "nothing acknowledged is lost",
                 f"shard {shard} has {left} records, and a client was told of record {told_sequences[shard]}",
             )
-        if simulation.venue.journaled(shard) != twin.stream[: left * RECORD_BYTES]:
+        first, records = simulation.venue.journaled(shard)
+        if records != twin.stream[(first - 1) * RECORD_BYTES : left * RECORD_BYTES]:
             raise broken(
                 "the journal is the stream", f"shard {shard} has other records than it had sequenced"
             )

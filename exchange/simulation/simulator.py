@@ -23,6 +23,7 @@ from exchange.journal.config import NoneJournalConfig
 from exchange.logs import LOGGER
 from exchange.matching.digest import state_digest
 from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
+from exchange.recovery.twin import make_snapshot
 from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
@@ -264,6 +265,11 @@ class Simulation:
     def _turn_keeper(self) -> None:
         self.venue.keep_journal()
         self.disk.note_new_files()
+
+    def _turn_snapshot(self) -> None:
+        """What the process beside the exchange does: it reads the journal, and reads only."""
+        path = make_snapshot(self.disk.folder / "journal")
+        self.trace.note("snapshot", "none" if path is None else path.name)
 
     def _turn_crash(self) -> None:
         if self._crashes < CRASHES_MAX:

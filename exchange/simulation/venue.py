@@ -30,9 +30,11 @@ from exchange.gateway.session_memory import (
     WAYS,
 )
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.layout import first_sequence_of
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
 from exchange.journal.reading import StreamReader, records_of
+from exchange.journal.segment import segment_paths
 from exchange.journal.streams import shard_stream
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
@@ -154,12 +156,14 @@ class SimulatedVenue:
         """The number of the last record that a shard has."""
         return int(load_int64(self.exchange.shards[shard].words + SEQUENCE))
 
-    def journaled(self, shard: int) -> bytes:
-        """All records of a shard's journal."""
+    def journaled(self, shard: int) -> tuple[int, bytes]:
+        """The records of a shard's journal that are kept, and the sequence of the first of them."""
         assert self._journal is not None
         directory, name = self._journal.directory, shard_stream(shard)
-        with StreamReader(directory.path / name, directory.identity.stream(name)) as reader:
-            return b"".join(records_of(frame).tobytes() for frame in reader.frames())
+        names = [path.name for path in segment_paths(directory.path / name)]
+        first = next(filter(None, map(first_sequence_of, names)), 1)
+        with StreamReader(directory.path / name, directory.identity.stream(name), first) as reader:
+            return first, b"".join(records_of(frame).tobytes() for frame in reader.frames())
 
     def pending_events(self) -> int:
         """Events that shards have made and not handed on."""

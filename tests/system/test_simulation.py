@@ -206,7 +206,9 @@ PLANTED = {
         plant_a_number_forgotten_with_the_connection, "one answer for each order"
     ),
     "an acknowledgement before the gate": PlantedBug(
-        plant_an_acknowledgement_before_the_gate, "nothing acknowledged is lost", JOURNAL
+        plant_an_acknowledgement_before_the_gate,
+        "nothing acknowledged is lost|told is what happened",
+        JOURNAL,
     ),
     "a sequence skipped on replay": PlantedBug(
         plant_a_sequence_skipped_on_replay, "nothing written is lost|an exchange can be recovered", JOURNAL
