@@ -114,6 +114,9 @@ MODIFIED_SIDE: Final = record.MATCH_NUMBER
 
 ALL_RESTORED: Final = -1
 
+ONLY_DETAILS: Final = -1
+"""In the place of an order's liability, while a restart has read its details and not its command."""
+
 _SIX_CHARACTERS: Final = (1 << 48) - 1
 _SPACES: Final = symbol_word("")
 _NEW: Final = int(CommandKind.NEW)
@@ -189,6 +192,8 @@ def _restore_details(sessions: Sessions, session: int, command: int) -> bool:
     if order == NO_ORDER:  # else its command was lost, and the client has asked again
         order = take_order(sessions, session, number)
     if order in (NO_ORDER, NOT_YET):
+        order = _take_from_forgotten(sessions, session, number)
+    if order == NO_ORDER:
         return False
     first = load_int64(command + DETAILS_CLIENT_ORDER_ID)
     second = load_int64(command + DETAILS_CLIENT_ORDER_ID + 8) & _SIX_CHARACTERS
@@ -206,7 +211,28 @@ def _restore_details(sessions: Sessions, session: int, command: int) -> bool:
     store_uint8(order + CAPACITY, load_uint8(command + DETAILS_CAPACITY))
     store_uint8(order + SWEEP, load_uint8(command + DETAILS_SWEEP))
     store_uint8(order + CROSS_TYPE, load_uint8(command + DETAILS_CROSS_TYPE))
+    store_int64(order + LIABILITY, ONLY_DETAILS)
     return True
+
+
+@kernel
+def _take_from_forgotten(sessions: Sessions, session: int, number: int) -> int:
+    """Room for an order in a full set, in the place of one that never was; :data:`NO_ORDER` if there is none.
+
+    An earlier restart forgot the orders of which it found only details, and others came in their place. It has left no
+    record of that, so they are found again here: the oldest of them goes.
+    """
+    oldest, oldest_place = 0, -1
+    for way in range(WAYS):
+        place = way * sessions.sets + (number & (sessions.sets - 1))
+        other, order = order_at(sessions, session, place)
+        is_forgotten = order != NO_ORDER and load_int64(order + LIABILITY) == ONLY_DETAILS
+        if is_forgotten and (oldest_place < 0 or other < oldest):
+            oldest, oldest_place = other, place
+    if oldest_place < 0:
+        return NO_ORDER
+    remove_order(sessions, session, oldest_place)
+    return take_order(sessions, session, number)
 
 
 @inlined

@@ -64,8 +64,12 @@ class Fact(NamedTuple):
     text: str = ""
 
 
+Texts = dict[tuple[int, int], str]
+"""For session and number of an order what its client calls it."""
+
+
 def facts_of(
-    event: Event, raw: bytes, shard: int, shard_count: int, midnight_ns: int, sessions: int
+    event: Event, raw: bytes, shard: int, shard_count: int, midnight_ns: int, sessions: int, texts: Texts
 ) -> Iterator[tuple[int, Fact]]:
     """What an event means: for each session that is to be told of it, the session's number and what."""
     day_ns, sequence = (event.timestamp_ns + midnight_ns) % DAY_NS, event.command_sequence
@@ -89,21 +93,23 @@ def facts_of(
             else:
                 yield session, Fact("C", number, 0, quantity, 0, 0, day_ns, sequence)
         case EventKind.REJECTED if event.command_kind == CommandKind.NEW:
-            yield session, Fact("J", number, 0, 0, 0, 0, day_ns, sequence)
+            text = texts.get((session, number), "")
+            yield session, Fact("J", number, 0, 0, 0, 0, day_ns, sequence, text)
         case EventKind.REJECTED if event.command_kind == CommandKind.REPLACE:
             if event.reason == Reason.SYMBOL_HALTED and event.other_order_id != event.order_id:
-                yield session, Fact("J", other, 0, 0, 0, 0, day_ns, sequence)
+                text = texts.get((session, other), "")
+                yield session, Fact("J", other, 0, 0, 0, 0, day_ns, sequence, text)
         case EventKind.ANSWER if raw[inbound.ANSWER_KIND] in _OF_ANSWER:
             letter = _OF_ANSWER[raw[inbound.ANSWER_KIND]]
             place = inbound.ANSWER_USER_REFERENCE
             number = int.from_bytes(raw[place : place + 4], "little")
-            text = _text_of(raw[inbound.ANSWER_CLIENT_ORDER_ID :]) if letter == "J" else ""
+            text = text_of_words(raw[inbound.ANSWER_CLIENT_ORDER_ID :]) if letter == "J" else ""
             for whose in range(sessions) if letter == "S" else (session,):
                 said = Fact(letter, 0 if letter == "S" else number, 0, 0, 0, 0, day_ns, sequence, text)
                 yield whose, said
 
 
-def _text_of(words: bytes) -> str:
+def text_of_words(words: bytes) -> str:
     """What :func:`exchange.gateway.inbound.keep_client_order_id` made two words of."""
     return (words[7::-1] + words[13:7:-1]).decode("ascii", "replace").rstrip()
 
@@ -115,9 +121,11 @@ class Expectations:
         session_count: how many sessions there are.
         shard_count: how many shards there are.
         midnight_ns: what is added to a time to get, modulo a day, the time of day that messages carry.
+        texts: what clients call the orders that may be refused, if they do not call them by their numbers.
     """
 
-    def __init__(self, session_count: int, shard_count: int, midnight_ns: int) -> None:
+    def __init__(self, session_count: int, shard_count: int, midnight_ns: int, texts: Texts) -> None:
+        self._texts: Final = texts
         self._shard_count: Final = shard_count
         self._midnight_ns: Final = midnight_ns
         self._due: list[list[deque[Fact]]] = [
@@ -134,7 +142,7 @@ class Expectations:
             raw = events[place * RECORD_BYTES : (place + 1) * RECORD_BYTES]
             event = Event(*fields)
             for session_id, fact in facts_of(
-                event, raw, shard, self._shard_count, self._midnight_ns, sessions
+                event, raw, shard, self._shard_count, self._midnight_ns, sessions, self._texts
             ):
                 self._due[session_id][shard].append(fact)
 

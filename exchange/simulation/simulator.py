@@ -19,17 +19,27 @@ from zlib import crc32
 from msgspec import structs
 
 from exchange.clock import ManualTime
+from exchange.gateway.order_table import USER_REFERENCE_MASK
 from exchange.journal.config import NoneJournalConfig
 from exchange.logs import LOGGER
 from exchange.matching.digest import state_digest
-from exchange.messages import ALL_SYMBOLS, RECORD_BYTES, Command, CommandKind, SymbolState
+from exchange.messages import (
+    ALL_SYMBOLS,
+    EVENT_STRUCT,
+    RECORD_BYTES,
+    Command,
+    CommandKind,
+    Event,
+    EventKind,
+    SymbolState,
+)
 from exchange.recovery.twin import make_snapshot
 from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.disk import SimulatedDisk
-from exchange.simulation.invariants import BrokenInvariant, Expectations, broken, open_orders
+from exchange.simulation.invariants import BrokenInvariant, Expectations, Texts, broken, open_orders
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
@@ -149,6 +159,7 @@ class Simulation:
             for user, dialect, habits in zip(plan.users.users, plan.dialects, plan.habits, strict=True)
         ]
         self._lines: list[Line] = []
+        self._texts: Texts = {}
         self._shard_steps = 0
         self._crashes = 0
         self.build_venue()
@@ -176,7 +187,7 @@ class Simulation:
     def expect_anew(self) -> None:
         """Nothing has happened yet that somebody would have to be told of."""
         midnight_ns, shards = self.venue.transport.midnight_ns, self.plan.settings.shards.count
-        self.expectations = Expectations(len(self.clients), shards, midnight_ns)
+        self.expectations = Expectations(len(self.clients), shards, midnight_ns, self._texts)
 
     def run(self) -> None:
         """Everything until the exchange is at rest. Raises BrokenInvariant."""
@@ -228,10 +239,21 @@ class Simulation:
             )
         if twin.is_crossed():
             raise broken("the book is never crossed", f"shard {made.shard} at record {twin.sequence}")
+        self._note_refused(events)
         self.expectations.add(made.shard, events)
         self._shard_steps += 1
         if self._shard_steps % DIGEST_EVERY == 0:
             self.compare_books()
+
+    def _note_refused(self, events: bytes) -> None:
+        """Take down what clients with tokens call the orders that a book refuses; the event does not say it."""
+        for event in map(Event._make, EVENT_STRUCT.iter_unpack(events)):
+            if event.kind == EventKind.REJECTED and isinstance(self.plan.dialects[event.session_id], Ouch42):
+                is_replace = event.command_kind == CommandKind.REPLACE
+                number = (event.other_order_id if is_replace else event.order_id) & USER_REFERENCE_MASK
+                text = self.venue.client_order_id(event.session_id, number)
+                if text:
+                    self._texts[event.session_id, number] = text
 
     def _act(self, client: SimulatedClient) -> bool:
         """A client's turn; whether it did something as a user who is logged on."""

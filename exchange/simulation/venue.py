@@ -20,7 +20,7 @@ from exchange.errors import UserError
 from exchange.gateway.control import ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
 from exchange.gateway.logon import login_bytes_missing
-from exchange.gateway.order_table import order_at
+from exchange.gateway.order_table import CLIENT_ORDER_ID, NO_ORDER, find_order, order_at
 from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_memory import (
     LOG_END,
@@ -43,6 +43,7 @@ from exchange.native import body_for, load_int64
 from exchange.recovery.kept import KeptJournal, Opening
 from exchange.settings import Settings, agent_names
 from exchange.simulation.chance import Trace
+from exchange.simulation.invariants import text_of_words
 from exchange.simulation.network import Line
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
@@ -273,6 +274,11 @@ class SimulatedVenue:
         sessions, session = self.transport.memory.sessions, self.session(session_id)
         places = range(sessions.sets * WAYS)
         return {number for number, _order in (order_at(sessions, session, place) for place in places)} - {0}
+
+    def client_order_id(self, session_id: int, number: int) -> str:
+        """What a client calls an order; nothing if the order is not in the session's table."""
+        order = find_order(self.transport.memory.sessions, self.session(session_id), number)
+        return text_of_words(string_at(order + CLIENT_ORDER_ID, 16)) if order != NO_ORDER else ""
 
     def close(self) -> None:
         """Let go of everything as a process does that is killed; connections belong to their lines."""
