@@ -25,10 +25,11 @@ bench: $(INSTALLED) ## Measure the stairs thoroughly, then the queues by themsel
 	@$(BIN)/exchange bench $(STAIRS)
 	@$(BIN)/exchange bench queue
 
-check: $(INSTALLED) ## Lint, formatting, types
+check: $(INSTALLED) ## Lint, formatting, types, and whether dependencies have known vulnerabilities (if there is a network)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy exchange
+	@$(BIN)/python tests/dependency_audit.py
 
 install: $(INSTALLED) ## Only make .venv and install into it
 	@echo "ready: source $(BIN)/activate"

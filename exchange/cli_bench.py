@@ -139,6 +139,11 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
     "[default: shuffled].",
 )
 @click.option(
+    "--orders",
+    type=click.IntRange(1, limits.BOOK_CAPACITY_ORDERS_MAX),
+    help="Of snapshot: how many live orders. [default: 1000000]",
+)
+@click.option(
     "--ablate", "layer", type=click.Choice(["book"]), help="What each technique inside this layer is worth."
 )
 @click.option(
@@ -162,6 +167,7 @@ def bench(
     targets: tuple[str, ...],
     all_scenarios: bool,
     ids: tuple[Any, ...],
+    orders: int | None,
     layer: str | None,
     rates: tuple[float, ...],
     rounds: int | None,
@@ -174,11 +180,12 @@ def bench(
     """Measure profiles against each other, the variants of one layer, or the core.
 
     PROFILE is a name ('exchange profile list') or a TOML file; the first one is the baseline of all ratios. LAYER is
-    one of queue, stack, latest-value, journal, book, flow, feed; KINDs are some of its variants, or for queue a file of
-    your own ('file:./my_queue.py:MyQueue').
+    one of queue, stack, latest-value, journal, book, flow, feed, risk; KINDs are some of its variants, or for queue a
+    file of your own ('file:./my_queue.py:MyQueue').
 
     CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
-    of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process).
+    of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process),
+    snapshot (a shard with many live orders saved and put back).
     And gateway: an exchange on the network beside sockperf, a C program that only sends the bytes back.
     """
     choice = FlowChoice(**flow)
@@ -194,6 +201,7 @@ def bench(
         choice.seed,
         command_line(),
         choice.source,
+        orders,
     )
     if layer is not None:
         if targets:

@@ -1,9 +1,9 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
-A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``) compares
-variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
-``endurance``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it runs only when
-it runs, so that ``exchange bench --help`` stays quick.
+A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``)
+compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
+``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it
+runs only when it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -36,6 +36,7 @@ class MicroChoice(NamedTuple):
     seed: int | None
     command_line: str
     source: str = "synthetic"
+    orders: int | None = None
 
 
 class MicroBenchmark(NamedTuple):
@@ -109,6 +110,13 @@ def _bench_gateway(choice: MicroChoice, progress: "Progress") -> "BenchResult":
 
     plan = GatewayBenchPlan(seconds=0.3, warmup_seconds=0.1) if choice.quick else GatewayBenchPlan()
     return run_gateway_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
+def _bench_risk(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.risk_bench import BATCH, RiskBenchPlan, run_risk_bench
+
+    plan = RiskBenchPlan(orders=1000 * BATCH) if choice.quick else RiskBenchPlan()
+    return run_risk_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
 
 
 def _bench_hostile(choice: MicroChoice, progress: "Progress") -> "BenchResult":
@@ -207,6 +215,17 @@ def _quicker[Plan: tuple[Any, ...]](plan: Plan, choice: MicroChoice) -> Plan:
     return _with_rounds(plan, choice.rounds or (QUICK_ROUNDS if choice.quick else None))
 
 
+def _bench_snapshot(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.snapshot_bench import SnapshotBenchPlan, run_snapshot_bench
+
+    plan = SnapshotBenchPlan(orders=100_000) if choice.quick else SnapshotBenchPlan()
+    if choice.orders is not None:
+        plan = plan._replace(orders=choice.orders)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_snapshot_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 ABLATION_OPTIONS: Final = ("--rounds", "--scenario", "--all-scenarios")
 
 MICRO_BENCHMARKS: Final = {
@@ -218,12 +237,14 @@ MICRO_BENCHMARKS: Final = {
     "flow": MicroBenchmark(_bench_flow, takes_kinds=True),
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "gateway": MicroBenchmark(_bench_gateway),
+    "risk": MicroBenchmark(_bench_risk, takes_kinds=True),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),
     "symbols": MicroBenchmark(_bench_symbols),
+    "snapshot": MicroBenchmark(_bench_snapshot, ("--rounds", "--orders", "--seed")),
     "worst-cases": MicroBenchmark(_bench_worst_cases),
     "endurance": MicroBenchmark(_bench_endurance, ("--scenario", "--commands", "--seed")),
 }

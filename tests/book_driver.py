@@ -29,9 +29,9 @@ from exchange.native import Arena, view_bytes
 
 VARIANTS: Final[dict[str, type[BookConfig]]] = {"naive": NaiveBookConfig, "ladder": LadderBookConfig}
 BATCH_COMMANDS_MAX: Final = 4096
-BOOK_EVENTS: Final = [kind for kind in EventKind if kind != EventKind.TRADING_STATE]
+BOOK_EVENTS: Final = [kind for kind in EventKind if kind < EventKind.TRADING_STATE]
 BOOK_REASONS: Final = [reason for reason in Reason if reason != Reason.SYMBOL_HALTED]
-"""What a book can say; a halt is its shard's business."""
+"""What a book can say; a halt is its shard's business, an answer the gateway's."""
 
 
 def new(order_id: int, side: int, price_ticks: int, quantity_lots: int, **fields: int) -> Command:

@@ -2,8 +2,8 @@
 
 * :mod:`~exchange.bench.runner` - profiles against each other: rounds, saturation, load points
 * :mod:`~exchange.bench.player` - one run: a fresh exchange plays commands at their intended times
-* :mod:`~exchange.bench.queue_bench`, ``stack_bench``, ``latest_value_bench``, ``book_bench``, ``flow_bench``
-  - one layer alone; what they share is in :mod:`~exchange.bench.micro`
+* :mod:`~exchange.bench.queue_bench`, ``stack_bench``, ``latest_value_bench``, ``journal_bench``, ``book_bench``,
+  ``flow_bench`` - one layer alone; what they share is in :mod:`~exchange.bench.micro`
 * :mod:`~exchange.bench.histogram`, :mod:`~exchange.bench.statistics` - latencies in buckets, medians and
   intervals
 * :mod:`~exchange.bench.host` - what the machine is; two results are compared only if it is the same

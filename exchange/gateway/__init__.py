@@ -6,8 +6,8 @@
                           │ a socket with its session, handed over
     ┌─────────────────────▼─────────────────────────────────────────────────────┐
     │ ingress (compiled)  bytes ─ packets ─ requests ─► commands ─► shards        │
-    │                                      └► the gateway's own answers ─┐        │
-    │ egress (compiled)   socket ◄─ session log ◄─ reports ◄─ events ◄───┴ shards │
+    │                                      └► its own answers ─► shards           │
+    │ egress (compiled)   socket ◄─ session log ◄─ reports ◄─ events ◄──── shards │
     └───────────────────────────────────────────────────────────────────────────┘
 
 What it promises:
@@ -35,7 +35,8 @@ module                                     what it is about
 :mod:`~exchange.gateway.options`           the options of a request
 :mod:`~exchange.gateway.requests42`        OUCH 4.2 in: a message to one of OUCH 5.0
 :mod:`~exchange.gateway.token_index`       from an order token of OUCH 4.2 to a number
-:mod:`~exchange.gateway.inbound`           what all of these share
+:mod:`~exchange.gateway.inbound`           what all of these share, and the gateway's own answers
+:mod:`~exchange.gateway.details`           what a journal keeps of an order, and putting it back
 :mod:`~exchange.gateway.reports`           OUCH out: an event to what it means, and to whom
 :mod:`~exchange.gateway.reports50`         ... and to the messages of OUCH 5.0
 :mod:`~exchange.gateway.reports42`         ... and to those of OUCH 4.2

@@ -185,7 +185,9 @@ def _restore(requests: Requests, session: int, command: int, kind: int) -> bool:
 @kernel
 def _restore_details(sessions: Sessions, session: int, command: int) -> bool:
     number = load_int64(command + record.ORDER_ID) & USER_REFERENCE_MASK
-    order = take_order(sessions, session, number)
+    order = find_order(sessions, session, number)
+    if order == NO_ORDER:  # else its command was lost, and the client has asked again
+        order = take_order(sessions, session, number)
     if order in (NO_ORDER, NOT_YET):
         return False
     first = load_int64(command + DETAILS_CLIENT_ORDER_ID)

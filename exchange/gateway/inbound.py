@@ -57,6 +57,7 @@ ANSWER_KIND: Final = 1
 ANSWER_USES_NUMBER: Final = 2
 """Not 0: the request has used up its number, and none up to it will be taken again."""
 ANSWER_USER_REFERENCE: Final = 16
+"""Of a System Event: how many sessions there are, which are all told."""
 ANSWER_REASON: Final = 20
 """Of a reject: 16 bits. Of a system event: its letter."""
 ANSWER_CLIENT_ORDER_ID: Final = 24

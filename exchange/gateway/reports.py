@@ -301,7 +301,7 @@ def _report_answer(reports: Reports, session_id: int, session: int, answer: int,
     elif kind == MASS_CANCEL:
         reports50.say_mass_canceled(reports, session_id, session, answer, day_ns)
     elif kind == SYSTEM_EVENT:
-        for one in range(reports.sessions.session_count):
+        for one in range(min(number, reports.sessions.session_count)):
             say_system_event(reports, one, load_uint16(answer + ANSWER_REASON), day_ns)
     elif kind not in (KILLED, REVIVED):
         reports50.say_of_session(reports, session_id, session, kind, answer, day_ns)

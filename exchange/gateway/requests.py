@@ -210,10 +210,8 @@ def _enter(
         flaw = OTHER  # an option of other messages
     if unlikely(flaw == NO_FLAW and is_disabled(session, options.firm)):
         flaw = _FIRM_NOT_AUTHORIZED
-    quantity, price = (
-        load_big_endian_uint32(message + ENTER.quantity),
-        load_big_endian_int64(message + ENTER.price),
-    )
+    quantity = load_big_endian_uint32(message + ENTER.quantity)
+    price = load_big_endian_int64(message + ENTER.price)
     is_market, judgement = price in _MARKET_PRICES, Judgement(_NOT_REFUSED, 0, 0, -1)
     if likely(flaw == NO_FLAW):
         judgement = check_new(
@@ -386,14 +384,10 @@ def _replace(
     order = find_order(requests.sessions, session, original)
     if unlikely(order == NO_ORDER or user_reference <= load_int64(session + LAST_USER_REFERENCE)):
         return NOTHING
-    quantity, price = (
-        load_big_endian_uint32(message + REPLACE.quantity),
-        load_big_endian_int64(message + REPLACE.price),
-    )
-    time_in_force, display = (
-        load_uint8(message + REPLACE.time_in_force),
-        load_uint8(message + REPLACE.display),
-    )
+    quantity = load_big_endian_uint32(message + REPLACE.quantity)
+    price = load_big_endian_int64(message + REPLACE.price)
+    time_in_force = load_uint8(message + REPLACE.time_in_force)
+    display = load_uint8(message + REPLACE.display)
     sweep = load_uint8(message + REPLACE.intermarket_sweep_eligibility)
     last_side = load_uint8(order + LAST_SIDE)
     side = last_side if options.side == 0 else options.side

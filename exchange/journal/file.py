@@ -18,7 +18,13 @@ from exchange.journal.frames import add_records, seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_DTYPE
 from exchange.journal.protocol import append, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
-from exchange.journal.segmented import SegmentedJournal, sync_segment, sync_stream
+from exchange.journal.segmented import (
+    SegmentedJournal,
+    sync_segment,
+    sync_stream,
+    unsynced_segments,
+    unsynced_segments_of,
+)
 from exchange.journal.words import (
     DURABLE,
     FRAME_SCRATCH,
@@ -139,3 +145,8 @@ def _sync_segment(journal: FileWriter, slot: int, begin: int, end: int) -> int:
 @implements(sync, FileWriter, inline=False)
 def _sync(journal: FileWriter) -> int:
     return sync_stream(journal)
+
+
+@implements(unsynced_segments, FileWriter)
+def _unsynced_segments(journal: FileWriter) -> int:
+    return unsynced_segments_of(journal.shape)

@@ -21,9 +21,7 @@ from exchange.journal.reading import JournalDamage, StreamReader, open_segments
 from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import load_int64
 
-_KIND_NAMES: Final = {16: "DETAILS", 32: "ANSWER", 64: "MERGE"} | {
-    int(kind): kind.name for kind in CommandKind
-}
+_KIND_NAMES: Final = {int(kind): kind.name for kind in CommandKind}
 _TIMESTAMP: Final = 56
 
 
@@ -139,7 +137,7 @@ def _add_batch(
 ) -> None:
     segment = reader.segment
     assert segment is not None
-    first, last = places[0], places[-1]
+    first, last, records = places[0], places[-1], int(places["record_count"].sum())
     last_sequence = int(last["first_sequence"] + last["record_count"]) - 1
     if not report.segments or report.segments[-1].name != segment.path.name:
         report.segments.append(
@@ -151,7 +149,7 @@ def _add_batch(
     report.last_sequence = report.segments[-1].last_sequence = last_sequence
     report.frames += len(places)
     report.segments[-1].frames += len(places)
-    report.segments[-1].used_bytes += sum(map(frame_bytes, places["record_count"].tolist()))
+    report.segments[-1].used_bytes += frame_bytes(0) * len(places) + records * RECORD_BYTES
     count_kinds(places.ctypes.data, len(places), counts.ctypes.data)
 
 

@@ -79,7 +79,7 @@ def judge_end(reader: StreamReader) -> Tear | None:
     Not to be asked about a stream that is being written to.
 
     Raises:
-        JournalDamage: something that was synced is not there.
+        JournalDamage: something that was synced is not there, or the stream ends before the sequence that was wanted.
     """
     segment = reader.segment
     if segment is None:
@@ -101,6 +101,9 @@ def judge_end(reader: StreamReader) -> Tear | None:
                 )
                 raise JournalDamage(segment.path, reader.offset, reader.next_sequence, reason)
             torn_records += int(frame["record_count"])
+    if reader.next_sequence < reader.wanted_sequence:
+        reason += f", and sequence {reader.wanted_sequence - 1} is known to have been in the stream"
+        raise JournalDamage(segment.path, reader.offset, reader.next_sequence, reason)
     if is_clean:
         return None
     # A segment without a header is no segment. Then the one before it is the last.

@@ -24,7 +24,13 @@ from exchange.journal.frames import copy_records, seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from exchange.journal.protocol import append, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
-from exchange.journal.segmented import SegmentedJournal, sync_segment, sync_stream
+from exchange.journal.segmented import (
+    SegmentedJournal,
+    sync_segment,
+    sync_stream,
+    unsynced_segments,
+    unsynced_segments_of,
+)
 from exchange.journal.words import (
     DURABLE,
     OFFSET,
@@ -149,3 +155,8 @@ def _sync_segment(journal: MappedWriter, slot: int, begin: int, end: int) -> int
 @implements(sync, MappedWriter, inline=False)
 def _sync(journal: MappedWriter) -> int:
     return sync_stream(journal)
+
+
+@implements(unsynced_segments, MappedWriter)
+def _unsynced_segments(journal: MappedWriter) -> int:
+    return unsynced_segments_of(journal.shape)

@@ -122,9 +122,10 @@ class Segment:
     @property
     def named_sequence(self) -> int | None:
         """With which sequence it should begin, as far as its name or its header tell."""
-        header_sequence = None if isinstance(self.header, str) else self.header.first_sequence
         named = first_sequence_of(self.path.name)
-        return header_sequence if named is None else named
+        if named is not None or isinstance(self.header, str):
+            return named
+        return self.header.first_sequence or None
 
     def flaw(self) -> str:
         """What is wrong with it, so that its frames are not read; nothing if nothing is."""
@@ -167,6 +168,7 @@ class StreamReader:
             whole.
 
     Attributes:
+        wanted: the first sequence of interest.
         next_sequence: the sequence behind all frames read so far.
         segment: the one in which the last frame was; None before the first.
         offset: the place in it behind the last frame.
@@ -259,7 +261,8 @@ class StreamReader:
     def _first_index(self) -> int:
         """The last segment that begins at or before what is wanted; the first one if none does.
 
-        Names ascend. Where they do not, a file is there that does not belong there, and nothing behind it is looked at.
+        Names ascend. Where they do not, a file is there that does not belong there, and nothing behind it is looked
+        at.
         """
         index = 0
         for place, segment in enumerate(self.segments):

@@ -65,6 +65,19 @@ def sync_segment(journal: Any, slot: int, begin: int, end: int) -> int:
     raise NotImplementedError
 
 
+@generic
+def unsynced_segments(journal: Any) -> int:
+    """How many segments' worth of bytes wait for a sync. The keeper closes none of them before it."""
+    raise NotImplementedError
+
+
+@inlined
+def unsynced_segments_of(shape: StreamShape) -> int:
+    """The body of :func:`unsynced_segments`."""
+    synced = load_relaxed(shape.words + SYNCED_POSITION)
+    return (load_acquire(shape.words + APPENDED_POSITION) - synced) >> shape.segment_shift
+
+
 @inlined
 def sync_stream(journal: Any) -> int:
     """The body of :func:`sync` for journals in files."""

@@ -69,6 +69,10 @@ class HostilePlan(msgspec.Struct, frozen=True):
     orders_per_second: int = 10_000
     seed: int = 1
 
+    def __repr__(self) -> str:
+        """Without the password, wherever it ends up."""
+        return f"HostilePlan({self.host!r}, {self.port}, {self.users}, password not shown)"
+
 
 class Hostile:
     """All of them.

@@ -12,6 +12,8 @@ module                                                      what it is
 :mod:`~exchange.market_data.publisher`                      the exchange's own feed, from its events
 :mod:`~exchange.market_data.plain_publisher`                the same in plain Python
 :mod:`~exchange.market_data.datagram_store`                 the numbered messages, sent live and sent again
+:mod:`~exchange.market_data.displayed`                      a publisher's displayed orders, out of its book and back in
+:mod:`~exchange.market_data.first_spin`                     what a GLIMPSE server begins with after a restart
 :mod:`~exchange.market_data.feed_server`                    the feed of a served exchange: its day, its socket, requests
 :mod:`~exchange.market_data.feed_sender`                    from the store into the socket, compiled
 :mod:`~exchange.market_data.request_limits`                 what one requester may have sent again

@@ -10,9 +10,9 @@ clients that wait at that moment share it. Then it is the client's to log out; a
 **What bounds it.** Spins are made one at a time, and after each there is a pause of :data:`PAUSE_FACTOR` times as
 long as it took, so that the feed is followed no matter how many come. Those that are being read have a bound together,
 :data:`SPINS_BYTES_MAX`; a client that reads slowly holds its own for :data:`SPIN_SECONDS_MAX` at most, and is let go
-sooner if it takes nothing for :data:`SLOW_READER_SECONDS`. There are :data:`CLIENTS_MAX` at a time, and of one address
-:data:`CLIENTS_PER_ADDRESS`; how often an address may come and guess is limited as at the gateway
-(:mod:`exchange.gateway.admission`), by the defaults of the table [gateway].
+sooner if it takes nothing for :data:`SLOW_READER_SECONDS`. There are :data:`CLIENTS_MAX` at a time; when there are, a
+newcomer takes the place of the oldest of the address that has most. How often an address may come and guess is limited
+as at the gateway (:mod:`exchange.gateway.admission`), by the defaults of the table [gateway], but for the burst.
 
 Logon: user names and passwords are those of a file that ``exchange user add`` wrote, or of anybody, if the server is
 given no users. Requested sequence numbers are 1 or 0: a spin is not resumed, but asked for anew.
@@ -56,9 +56,8 @@ from exchange.wire.soupbintcp import (
 )
 
 CLIENTS_MAX: Final = 512
-CLIENTS_PER_ADDRESS: Final = 256
 BACKLOG: Final = 512
-"""Clients at a time, of all addresses and of one, and connections that the kernel keeps until they have their turn."""
+"""Clients at a time, and connections that the kernel keeps until they have their turn."""
 
 LOGON_SECONDS: Final = 5.0
 """How long a connection may take to send its Login Request."""
@@ -122,7 +121,8 @@ class GlimpseServer:
         self.receiver: Final = receiver
         self.spins = self.served = self.refused = 0
         self._checks: Final = None if users is None else PasswordChecks(users)
-        self._limits: Final = AdmissionLimits.of(GatewayConfig(logons_per_address=CLIENTS_PER_ADDRESS))
+        limits = GatewayConfig(logons_per_address=CLIENTS_MAX, connections_burst=CLIENTS_MAX)
+        self._limits: Final = AdmissionLimits.of(limits)
         self._doorkeeper: Final = Doorkeeper(self._limits)
         self._refusals: Final = RefusalLog()
         self._places: Final = Places(CLIENTS_MAX)

@@ -26,6 +26,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from exchange.gateway.admission import network_of
 from exchange.page.browsers import BROWSERS_MAX, Browser, Room
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -102,10 +103,11 @@ def build_app(room: Room, names: Sequence[str] = ()) -> ASGIApp:
 
     async def talk(websocket: WebSocket) -> None:
         await websocket.accept()
-        if len(room.browsers) >= BROWSERS_MAX:
+        network = network_of(websocket.client.host) if websocket.client is not None else ""
+        if not room.has_place_for(network):
             await websocket.close(1013, f"this page has its {BROWSERS_MAX} browsers")
             return
-        await Browser(websocket, room).serve()
+        await Browser(websocket, room, network).serve()
 
     async def health(request: Request) -> PlainTextResponse:
         return PlainTextResponse(f"ok {len(room.browsers)} browsers\n")

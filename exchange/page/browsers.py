@@ -10,8 +10,9 @@ on in one browser at a time: the exchange would give the session to the second a
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
+from itertools import count
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -33,7 +34,10 @@ from exchange.page.statistics_reader import Sampler
 from exchange.page.trader import Trader
 
 BROWSERS_MAX: Final = 200
-"""Each costs an encoding less than it seems, and a socket: four times as many as were asked for."""
+"""Each costs an encoding less than it seems, and a socket: four times as many as were asked for. When all places are
+taken, a newcomer gets that of the oldest browser of the address that has most, so that none keeps others out."""
+
+_NUMBERS: Final = count()
 
 REPLIES_KEPT: Final = 16
 REQUEST_PAUSE_SECONDS: Final = 0.02
@@ -66,8 +70,22 @@ class Room:
         self.browsers: Final[set[Browser]] = set()
         self.users: Final[dict[str, Browser]] = {}
         self.logging_on: Final = asyncio.Semaphore(LOG_ONS_AT_A_TIME)
+        self._closing: asyncio.Task[None] | None = None
         self._histories: dict[int, bytes] = {}
         self._history_key: tuple[int, str, int | None] | None = None
+
+    def has_place_for(self, network: str) -> bool:
+        """Whether one more browser of an address may come; if all places are taken, somebody may have to go for it."""
+        if len(self.browsers) < BROWSERS_MAX:
+            return True
+        counts = Counter(browser.network for browser in self.browsers)
+        fullest, most = counts.most_common(1)[0]
+        if most < counts[network] + 2:
+            return False
+        oldest = min((one for one in self.browsers if one.network == fullest), key=lambda one: one.number)
+        self.browsers.discard(oldest)
+        self._closing = asyncio.create_task(oldest.close(1013))
+        return True
 
     def watched(self) -> set[str]:
         """The symbols that somebody looks at."""
@@ -96,11 +114,14 @@ class Browser:
     Args:
         websocket: the connection.
         room: what it shares with the others.
+        network: the address that it comes from, as it counts.
     """
 
-    def __init__(self, websocket: WebSocket, room: Room) -> None:
+    def __init__(self, websocket: WebSocket, room: Room, network: str = "") -> None:
         self.symbol = ""
         self.sent = 0
+        self.number: Final = next(_NUMBERS)
+        self.network: Final = network
         self._websocket: Final = websocket
         self._room: Final = room
         self._changed: Final = asyncio.Event()
@@ -137,10 +158,10 @@ class Browser:
         """Look for what has changed, when there is time."""
         self._changed.set()
 
-    async def close(self) -> None:
-        """Hang up."""
+    async def close(self, code: int = 1001) -> None:
+        """Hang up, and say why (RFC 6455, section 7.4): 1001 is the end of the page, 1013 that there is no place."""
         with suppress(RuntimeError, OSError, WebSocketDisconnect):
-            await self._websocket.close(1001)
+            await self._websocket.close(code)
 
     async def _send(self) -> None:
         with suppress(WebSocketDisconnect, OSError, RuntimeError):  # the reader sees it too, and ends

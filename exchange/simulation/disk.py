@@ -4,6 +4,10 @@ The journal writes real files, in a folder that is best in memory. A disk promis
 when it was last told to sync is there, byte for byte. Of all that was written since, each sector of 512 bytes may have
 arrived or not, whatever the order; now and then one arrived in part, or as something that nobody wrote.
 
+One thing is taken for granted, as by most who keep journals: a write that is cut off harms no byte of its sector that
+it would not have changed (what SQLite calls *powersafe overwrite*). Frames are packed closer than sectors, so without
+that no journal of this kind could be.
+
 So the simulation remembers each file as it was when it was last synced (:meth:`SimulatedDisk.note_synced`). A power cut
 gives every sector that differs from that its fate, and writes the files anew. When only the process dies, the kernel
 keeps what it has: nothing is changed then.
@@ -71,7 +75,10 @@ class SimulatedDisk:
         """What is left of one sector."""
         if self._chance.happens(oddity):
             torn = self._chance.number(1, SECTOR_BYTES - 1)
-            garbage = self._chance.randbytes(SECTOR_BYTES)
+            noise = self._chance.randbytes(SECTOR_BYTES)
+            garbage = bytes(
+                one if one == other else odd for one, other, odd in zip(new, old, noise, strict=True)
+            )
             return self._chance.pick((new[:torn] + old[torn:], old[:torn] + new[torn:], garbage))
         return new if self._chance.happens(arrival) else old
 

@@ -161,9 +161,12 @@ def _draw_settings(chance: Chance, resolved: Resolved) -> Settings:
 
 def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
     """A journal for three seeds of four, unless the profile or ``--set`` names one; synced when it gets its turn."""
-    drawn: JournalConfig = chance.pick((NoneJournalConfig(), *[MappedJournalConfig()] * 3))
+    kinds: tuple[JournalConfig, ...] = (NoneJournalConfig(), *[MappedJournalConfig()] * 3)
+    drawn = chance.pick(kinds)
     gate: Gate = chance.pick(("written", "synced"))
-    journal: JournalConfig = drawn if resolved.origins.get("journal.kind") == "default" else resolved.settings.journal
+    journal: JournalConfig = (
+        drawn if resolved.origins.get("journal.kind") == "default" else resolved.settings.journal
+    )
     if isinstance(journal, NoneJournalConfig):
         return journal
     gate = gate if resolved.origins.get("journal.gate", "default") == "default" else journal.gate

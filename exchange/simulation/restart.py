@@ -34,7 +34,8 @@ def end_and_restart(simulation: "Simulation", kind: str) -> None:
     simulation.trace.note(kind)
     logs = [simulation.venue.logged_messages(number) for number in range(len(simulation.clients))]
     told_sequences = tuple(simulation.expectations.told_sequence)
-    simulation.end_venue()
+    keeps_told = kind == KILL or simulation.plan.settings.journal.gate == "synced"  # type: ignore[union-attr]
+    simulation.end_venue(arrives=keeps_told)
     if kind == POWER_CUT:
         simulation.disk.lose_power()
     simulation.time.advance(OUTAGE_NS)
@@ -44,7 +45,6 @@ def end_and_restart(simulation: "Simulation", kind: str) -> None:
         raise broken("an exchange can be recovered", str(error)) from error
     simulation.disk.note_synced()
     _check_streams(simulation, kind, told_sequences)
-    keeps_told = kind == KILL or simulation.plan.settings.journal.gate == "synced"  # type: ignore[union-attr]
     for session_id, client in enumerate(simulation.clients):
         log = simulation.venue.logged_messages(session_id)
         if kind == KILL and log[: len(logs[session_id])] != logs[session_id]:
@@ -69,7 +69,9 @@ def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[in
                 f"shard {shard} has {left} records, and a client was told of record {told_sequences[shard]}",
             )
         if simulation.venue.journaled(shard) != twin.stream[: left * RECORD_BYTES]:
-            raise broken("the journal is the stream", f"shard {shard} has other records than it had sequenced")
+            raise broken(
+                "the journal is the stream", f"shard {shard} has other records than it had sequenced"
+            )
         simulation.expectations.add(shard, twin.go_back(left))
     simulation.compare_books()
 

@@ -42,7 +42,7 @@ ROUNDS_TO_REST_MAX: Final = 3_000
 """In a round of the end every line, agent and client has its turn once."""
 
 QUIET_ROUNDS: Final = 3
-ROUND_NS: Final = 5_000_000
+ROUND_NS: Final = 500_000
 CRASHES_MAX: Final = 4
 MEMORY_FOLDER: Final = Path("/dev/shm")
 
@@ -159,10 +159,15 @@ class Simulation:
         self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
         self._agents = {agent.name: agent for agent in self.venue.agents}
 
-    def end_venue(self) -> None:
-        """End the exchange without notice: its connections are closed, and its memory is gone."""
+    def end_venue(self, *, arrives: bool) -> None:
+        """End the exchange without notice: its connections are closed, and its memory is gone.
+
+        What it has sent and may have to take back does not arrive any more; else it does.
+        """
         for line in self._lines:
             line.far.close()
+            if not arrives:
+                line.cut(0)
         self.venue.close()
         del self.venue
         self._agents = {}

@@ -12,6 +12,7 @@ module                                         what it is about
 :mod:`~exchange.snapshot.shards`               a shard: how far it is, its live orders, its symbols' trading states
 :mod:`~exchange.snapshot.sessions`             the clients' sessions: numbers, orders, logs, order tokens
 :mod:`~exchange.snapshot.feed`                 the feed: displayed orders, and the messages that can be asked for again
+:mod:`~exchange.snapshot.parts`                all of it
 ============================================== ================================================================
 
 The promise, for each part: what was saved and put back into fresh memory behaves from then on as what was saved from,

@@ -23,7 +23,7 @@ from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
-from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, SYSTEM_EVENT, Requests
+from exchange.gateway.inbound import ANSWER_KIND, ANSWER_REASON, ANSWER_USER_REFERENCE, SYSTEM_EVENT, Requests
 from exchange.gateway.latency import LatencyMemory
 from exchange.gateway.outbound import Reports, since_midnight_ns
 from exchange.gateway.requests42 import TRANSLATED_BYTES
@@ -279,8 +279,11 @@ class NetworkTransport:
         return self._push_record(command.session_id % len(self._lane_words), COMMAND_STRUCT.pack(*command))
 
     def announce(self, event: EventCode) -> bool:
-        """Have a System Event written into the log of every session; as :meth:`command`."""
+        """Have a System Event written into the log of every session that there is; as :meth:`command`."""
         record = bytearray(RECORD_BYTES)
+        # A session that is added later has not been told, and must not be when the record is replayed.
+        sessions = self.memory.sessions.session_count
+        record[ANSWER_USER_REFERENCE : ANSWER_USER_REFERENCE + 4] = sessions.to_bytes(4, "little")
         record[KIND], record[ANSWER_KIND], record[ANSWER_REASON] = (
             CommandKind.ANSWER,
             SYSTEM_EVENT,

@@ -11,6 +11,7 @@ from exchange.bench.latest_value_bench import LATEST_VALUE_KINDS, LatestValueBen
 from exchange.bench.micro import Cores, StoodStill, Table, choose_cores, in_turns, run_pinned
 from exchange.bench.queue_bench import QUEUE_KINDS, QueueBenchPlan, run_queue_bench
 from exchange.bench.results import BenchResult, from_json, to_json
+from exchange.bench.risk_bench import BATCH, RISK_KINDS, RiskBenchPlan, run_risk_bench
 from exchange.bench.runner import Progress
 from exchange.bench.stack_bench import STACK_KINDS, StackBenchPlan, run_stack_bench
 from exchange.errors import UserError
@@ -199,3 +200,13 @@ def test_every_round_begins_with_another_variant() -> None:
         ["c", "a", "b"],
         ["a", "b", "c"],
     ]
+
+
+def test_the_risk_benchmark_measures_both_sides_of_the_gateway() -> None:
+    steps: list[str] = []
+    totals: list[int] = []
+    plan = RiskBenchPlan(orders=4 * BATCH, rounds=2)
+    result = run_risk_bench((), plan, "exchange bench risk", Progress(totals.append, steps.append))
+    check_result(result, "risk", rounds=2)
+    assert [row.variant for row in result.micro] == [*RISK_KINDS, *RISK_KINDS]
+    assert totals == [len(steps)]

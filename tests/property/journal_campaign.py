@@ -4,11 +4,12 @@ The tests run a small part of it. The long version is a command::
 
     python -m tests.property.journal_campaign --mutations 100000
 
-Each mutation is one to three kinds of damage to the files of a stream whose exchange was killed. Then either the stream
-is read up to some place, and what is read is exactly the beginning of what was written, contains everything that a
-surviving frame says was synced, and after the cut ends cleanly with the same records; or it is refused, with the
-place where reading stops. An independent reader (``tests/journal_oracle.py``) must come to the same end at the same
-place. Equal seeds give equal damage.
+Each mutation is one to three kinds of damage to the files of a stream whose exchange was killed. Then either the
+stream is read up to some place, and what is read is exactly the beginning of what was written, contains everything
+that a surviving frame says was synced, and after the cut ends cleanly with the same records; or it is refused, with
+the place where reading stops. Every fifth time a power cut comes before it: of what was not synced a disk may have
+written any blocks, and that must never be refused. An independent reader (``tests/journal_oracle.py``) must come to
+the same end at the same place. Equal seeds give equal damage.
 """
 
 import argparse
@@ -22,16 +23,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exchange.journal.judging import cut_torn_tail, judge_end
-from exchange.journal.layout import segment_name
+from exchange.journal.layout import PREPARED_NAME, segment_name
 from exchange.journal.reading import JournalDamage, StreamReader, records_of
-from exchange.journal.segment import StreamIdentity
-from tests.journal_driver import IN_FILES, make_records, written_files
+from exchange.journal.segment import SegmentHeader, StreamIdentity, decode_header, encode_header
+from tests.journal_driver import IN_FILES, Desk, make_records, written_files
 from tests.journal_oracle import judge, proved_durable
 
 RECORDS = 1500
 BASES = 8
 """How many journals are damaged in turn."""
 BASE_EVERY = 500
+POWER_CUT_EVERY = 5
 
 Files = dict[str, bytes]
 
@@ -110,7 +112,8 @@ def swap_segments(chance: random.Random, files: Files) -> None:
 
 
 def append_garbage(chance: random.Random, files: Files) -> None:
-    """Something is written behind the last frame, or behind the end of the file: noise, or parts of the file itself."""
+    """Something is written behind the last frame, or behind the end of the file: noise, or parts of the file
+    itself."""
     name = _pick(chance, files)
     content = files[name]
     used = len(content.rstrip(b"\0"))
@@ -218,6 +221,77 @@ def attack(base: Base, stream: Stream, seed: int) -> tuple[str, list[str]]:
     return end, done
 
 
+class Run(NamedTuple):
+    """A journal at the moment of a power cut, and at its last sync before it. Files are told by their inode."""
+
+    synced: dict[int, bytes]
+    written: dict[int, bytes]
+    names: dict[int, str]
+    identity: StreamIdentity
+    durable_sequence: int
+    appended_sequence: int
+
+
+def make_run(number: int, folder: Path) -> Run:
+    """Run ``number``: records that were synced, and then up to some segments of records that were not."""
+    chance = random.Random(number)
+    with Desk(IN_FILES[number % len(IN_FILES)], folder / f"run-{number}") as desk:
+        synced: dict[int, bytes] = {}
+        for count in (chance.randrange(1, 900), chance.choice([3, 60, 2000])):
+            desk.sync()
+            synced = {path.stat().st_ino: path.read_bytes() for path in desk.folder.iterdir()}
+            last = desk.next_sequence + count
+            while desk.next_sequence < last:
+                desk.append_surely(chance.choice([1, 2, 5, 40, 150]))
+                if chance.random() < 0.3:
+                    desk.journal.keep()
+        written = {path.stat().st_ino: path.read_bytes() for path in desk.folder.iterdir()}
+        names = {path.stat().st_ino: path.name for path in desk.folder.iterdir()}
+        return Run(synced, written, names, desk.identity, desk.durable, desk.next_sequence - 1)
+
+
+def _as_made(content: bytes) -> bytes:
+    """A segment as it was when it had been made, which is synced before it is used."""
+    header = decode_header(content)
+    assert isinstance(header, SegmentHeader)
+    return encode_header(header._replace(first_sequence=0)).ljust(len(content), b"\0")
+
+
+def cut_power(run: Run, stream: Stream, seed: int) -> str:
+    """Put together what a disk may hold after the power cut, and read it; returns what the end was.
+
+    Each block of each file is as it was when it was last synced, or as it was written since. AssertionError if
+    something that was synced is not read, or if it is refused.
+    """
+    chance = random.Random(seed)
+    block, share = chance.choice([512, 4096]), chance.choice([0.0, 0.1, 0.5, 0.9, 0.99])
+    files: Files = {}
+    for inode, content in run.written.items():
+        before = run.synced.get(inode) or _as_made(content)
+        mixed = bytearray(before)
+        for at in range(0, len(content), block):
+            if chance.random() < share:
+                mixed[at : at + block] = content[at : at + block]
+        name = run.names[inode]
+        # The name of the last segment may not have reached the disk, but then nor has the next one been made.
+        if (
+            PREPARED_NAME not in run.names.values()
+            and name == max(run.names.values())
+            and chance.random() < 0.5
+        ):
+            name = PREPARED_NAME
+        files[name] = bytes(mixed)
+    stream.put(files)
+    found = stream.read(run.identity, cut=True)
+    assert not isinstance(found, JournalDamage), (seed, found)
+    records, next_sequence, end = found
+    assert run.durable_sequence < next_sequence <= run.appended_sequence + 1, seed
+    assert records == make_records(1, next_sequence - 1).tobytes(), seed
+    if end == "torn":
+        assert stream.read(run.identity, cut=False) == (records, next_sequence, "clean"), seed
+    return end
+
+
 def main() -> None:
     """Run the campaign as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.property.journal_campaign", description=__doc__)
@@ -232,7 +306,12 @@ def main() -> None:
         for index in range(arguments.mutations):
             seed = arguments.seed + index
             if index % BASE_EVERY == 0:
-                base = make_base(seed // BASE_EVERY, Path(folder))
+                base, run = (
+                    make_base(seed // BASE_EVERY, Path(folder)),
+                    make_run(seed // BASE_EVERY, Path(folder)),
+                )
+            if index % POWER_CUT_EVERY == 0:
+                outcomes[f"{cut_power(run, stream, seed)} after a power cut"] += 1
             end, done = attack(base, stream, seed)
             outcomes[end] += 1
             outcomes.update(f"{end:>8}: {name}" for name in set(done))

@@ -1,6 +1,8 @@
 """Reading a journal, whatever its bytes are: the scanner against its plain twin, and what is said of damage."""
 
 import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from exchange.journal.segment import SegmentHeader, StreamIdentity, decode_heade
 from exchange.native import crc32c_of
 from tests.journal_driver import OUTCOMES, STREAM, Desk, make_records, read_all
 from tests.journal_oracle import frame_at
-from tests.property.journal_campaign import BASE_EVERY, Base, Stream, attack, make_base
+from tests.property.journal_campaign import BASE_EVERY, Base, Stream, attack, cut_power, make_base, make_run
 
 few = settings(max_examples=150, deadline=None)
 
@@ -189,12 +191,28 @@ def test_headers_of_segments_survive_the_way_and_every_flipped_bit_is_found(cont
 # Damage.
 
 
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that is not on a disk, where there is one: these tests sync more often than a disk likes."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("number", range(8))
-def test_damage_of_every_kind_is_read_up_to_it_or_refused(number: int, tmp_path: Path) -> None:
+def test_damage_of_every_kind_is_read_up_to_it_or_refused(number: int, in_memory: Path) -> None:
     """Some thousands of mutations; ``journal_campaign`` says what must come of them, and runs many more."""
-    base, stream = make_base(number, tmp_path), Stream(tmp_path / "stream")
+    base, stream = make_base(number, in_memory), Stream(in_memory / "stream")
     outcomes = {attack(base, stream, number * BASE_EVERY + index)[0] for index in range(200)}
     assert outcomes == {"clean", "torn", "refused"}
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_power_cut_never_makes_a_journal_unreadable(number: int, in_memory: Path) -> None:
+    """Whatever a disk has written of what was not synced: all that was synced is there, and nothing is refused."""
+    run, stream = make_run(number, in_memory), Stream(in_memory / "stream")
+    ends = {cut_power(run, stream, number * BASE_EVERY + index) for index in range(100)}
+    assert "torn" in ends
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +392,12 @@ def test_reading_begins_where_a_snapshot_ended(tmp_path: Path) -> None:
             assert reader.next_sequence == 3001
         expected = (wanted - 1) // 50 * 50 + 1
         assert [one.first_sequence for one in frames] == list(range(expected, 3001, 50))
+    with StreamReader(desk.folder, identity, 3002) as reader:
+        assert list(reader.frames()) == []
+        with pytest.raises(
+            JournalDamage, match="sequence 3001: the segment ends, and sequence 3001 is known"
+        ):
+            judge_end(reader)
     (desk.folder / segment_name(1)).unlink()
     assert len(read_all(desk.folder, identity, firsts[1])) == 3001 - firsts[1]
     with pytest.raises(JournalDamage, match="the stream begins here, and sequence 7 was expected"):

@@ -129,6 +129,17 @@ def test_a_day_of_an_operator(tmp_path: Path) -> None:
         admin(tmp_path, port, "resume", "AAPL")
         assert "2000000000" in admin(tmp_path, port, "set-limit", "gateway.heartbeat_ns", "2000000000")
         admin(tmp_path, port, "cancel-all", "alice")
+        limited = admin(tmp_path, port, "limit-session", "alice", "exposure_max", "700")
+        assert limited.splitlines()[1].split()[-2:] == ["orders_burst=100", "exposure_max=700"]
+        assert "collar_basis_points=50" in admin(
+            tmp_path, port, "limit-symbol", "MSFT", "collar_basis_points", "50"
+        )
+        admin(tmp_path, port, "reference-price", "MSFT", "1000000")
+        risk = json.loads(admin(tmp_path, port, "--json", "risk"))
+        assert (risk["sessions"][0]["limits"]["exposure_max"], risk["sessions"][0]["exposure"]) == (700, 0)
+        assert risk["symbols"][1]["reference_price_ticks"] == 1_000_000
+        assert admin(tmp_path, port, "kill", "alice").splitlines()[1].split() == ["ALICE", "0", "kill"]
+        assert admin(tmp_path, port, "revive", "alice").splitlines()[1].split() == ["ALICE", "0", "revive"]
         refused = exchange(tmp_path, "admin", "--url", f"http://127.0.0.1:{port}", "halt", "NONE")
         assert refused.returncode == 2
         assert refused.stderr == (
@@ -167,8 +178,14 @@ def check_log(server: Served) -> None:
         if one["event"] == "trading state"
     ]
     assert states == [("AAPL", "halted", "T1"), ("AAPL", "trading", "")]
-    action = server.line("admin")
-    assert (action["action"], action["user"], action["session"]) == ("cancel-all", "ALICE", 0)
+    actions = [one for one in server.log() if one["event"] == "admin"]
+    assert [one["action"] for one in actions] == ["cancel-all", "kill", "revive"]
+    assert {(one["user"], one["session"], one["asked_by"]) for one in actions} == {("ALICE", 0, "127.0.0.1")}
+    changed = server.line("risk limit changed")
+    assert {key: changed[key] for key in ("user", "limit", "old", "new", "asked_by")} == {
+        "user": "ALICE", "limit": "exposure_max", "old": 0, "new": 700, "asked_by": "127.0.0.1",
+    }  # fmt: skip
+    assert server.line("reference price given")["new"] == 1_000_000
     assert server.line("admin refused")["path"] == "/symbols"
     assert server.line("limit changed")["value"] == 2_000_000_000
 

@@ -4,8 +4,10 @@ What is asserted is what the page *Hostile clients* promises: the good orders ar
 with a reason in the log, the log stays short, memory stays bounded, and Ctrl-C ends it in the middle of it."""
 
 import asyncio
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -73,11 +75,11 @@ def hostile_plan(exchange: ServedExchange) -> HostilePlan:
     )
 
 
-async def trade(exchange: ServedExchange) -> float:
+async def trade(exchange: ServedExchange, seconds: float = SECONDS) -> None:
     """Log on, and place orders until the time is over and there were enough; each is answered."""
     client = await Client.connect(*exchange.endpoint, GOOD, exchange.password)
     began, sent = time.monotonic(), 0
-    while sent < ORDERS_OF_THE_GOOD or time.monotonic() - began < SECONDS:
+    while sent < ORDERS_OF_THE_GOOD or time.monotonic() - began < seconds:
         number = await client.place("AAPL", Side.BUY, 100, price_ticks=100_0000)
         sent += 1
         while True:
@@ -87,7 +89,6 @@ async def trade(exchange: ServedExchange) -> float:
         await client.cancel(number)
         await asyncio.sleep(0.01)
     await client.close()
-    return sent
 
 
 def rage(exchange: ServedExchange, hostile: HostileProcess) -> dict[str, int]:
@@ -124,6 +125,26 @@ def test_the_worst_clients_hurt_only_themselves() -> None:
         statistics = exchange.statistics()["gateway"]
         assert statistics["connections_refused"] > 0
         assert statistics["logons_rejected"] > 0
+
+
+def cores_of(status: Path) -> frozenset[int]:
+    """Where a thread may run, by proc(5)."""
+    (line,) = (one for one in status.read_text().splitlines() if one.startswith("Cpus_allowed_list:"))
+    parts = [part.split("-") for part in line.split()[1].split(",")]
+    return frozenset(core for part in parts for core in range(int(part[0]), int(part[-1]) + 1))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is for everybody")
+def test_nothing_but_an_agent_runs_on_the_core_of_an_agent() -> None:
+    compile_once()
+    with served_exchange((*OVERRIDES, "placement.kind=pinned")) as exchange:
+        asyncio.run(asyncio.wait_for(trade(exchange, seconds=0.0), 60))  # a password has been checked
+        process = Path(f"/proc/{exchange.process.pid}")
+        allowed = {one.name: cores_of(one / "status") for one in (process / "task").iterdir()}
+        everybody = allowed.pop(str(exchange.process.pid))
+        agents = [cores for cores in allowed.values() if not cores & everybody]
+        assert [len(cores) for cores in agents] == [1]
+        assert [cores for cores in allowed.values() if cores & agents[0]] == agents
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,26 +3,28 @@
 import asyncio
 import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from exchange import http_serving
 from exchange.admin.client import AdminClient
 from exchange.admin.listening import CONNECTIONS_PER_ADDRESS
 from exchange.errors import UserError
 from exchange.gateway.server import Server
+from exchange.page import browsers
 from exchange.page.page_process import page_arguments
 from exchange.page.serving import Page, PageOptions
 from exchange.page.statistics_reader import StatisticsReader
 from exchange.tls import client_context, pinned_context
 from tests.certificates import make_certificate
-from tests.gateway_driver import run, serving
+from tests.gateway_driver import eventually, run, serving
 from tests.page_driver import page_by_hand, run_page_test
 
 TOKEN = "a-token-for-tests-0123"
@@ -140,6 +142,36 @@ def test_the_page_hangs_up_too_and_keeps_its_websockets(monkeypatch: pytest.Monk
                 assert await is_closed(reader)
                 writer.close()
                 assert json.loads(await browser.recv())["type"] == "hello"
+                await browser.ping()
+
+    run_page_test(scenario())
+
+
+def test_an_address_with_many_browsers_makes_place_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browsers, "BROWSERS_MAX", 4)
+
+    async def scenario() -> None:
+        async with page_by_hand() as (page, _), AsyncExitStack() as stack:
+            address = page.url.replace("http", "ws") + "/live"
+
+            async def come(source: str) -> ClientConnection:
+                line = socket.socket()
+                line.bind((source, 0))
+                line.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(line, page.listener.getsockname()[:2])
+                browser = connect(address, origin=page.url, sock=line, proxy=None)  # type: ignore[arg-type]
+                return await stack.enter_async_context(browser)
+
+            crowd = [await come(OTHER) for _ in range(4)]
+            await eventually(lambda: len(page.room.browsers) == 4)
+            late = await come(OTHER)
+            await late.wait_closed()
+            single, oldest = await come(LOCAL), crowd[0]
+            assert json.loads(await single.recv())["type"] == "hello"
+            await oldest.wait_closed()
+            assert oldest.close_code == 1013
+            await eventually(lambda: len(page.room.browsers) == 4)
+            for browser in (*crowd[1:], single):
                 await browser.ping()
 
     run_page_test(scenario())

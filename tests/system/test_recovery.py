@@ -8,9 +8,11 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exchange.errors import UserError
 from exchange.gateway.server import Server
 from exchange.gateway.session_memory import LOG_END, SessionMemory
 from exchange.native import load_int64, view_bytes
@@ -151,6 +153,12 @@ def compile_recovery(settings: tuple[str, ...]) -> None:
             twin.replay()
 
 
+def is_durable(server: Server) -> bool:
+    """Whether the disk has all that the shards have appended."""
+    journals: list[Any] = list(server.exchange.journals.shards)
+    return all(journal.durable_sequence() == journal.appended_sequence() for journal in journals)
+
+
 async def settled(server: Server) -> None:
     """Wait until what the clients asked for has come out."""
     seen: list[bytes] = []
@@ -208,6 +216,10 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
                 await client.answer()
             await trade(*clients)
             await settled(server)
+            # A snapshot goes as far as later frames say that the disk has it.
+            await eventually(lambda: is_durable(server))
+            await clients[0].request(order(60), order(61, symbol="MSFT"))
+            await settled(server)
             before, feed = logs(server), feed_messages(server)
             with Twin(path) as twin:
                 twin.replay()
@@ -228,3 +240,73 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
 
     compile_recovery(overrides(tmp_path / "compiling", **options))
     run(scenario(), overrides(tmp_path / "compiling", **options))
+
+
+def test_after_an_end_in_order_the_day_begins_again_in_the_same_session(tmp_path: Path) -> None:
+    settings = overrides(tmp_path / "journal", **VARIANTS[0])
+
+    async def scenario() -> None:
+        async with serving("alice", overrides=settings) as server:
+            alice = await BareClient.log_on(server, "alice")
+            await alice.packet()
+            await alice.answer()
+            await alice.request(order(1))
+            await alice.answer()
+            session = server.control.session_name
+        first_feed = feed_messages(server)
+        async with serving("newbie", "alice", overrides=settings) as again:
+            assert again.control.session_name == session
+            alice = await BareClient.log_on(again, "alice")
+            await alice.packet()
+            told = [await alice.answer() for _ in range(4)]
+            assert [getattr(one, "event_code", "") for one in told] == ["S", "", "E", "S"]
+            await alice.request(CancelOrder(1, 0))
+            canceled = await alice.answer()
+            assert isinstance(canceled, OrderCanceled)
+            assert canceled.quantity == 100
+            newbie = await BareClient.log_on(again, "newbie")
+            await newbie.packet()
+            assert (await newbie.answer()).event_code == "S"  # type: ignore[attr-defined]
+            await newbie.request(order(1, "S"))
+            assert isinstance(await newbie.answer(), OrderAccepted)
+            for client in (alice, newbie):
+                await client.close()
+            feed, before = feed_messages(again), logs(again)
+            async with copied(
+                tmp_path / "journal", tmp_path / "copy", "alice", "newbie", **VARIANTS[0]
+            ) as third:
+                assert logs(third) == before, "who came later has not been told of the days before"
+        assert feed[: len(first_feed)] == first_feed
+        stages = [message[-1:] for message in feed if message[:1] == b"S"]
+        assert stages == [b"O", b"S", b"Q", b"M", b"E", b"C", b"O", b"S", b"Q"]
+
+    compile_recovery(overrides(tmp_path / "compiling", **VARIANTS[0]))
+    run(scenario(), overrides(tmp_path / "compiling", **VARIANTS[0]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (('gateway.symbols=["AAPL"]',), "gateway.symbols"),
+        (("book.capacity_orders=32768",), "book.capacity_orders was 65536 and is 32768"),
+        (("market_data.kind=none",), "market_data.capacity_messages"),
+    ],
+)
+def test_a_journal_of_other_settings_is_refused(tmp_path: Path, changed: tuple[str, ...], named: str) -> None:
+    settings = overrides(tmp_path / "journal", **VARIANTS[0])
+    Server(load_profile("serve", [*SETTINGS, *settings]), users(["alice"])).close()
+    with pytest.raises(UserError, match=named):
+        Server(load_profile("serve", [*SETTINGS, *settings, *changed]), users(["alice"]))
+
+
+def test_a_user_with_a_session_must_be_there_and_speak_as_before(tmp_path: Path) -> None:
+    settings = load_profile("serve", [*SETTINGS, *overrides(tmp_path / "journal", **VARIANTS[0])])
+    Server(settings, users(["alice", "bob"])).close()
+    with pytest.raises(
+        UserError, match="the user ALICE has a session in this journal and is no user any more"
+    ):
+        Server(settings, users(["bob"]))
+    with pytest.raises(
+        UserError, match="the user BOB has spoken ouch50 in this journal and is to speak ouch42"
+    ):
+        Server(settings, users(["alice", "bob"], ["bob"]))

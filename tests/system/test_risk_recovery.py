@@ -61,7 +61,7 @@ def test_exposure_references_and_the_kill_switch_survive(tmp_path: Path) -> None
     path = tmp_path / "journal"
 
     async def scenario() -> None:
-        async with serving(*NAMES, overrides=overrides(path, **options)) as server:
+        async with serving(*NAMES, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
             clients = [await BareClient.log_on(server, name, sequence=2) for name in ("alice", "bob")]
             for client in clients:
                 await client.packet()

@@ -140,6 +140,21 @@ def test_otherwise_a_sync_waits_for_its_time(tmp_path: Path) -> None:
         desk.close()
 
 
+def test_whole_segments_are_synced_before_their_time(tmp_path: Path) -> None:
+    """Else a fast writer would run out of segments and stand still until the time has come."""
+    with Desk("mapped", tmp_path) as desk:
+        memory = build_syncing(MappedJournalConfig(sync_every_ns=10**10), [desk.journal])
+        do_work(memory.agent)
+        synced = [0]
+        for _ in range(100):
+            desk.append_surely(100)
+            desk.journal.keep()
+            synced.append(do_work(memory.agent))
+        assert sum(synced) > 100 * 100 - 3 * 1000
+        assert sum(1 for count in synced if count > 0) < 10
+        desk.close()
+
+
 def test_one_agent_syncs_several_streams(tmp_path: Path) -> None:
     with Desk("mapped", tmp_path / "a") as one, Desk("mapped", tmp_path / "b") as other:
         memory = build_syncing(MappedJournalConfig(gate="synced"), [one.journal, other.journal])
