@@ -91,11 +91,13 @@ def replay(directory: Path, until: int | None, book: str, from_start: bool) -> N
     The digest is that of 'exchange replay': equal for equal orders in equal places, whatever books they are in. To stop
     at a sequence means beginning at the first one.
     """
+    from exchange.journal.protocol import ALL_DURABLE
+    from exchange.recovery.replayer import END, Position
     from exchange.recovery.twin import Twin
 
     with Twin(directory, book=book, from_snapshot=not from_start and until is None) as twin:
         shards = twin.identity.outcomes.shard_count
-        replayer = twin.replay(() if until is None else (until,) * shards)
+        replayer = twin.replay(END if until is None else Position((until,) * shards, ALL_DURABLE))
         for shard, sequence in enumerate(twin.position.shards):
             begun = twin.begin.shards[shard] if twin.begin.shards else 0
             click.echo(f"shard-{shard}: sequence {sequence}, {sequence - begun:,} records replayed")

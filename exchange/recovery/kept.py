@@ -135,7 +135,7 @@ class KeptJournal:
             self.directory.path, self.directory.identity, self._settings.shards.count, self._begin
         )
         try:
-            replayer = Replayer(exchange.shards, requests, sink, readers, merge)
+            replayer = Replayer(exchange.shards, requests, sink, readers, merge, begin=self._begin)
             replayer.put_left(left)
             replayer.run()
         finally:

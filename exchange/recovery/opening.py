@@ -17,9 +17,9 @@ from exchange.journal.judging import cut_torn_tail, judge_end
 from exchange.journal.reading import StreamReader
 from exchange.journal.streams import stream_names
 from exchange.logs import log_event
-from exchange.recovery.replayer import Position
+from exchange.recovery.replayer import END, Position
 
-START: Final = Position(())
+START: Final = END
 """The beginning of all streams."""
 
 

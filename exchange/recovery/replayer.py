@@ -43,10 +43,22 @@ Events = NDArray[np.void]
 
 
 class Position(NamedTuple):
-    """How far streams have been replayed: the last sequence of each shard's, and of the merge stream."""
+    """How far streams have been replayed.
+
+    Attributes:
+        shards: the last sequence of each shard's stream.
+        merge: the last record of the merge stream all of whose events have gone to the sink.
+        taken: how many events have that the next record names. A shard's stream may end, or may not be read further,
+            where the merge stream names more of its events.
+    """
 
     shards: tuple[int, ...]
     merge: int = 0
+    taken: int = 0
+
+
+END: Final = Position(())
+"""Of no shard: the beginning of all streams, or their end, whatever is asked for."""
 
 
 class Replayer:
@@ -59,7 +71,8 @@ class Replayer:
         sink: where the events go.
         readers: of the shards' streams, in their order.
         merge: reader of the merge stream; None if there is none.
-        last_sequences: for each shard where to stop; none means at the end.
+        last: where to stop; no shards means at the end of all streams.
+        begin: where the readers begin.
 
     Attributes:
         commands: how many records have been replayed.
@@ -73,7 +86,8 @@ class Replayer:
         sink: Any,
         readers: Sequence[StreamReader],
         merge: StreamReader | None = None,
-        last_sequences: Sequence[int] = (),
+        last: Position = END,
+        begin: Position = END,
     ) -> None:
         self._memory: Final = ReplicaMemory(len(shards))
         self._replica: Final = Replica(tuple(shards), requests, sink, self._memory.cursors)
@@ -84,9 +98,13 @@ class Replayer:
         self._begun: Final = [self._sequence(shard) for shard in range(len(shards))]
         self.corrections: Final[list[bytes]] = []
         self._left: tuple[Events, ...] = ()
-        self._last: Final = tuple(last_sequences) or (ALL_DURABLE,) * len(shards)
-        for shard, last in enumerate(self._last):
-            self._memory.stop_behind(shard, last)
+        self._last: Final = last.shards or (ALL_DURABLE,) * len(shards)
+        self._last_merge: Final = last.merge if last.shards else ALL_DURABLE
+        self._begin = begin
+        self._runs: Records = np.zeros(0, COMMAND_DTYPE)
+        self._run_taken = begin.taken
+        for shard, last_sequence in enumerate(self._last):
+            self._memory.stop_behind(shard, last_sequence)
 
     def put_left(self, left: Sequence[Events]) -> None:
         """Begin with events of each shard that have not gone to the sink, as :meth:`left` has told them."""
@@ -110,8 +128,15 @@ class Replayer:
 
     def position(self) -> Position:
         """How far it is."""
-        merge = 0 if self._merge is None else self._merge.next_sequence - 1
-        return Position(tuple(self._sequence(shard) for shard in range(len(self._readers))), merge)
+        shards = tuple(self._sequence(shard) for shard in range(len(self._readers)))
+        run, wanted = self._memory.run()
+        merge = int(self._runs["sequence"][run - 1]) if run > 0 else self._begin.merge
+        return Position(shards, merge, self._taken_of(run, wanted))
+
+    def _taken_of(self, run: int, wanted: int) -> int:
+        """How many events of a record of the merge stream have gone to the sink, of which so many are still wanted."""
+        before = self._run_taken if run == 0 else 0
+        return before + (int(self._runs["quantity_lots"][run]) - wanted if wanted else 0)
 
     def run_ordered(self) -> None:
         """Replay as far as the merge stream says what came next; with one shard, to the end.
@@ -122,7 +147,7 @@ class Replayer:
         if self._merge is None:
             self._run_rest(0)
         else:
-            self._run_merged(valid_runs(self._merge))
+            self._run_merged(self._merge)
 
     def run(self) -> None:
         """Replay to the end of the streams.
@@ -131,7 +156,7 @@ class Replayer:
             UserError: a record that this exchange cannot have written, with its place.
         """
         if self._merge is not None:
-            self._run_merged(valid_runs(self._merge))
+            self._run_merged(self._merge)
         for shard in range(len(self._readers)):
             before = load_int64(self._replica.shards[shard].words + EVENTS) - self._memory.left(shard)
             self._run_rest(shard)
@@ -139,24 +164,36 @@ class Replayer:
             if self._merge is not None and count > 0:
                 self.corrections.append(merge_record(shard, count))
 
-    def _run_merged(self, records: Records) -> None:
+    def _run_merged(self, merge: StreamReader) -> None:
         operation = body_for(replay_runs, self._replica)
-        self._memory.begin_runs()
+        self._begin_runs(merge)
         while True:
-            outcome = operation(self._replica, records.ctypes.data, len(records))
+            outcome = operation(self._replica, self._runs.ctypes.data, len(self._runs))
             if outcome == REPLAYED:
                 return
             if outcome == IMPOSSIBLE:
                 self._refuse()
             if not self._refill(outcome):
-                self._note_void(records, outcome)
+                self._note_void(outcome)
                 return
 
-    def _note_void(self, records: Records, shard: int) -> None:
+    def _begin_runs(self, merge: StreamReader) -> None:
+        """Read the records of the merge stream. The first is shortened by what of its events had gone to the sink
+        before; it may be all of them by now, for a restart writes a record for just those that are there."""
+        records = valid_runs(merge)
+        self._runs = records[records["sequence"] <= self._last_merge]
+        self._memory.begin_runs()
+        if len(self._runs) and self._run_taken:
+            self._runs["quantity_lots"][0] -= self._run_taken
+            if self._runs["quantity_lots"][0] == 0:
+                self._begin = self._begin._replace(merge=int(self._runs["sequence"][0]))
+                self._runs, self._run_taken = self._runs[1:], 0
+
+    def _note_void(self, shard: int) -> None:
         """The merge stream names events of a shard that are not there, now and in all that follows."""
         run, wanted = self._memory.run()
-        count = int(records["quantity_lots"][run]) - wanted if wanted else 0
-        self.corrections.append(correction(len(records) - run))
+        count = self._taken_of(run, wanted)
+        self.corrections.append(correction(len(self._runs) - run))
         if count > 0:
             self.corrections.append(merge_record(shard, count))
 

@@ -4,7 +4,8 @@ They lie in the journal's folder, named by the number of records that are in the
 
     DIR/snapshots/00000000000004711000.snapshot
 
-and the position in their header says how far each of the streams is, the merge stream last.
+and the position in their header says how far each of the streams is: the last sequence of each shard; with several, the
+last record of the merge stream as well, and how many events of the next one.
 
 Rules: none of the parts is in use while it is saved."""
 
@@ -49,25 +50,25 @@ def open_newest(directory: Path, identity: Identity) -> SectionFile | None:
 
 
 def position_of(file: SectionFile, shard_count: int) -> Position:
-    """The last sequence of each stream that is in a snapshot."""
+    """How much of each stream is in a snapshot."""
     position = file.header.position
-    return Position(position[:shard_count], position[shard_count] if shard_count > 1 else 0)
+    return Position(position[:shard_count], *position[shard_count:])
 
 
-def save_snapshot(directory: Path, identity: Identity, parts: Parts, merge_sequence: int) -> Path:
+def save_snapshot(directory: Path, identity: Identity, parts: Parts, reached: Position) -> Path:
     """Write a snapshot of a journal's parts.
 
     Args:
         directory: of the journal.
         identity: of the journal.
         parts: what its streams have been replayed into.
-        merge_sequence: how much of the merge stream.
+        reached: how much of the streams.
 
     Raises:
         UserError: the file cannot be written.
     """
     shards = tuple(load_int64(shard.words + SEQUENCE) for shard in parts.shards)
-    position = (*shards, merge_sequence) if len(shards) > 1 else shards
+    position = (*shards, reached.merge, reached.taken) if len(shards) > 1 else shards
     header = SnapshotHeader(identity.journal_id, identity.digest, position, time.time_ns())
     path = directory / SNAPSHOTS_NAME / f"{sum(shards):020d}{SUFFIX}"
     path.parent.mkdir(exist_ok=True)

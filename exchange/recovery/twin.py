@@ -28,12 +28,12 @@ from exchange.journal.identity import Identity, read_identity
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.reading import StreamReader
 from exchange.journal.segment import segment_paths
-from exchange.journal.streams import shard_stream, stream_names
+from exchange.journal.streams import stream_names
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
-from exchange.recovery.replayer import Events, Position, Replayer
+from exchange.recovery.replayer import END, Events, Position, Replayer
 from exchange.recovery.replaying import LogSink
 from exchange.recovery.snapshots import open_newest, position_of, save_snapshot, snapshot_paths
 from exchange.risk.limits import LimitsMemory
@@ -126,11 +126,11 @@ class Twin:
             self._left = left_events(file, len(self.exchange.shards))
             return position_of(file, len(self.exchange.shards))
 
-    def replay(self, last_sequences: tuple[int, ...] = (), *, only_ordered: bool = False) -> Replayer:
-        """Go on to the end of the streams, or to a sequence of each shard. Once for each twin.
+    def replay(self, last: Position = END, *, only_ordered: bool = False) -> Replayer:
+        """Go on to the end of the streams, or to some position. Once for each twin.
 
         Args:
-            last_sequences: for each shard where to stop; none means at the end.
+            last: where to stop.
             only_ordered: stop where the merge stream ends, though shards may have gone on.
 
         Raises:
@@ -143,7 +143,7 @@ class Twin:
         shards = self.identity.outcomes.shard_count
         readers, merge = open_readers(self.directory, self.identity, shards, self.begin)
         try:
-            replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last_sequences)
+            replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last, self.begin)
             replayer.put_left(self._left)
             (replayer.run_ordered if only_ordered else replayer.run)()
             self.position, self._left = replayer.position(), replayer.left()
@@ -161,7 +161,7 @@ class Twin:
 
     def save(self) -> Path:
         """Write a snapshot of what there is now into the journal's folder."""
-        return save_snapshot(self.directory, self.identity, self._parts(), self.position.merge)
+        return save_snapshot(self.directory, self.identity, self._parts(), self.position)
 
     def __enter__(self) -> Self:
         return self
@@ -195,17 +195,16 @@ def settings_of(identity: Identity, book: str = "ladder") -> Settings:
     )
 
 
-def durable_sequences(directory: Path, identity: Identity, begin: Position = START) -> tuple[int, ...]:
-    """For each shard the last sequence that its frames say is synced."""
+def durable_position(directory: Path, identity: Identity, begin: Position = START) -> Position:
+    """For each stream the last sequence that its frames say is synced."""
     shards = identity.outcomes.shard_count
     found = []
-    for shard, first in enumerate(first_sequences(shards, begin)[:shards]):
-        name = shard_stream(shard)
+    for name, first in zip(stream_names(shards), first_sequences(shards, begin), strict=True):
         with StreamReader(directory / name, identity.stream(name), first) as reader:
             for _batch in reader.batches():
                 pass
             found.append(max(reader.durable_sequence, first - 1))
-    return tuple(found)
+    return Position(tuple(found[:shards]), *found[shards:])
 
 
 def make_snapshot(directory: Path) -> Path | None:
@@ -219,8 +218,8 @@ def make_snapshot(directory: Path) -> Path | None:
     """
     identity = read_identity(directory)
     with Twin(directory) as twin:
-        last = durable_sequences(directory, identity, twin.begin)
-        if sum(last) <= sum(twin.begin.shards):
+        last = durable_position(directory, identity, twin.begin)
+        if sum(last.shards) <= sum(twin.begin.shards):
             return None
         twin.replay(last, only_ordered=True)
         if sum(twin.position.shards) <= sum(twin.begin.shards):
