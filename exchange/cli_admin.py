@@ -89,19 +89,17 @@ def sessions(asking: _Asking) -> None:
         "orders",
         "log bytes",
         "last closed by",
-        "killed",
     )
     rows = [
         (
             one["user"],
-            "yes" if one["is_connected"] else "no",
+            ("yes" if one["is_connected"] else "no") + (", killed" if one["is_killed"] else ""),
             one["address"],
             one["requests"],
             one["last_sequence"],
             one["orders_alive"],
             one["log_used_bytes"],
             one["last_close_reason"],
-            "yes" if one["is_killed"] else "no",
         )
         for one in found
     ]

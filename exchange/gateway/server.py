@@ -22,7 +22,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exchange.admin.config import HttpAdminConfig
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS: Final = 0.3
 """How long the end waits for what is still inside to come out; that takes microseconds unless something is wrong."""
+
+ANNOUNCE_SECONDS: Final = 1.0
+"""How long an ingress may take to take a System Event: microseconds, unless the machine is busy."""
 
 QUIET_LOOKS: Final = 3
 """The exchange has come to rest if so many looks in a row, a millisecond apart, saw the same."""
@@ -173,16 +177,18 @@ class Server:
         return str(address), int(port)
 
     def leave_cores_to_agents(self) -> None:
-        """Keep this thread, and all that it starts from now on, off the cores to which agents are bound.
+        """Keep this process, and all that it starts, off the cores to which agents are bound; agents bind themselves.
 
         What the control plane does in a flood of logons would else be done where orders are matched, now and then.
-        Nothing happens where no core would be left.
+        Nothing happens where no core would be left. No agent may be running.
         """
         plan = self.exchange.plan
         taken = {one.processing_unit for one in plan.assignments if one.processing_unit is not None}
         free = os.sched_getaffinity(0) - taken
         if plan.is_this_machine and taken and free:
-            os.sched_setaffinity(0, free)
+            for thread in Path("/proc/self/task").iterdir():  # numpy's are there already
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), free)
 
     def run(self, progress: Progress, listening: Listening) -> signal.Signals | None:
         """Serve until SIGTERM, SIGINT or :meth:`request_stop`; which signal it was. Call it on the main thread.
@@ -333,8 +339,12 @@ class Server:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self.control.reap()
-            if any(thread.error is not None for thread in self.exchange.threads.threads):
+            if self._has_failed():
                 self.request_stop()
+
+    def _has_failed(self) -> bool:
+        """Whether a thread of the exchange has ended with an error."""
+        return any(thread.error is not None for thread in self.exchange.threads.threads)
 
     async def _come_to_rest(self) -> None:
         """Wait until everything that was taken in has been answered and sent, for a while at most."""
@@ -365,9 +375,9 @@ class Server:
 
     async def _announce(self, event: EventCode) -> None:
         """Have a System Event written into every session's log, behind all that was said before."""
-        deadline, before = time.monotonic() + DRAIN_SECONDS, self.transport.consumed()
+        deadline, before = time.monotonic() + ANNOUNCE_SECONDS, self.transport.consumed()
         self.transport.announce(event)
-        while self.transport.consumed() == before and time.monotonic() < deadline:
+        while self.transport.consumed() == before and not self._has_failed() and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
         await self._come_to_rest()
 

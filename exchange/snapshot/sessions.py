@@ -81,9 +81,9 @@ OF_THE_CONNECTION: Final = frozenset(
         words.CONNECTION, words.CLOSING, words.DESCRIPTOR, words.START, words.TOKEN, words.PEER, words.START_SEQUENCE,
         words.IN_ADOPTED, words.IN_RELEASED, words.IN_REASON, words.INPUT_BEGIN, words.INPUT_END, words.RECEIVED_NS,
         words.OUT_ADOPTED, words.OUT_RELEASED, words.OUT_REASON, words.SENT, words.SENT_NS, words.RETRY_NS,
-        words.IS_LISTED, words.HEARTBEAT_LEFT, words.BLOCKED_NS, words.SENT_SEQUENCE, words.KEPT, words.KEPT_END,
-        words.OWED_SEEN, words.AGAIN_SEEN, words.PATIENCE_NS, words.IN_NEXT, words.IN_OWED, words.ACKNOWLEDGED,
-        words.WANTED_AGAIN, words.ASKED_FOR, words.ASKED_NS, words.IS_STALLED,
+        words.IS_LISTED, words.HEARTBEAT_LEFT, words.BLOCKED_NS, words.BLOCKED_BYTES, words.SENT_SEQUENCE, words.KEPT,
+        words.KEPT_END, words.OWED_SEEN, words.AGAIN_SEEN, words.PATIENCE_NS, words.IN_NEXT, words.IN_OWED,
+        words.ACKNOWLEDGED, words.WANTED_AGAIN, words.ASKED_FOR, words.ASKED_NS, words.IS_STALLED,
     }
 )  # fmt: skip
 """The words that begin anew with the next connection."""

@@ -138,6 +138,11 @@ class Model:
         self.halted: set[int] = set()
 
     def apply(self, command: Command) -> list[Event]:
+        if command.kind == CommandKind.DETAILS:
+            return []
+        if command.kind == CommandKind.ANSWER:
+            same_bytes = EVENT_STRUCT.unpack(COMMAND_STRUCT.pack(*command))
+            return [Event(*same_bytes)._replace(kind=EventKind.ANSWER)]
         if command.kind == CommandKind.TRADING_STATE:
             if command.symbol_id >= self.symbol_count:
                 return [self.refused(command, Reason.UNKNOWN_SYMBOL)]
@@ -196,19 +201,21 @@ def test_shards_agree_with_the_model_wherever_a_batch_is_cut(seed: int) -> None:
     states = np.flatnonzero(random.random(len(commands)) < 0.03)
     commands["kind"][states] = CommandKind.TRADING_STATE
     commands["quantity_lots"][states] = random.choice([1, 1, 2, 2, 2, 0, 3], len(states))
+    for kind, share in ((CommandKind.DETAILS, 0.1), (CommandKind.ANSWER, 0.02)):
+        commands["kind"][random.random(len(commands)) < share] = kind
     model = Model(regime)
     played = [Command(*fields) for fields in COMMAND_STRUCT.iter_unpack(commands.tobytes())]
     expected = [event for command in played for event in model.apply(command)]
     assert {Reason.SYMBOL_HALTED} <= {event.reason for event in expected}
     assert sum(event.kind == EventKind.TRADING_STATE for event in expected) > 5
-    for kind, batch_commands in (("naive", 64), ("ladder", 3), ("ladder", 256)):
-        config = VARIANTS[kind](
+    for book, batch_commands in (("naive", 64), ("ladder", 3), ("ladder", 256)):
+        config = VARIANTS[book](
             capacity_orders=regime.capacity_orders,
             price_min_ticks=regime.price_min_ticks,
             price_max_ticks=regime.price_max_ticks,
         )
         told = ShardDriver(config, regime.symbol_count, batch_commands).play(commands)
         assert [Event(*fields) for fields in EVENT_STRUCT.iter_unpack(told)] == expected, (
-            kind,
+            book,
             batch_commands,
         )

@@ -360,6 +360,8 @@ def test_limits_are_told_and_some_can_be_changed(tmp_path: Path) -> None:
             assert limits["gateway.logon_timeout_ns"]["is_changeable"]
             for name, value in (
                 ("gateway.heartbeat_ns", 10_000_000),
+                ("gateway.logon_failures", 7),
+                ("gateway.connections_per_second", 9),
                 ("gateway.client_timeout_ns", 100_000_000),
             ):
                 changed = await admin.put("/limits", json={"name": name, "value": value})
