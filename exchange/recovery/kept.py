@@ -24,14 +24,12 @@ from msgspec import Struct
 from exchange.errors import UserError
 from exchange.gateway.credentials import Users
 from exchange.gateway.details import forget_unanswered
-from exchange.gateway.session_memory import LAST_USER_REFERENCE
 from exchange.journal.config import NoneJournalConfig
 from exchange.journal.identity import IDENTITY_NAME, JournalDirectory, Outcomes, read_identity
 from exchange.journal.segment import sync_folder
 from exchange.journal.streams import JournalStreams
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
-from exchange.native import load_int64
 from exchange.recovery.opening import START, close_readers, find_ends, open_readers
 from exchange.recovery.replayer import Replayer
 from exchange.recovery.replaying import LogSink
@@ -142,7 +140,8 @@ class KeptJournal:
             close_readers(readers, merge)
         if replayer.corrections:
             exchange.append_to_merge(replayer.corrections)
-        alive = sum(self._forget_unanswered(transport, number) for number in range(len(names)))
+        sessions = transport.memory.sessions
+        alive = sum(int(forget_unanswered(sessions, session_id)) for session_id in range(len(names)))
         transport.go_on(sum(replayer.position().shards), replayer.events)
         if feed is not None:
             feed.go_on()
@@ -155,12 +154,6 @@ class KeptJournal:
             seconds=round(time.monotonic() - self._began_seconds, 3),
             digest=exchange.digest(),
         )
-
-    def _forget_unanswered(self, transport: NetworkTransport, session_id: int) -> int:
-        """Take out of a session what no shard has heard of; how many orders it has alive."""
-        if load_int64(transport.memory.address(session_id) + LAST_USER_REFERENCE) == 0:
-            return 0
-        return int(forget_unanswered(transport.memory.sessions, session_id))
 
     def close(self) -> None:
         """Let others have the folder."""

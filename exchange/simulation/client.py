@@ -94,6 +94,8 @@ class SimulatedClient:
         self.orders: dict[int, OrderAccount] = {}
         self.new: list[Told] = []
         """What was heard since somebody last looked."""
+        self.told_by: list[int] = []
+        """For each message that was heard the shard whose event it tells."""
         self.has_lost = False
         """It was told something that is not so any more, which an exchange may do that does not wait for its disk."""
         self.entered: dict[int, int] = {}
@@ -382,6 +384,7 @@ class SimulatedClient:
         while (following := self.told.get(self.heard + 1)) is not None:
             self.heard += 1
             self._account(self.dialect.told(following))
+        del self.told_by[self.heard :]
 
     def _account(self, told: Told) -> None:
         """Keep the accounts of its orders, and see that they come out even."""

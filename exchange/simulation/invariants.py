@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exchange.gateway import inbound
 from exchange.gateway.order_table import SESSION_SHIFT, USER_REFERENCE_MASK
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import EVENT_STRUCT, RECORD_BYTES, CommandKind, Event, EventKind, Reason
@@ -23,7 +24,15 @@ DAY_NS: Final = 86_400_000_000_000
 REMOVED: Final = "R"
 ADDED: Final = "A"
 
-_OF_ANSWER: Final = {1: "J", 2: "Q", 3: "X", 4: "G", 5: "K", 6: "S"}
+_OF_ANSWER: Final = {
+    inbound.REJECTED: "J",
+    inbound.ACCOUNT: "Q",
+    inbound.MASS_CANCEL: "X",
+    inbound.DISABLED: "G",
+    inbound.ENABLED: "K",
+    inbound.SYSTEM_EVENT: "S",
+}
+"""What the gateway's own answers say; the others say nothing."""
 _SAME_IN_BOTH: Final = "AUECM"
 """Messages whose quantity is what the event says, whatever the version of OUCH."""
 
@@ -40,7 +49,8 @@ def broken(invariant: str, seen: str) -> BrokenInvariant:
 class Fact(NamedTuple):
     """What a session is to be told: as :class:`~exchange.simulation.dialects.Told`, with the engine's number.
 
-    ``sequence`` is the number of the record that it comes from in its shard's stream.
+    ``sequence`` is the number of the record that it comes from in its shard's stream; ``text`` what the client called
+    its order, if a reject says so.
     """
 
     letter: str
@@ -51,6 +61,7 @@ class Fact(NamedTuple):
     match_number: int
     day_ns: int
     sequence: int
+    text: str = ""
 
 
 def facts_of(
@@ -82,11 +93,19 @@ def facts_of(
         case EventKind.REJECTED if event.command_kind == CommandKind.REPLACE:
             if event.reason == Reason.SYMBOL_HALTED and event.other_order_id != event.order_id:
                 yield session, Fact("J", other, 0, 0, 0, 0, day_ns, sequence)
-        case EventKind.ANSWER:
-            letter, number = _OF_ANSWER[raw[1]], int.from_bytes(raw[16:20], "little")
+        case EventKind.ANSWER if raw[inbound.ANSWER_KIND] in _OF_ANSWER:
+            letter = _OF_ANSWER[raw[inbound.ANSWER_KIND]]
+            place = inbound.ANSWER_USER_REFERENCE
+            number = int.from_bytes(raw[place : place + 4], "little")
+            text = _text_of(raw[inbound.ANSWER_CLIENT_ORDER_ID :]) if letter == "J" else ""
             for whose in range(sessions) if letter == "S" else (session,):
-                said = Fact(letter, 0 if letter == "S" else number, 0, 0, 0, 0, day_ns, sequence)
+                said = Fact(letter, 0 if letter == "S" else number, 0, 0, 0, 0, day_ns, sequence, text)
                 yield whose, said
+
+
+def _text_of(words: bytes) -> str:
+    """What :func:`exchange.gateway.inbound.keep_client_order_id` made two words of."""
+    return (words[7::-1] + words[13:7:-1]).decode("ascii", "replace").rstrip()
 
 
 class Expectations:
@@ -119,12 +138,17 @@ class Expectations:
             ):
                 self._due[session_id][shard].append(fact)
 
-    def hear(self, session_id: int, told: "Told", *, speaks_ouch42: bool) -> None:
-        """A client was told something: it must be what is due next from some shard."""
-        for shard, due in enumerate(self._due[session_id]):
+    def hear(self, session_id: int, told: "Told", among: Sequence[int] = (), *, speaks_ouch42: bool) -> int:
+        """A client was told something: it must be what is due next from some shard, or from one of ``among``.
+
+        Returns:
+            The shard.
+        """
+        for shard in among or range(self._shard_count):
+            due = self._due[session_id][shard]
             if due and self._means(session_id, due[0], told, speaks_ouch42):
                 self.told_sequence[shard] = max(self.told_sequence[shard], due.popleft().sequence)
-                return
+                return shard
         next_ones = [due[0] for due in self._due[session_id] if due]
         raise broken("told is what happened", f"session {session_id} was told {told}; due is {next_ones}")
 
@@ -151,8 +175,10 @@ class Expectations:
         numbers = self._numbers[session_id]
         if told.reference != 0:
             numbers[told.number] = told.reference & USER_REFERENCE_MASK
-        if told.letter in "JS":
+        if told.letter == "S":
             return True
+        if told.letter == "J":
+            return fact.text in ("", f"T{told.number}")
         return (
             numbers.get(told.number) == fact.number
             and told.reference in (0, session_id << SESSION_SHIFT | fact.number)

@@ -103,4 +103,5 @@ def _check_told(
     speaks_ouch42 = isinstance(client.dialect, Ouch42)
     for sequence in range(1, client.heard + 1):
         told = client.dialect.told(client.told[sequence])
-        simulation.expectations.hear(session_id, told, speaks_ouch42=speaks_ouch42)
+        among = client.told_by[sequence - 1 : sequence]
+        simulation.expectations.hear(session_id, told, among, speaks_ouch42=speaks_ouch42)

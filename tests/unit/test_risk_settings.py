@@ -1,5 +1,7 @@
 """The table [risk] of a profile: what single sessions and symbols are given, and what is wrong with it."""
 
+from pathlib import Path
+
 import pytest
 
 from exchange.errors import UserError
@@ -77,3 +79,16 @@ def test_a_user_that_is_not_there_is_told_when_the_exchange_is_built() -> None:
         UserError, match=r'risk.sessions: "carol:order_lots_max=1" names a user that the users'
     ):
         built("risk.sessions=['carol:order_lots_max=1']")
+
+
+def test_the_example_of_the_page_is_a_profile(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "layers" / "risk.md"
+    example = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "mine.toml").write_text(f'extends = "serve"\n{example}')
+    settings = load_profile(tmp_path / "mine.toml")
+    memory = build_risk(settings.risk, USERS, settings.gateway.symbols)
+    assert isinstance(memory, LimitsMemory)
+    assert memory.session_limits(0)["order_lots_max"] == 50_000
+    assert memory.session_limits(1)["exposure_max"] == 2_000_000_000
+    tsla = settings.gateway.symbols.index("TSLA")
+    assert [memory.symbol_limits(one)["collar_basis_points"] for one in (0, tsla)] == [1000, 500]
