@@ -12,10 +12,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.simulation.plan import PROFILE, base_settings
-from exchange.simulation.simulator import Outcome, simulate
+from exchange.simulation.simulator import Outcome, fresh_folder, simulate
 
 SECONDS_MAX: Final = 120.0
 """A seed takes less than a second; the first one of a process may have to wait for the compiler."""
@@ -34,12 +35,12 @@ class Options(NamedTuple):
 class _Worker:
     """A process that runs seeds, and what it is at."""
 
-    def __init__(self, context: Any, following: Any, last: int, options: Options) -> None:
+    def __init__(self, context: Any, following: Any, last: int, options: Options, folder: Path) -> None:
         self.connection, theirs = context.Pipe(duplex=False)
         self.seed: int | None = None
         self.since = time.monotonic()
         self._process = context.Process(
-            target=_work, args=(theirs, following, last, options), name="simulate", daemon=True
+            target=_work, args=(theirs, following, last, options, folder), name="simulate", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -81,16 +82,19 @@ def run_campaign(
     """
     base_settings(options.profile, options.overrides)
     outcomes = []
-    for outcome in _outcomes(seeds[0], seeds[-1], min(jobs, len(seeds)), options):
-        ended(outcome)
-        outcomes.append(outcome)
+    with (
+        fresh_folder() as folder
+    ):  # which is gone at the end, also if a process was ended in the middle of a seed
+        for outcome in _outcomes(seeds[0], seeds[-1], min(jobs, len(seeds)), options, folder):
+            ended(outcome)
+            outcomes.append(outcome)
     return sorted(outcomes)
 
 
-def _outcomes(first: int, last: int, jobs: int, options: Options) -> Iterator[Outcome]:
+def _outcomes(first: int, last: int, jobs: int, options: Options, folder: Path) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     following = context.Value("q", first)
-    workers = [_Worker(context, following, last, options) for _ in range(jobs)]
+    workers = [_Worker(context, following, last, options, folder) for _ in range(jobs)]
     try:
         while workers:
             ready = wait([worker.connection for worker in workers], _LOOK_SECONDS)
@@ -107,13 +111,13 @@ def _outcomes(first: int, last: int, jobs: int, options: Options) -> Iterator[Ou
                     fate = worker.end()
                     if worker.seed is not None:
                         yield Outcome(worker.seed, "", 0, 0, 0, fate)
-                        workers.append(_Worker(context, following, last, options))
+                        workers.append(_Worker(context, following, last, options, folder))
     finally:
         for worker in workers:
             worker.end()
 
 
-def _work(connection: Connection, following: Any, last: int, options: Options) -> None:
+def _work(connection: Connection, following: Any, last: int, options: Options, folder: Path) -> None:
     """A process's body: take the next seed until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller's process ends this one
     while True:
@@ -123,6 +127,6 @@ def _work(connection: Connection, following: Any, last: int, options: Options) -
         if seed > last:
             break
         connection.send(seed)
-        connection.send(simulate(seed, options.profile, options.overrides, options.actions))
+        connection.send(simulate(seed, *options, folder=folder))
     connection.close()
     os._exit(0)

@@ -29,7 +29,7 @@ PASSWORD_COST: Final = 2
 SEGMENT_BYTES: Final = 1 << 14
 """Room for a batch of 64 with details, and full after some hundred records."""
 
-_OVERRIDES: Final = ("market_data.kind=none", "admin.kind=none", "placement.kind=none")
+_OVERRIDES: Final = ("market_data.kind=none", "admin.kind=none", "placement.kind=none", "shards.threads=auto")
 
 _SIZES: Final[dict[str, tuple[Any, ...]]] = {
     "queue.capacity_slots": (2, 4, 16, 64),

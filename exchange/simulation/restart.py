@@ -42,7 +42,8 @@ def end_and_restart(simulation: "Simulation", kind: str) -> None:
     try:
         simulation.build_venue()
     except UserError as error:
-        raise broken("an exchange can be recovered", str(error)) from error
+        where = f"{simulation.disk.folder}/"  # another one each time
+        raise broken("an exchange can be recovered", str(error).replace(where, "")) from error
     simulation.disk.note_synced()
     _check_streams(simulation, kind, told_sequences)
     for session_id, client in enumerate(simulation.clients):

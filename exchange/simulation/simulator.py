@@ -85,7 +85,7 @@ def simulate(
     """
     plan = draw_plan(seed, profile, overrides, actions)
     failure, trace = None, ""
-    with _folder(folder) as place, _quiet():
+    with fresh_folder(folder) as place, _quiet():
         simulation = Simulation(seed, plan, Trace(tell), place)
         try:
             simulation.run()
@@ -103,8 +103,8 @@ def simulate(
 
 
 @contextmanager
-def _folder(folder: Path | None) -> Iterator[Path]:
-    """A fresh folder under the one given; in memory, if the machine has such a place and none is given."""
+def fresh_folder(folder: Path | None = None) -> Iterator[Path]:
+    """A folder under the one given, gone at the end; in memory, if none is given and the machine has such a place."""
     where = folder or (MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None)
     with TemporaryDirectory(prefix="exchange-simulation-", dir=where) as path:
         yield Path(path)

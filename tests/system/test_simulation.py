@@ -8,45 +8,73 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from msgspec import structs
 
+from exchange.assembly import Exchange
 from exchange.gateway import control
-from exchange.gateway.session_memory import LAST_USER_REFERENCE
-from exchange.matching.shard import PENDING
-from exchange.native import load_int64, store_int64
+from exchange.gateway.order_table import order_at, remove_order
+from exchange.gateway.session_memory import LAST_USER_REFERENCE, WAYS
+from exchange.journal.layout import (
+    FRAME_CHECKED,
+    FRAME_CHECKSUM,
+    FRAME_HEADER_BYTES,
+    FRAME_RECORD_COUNT,
+    SEGMENT_HEADER_BYTES,
+    frame_bytes,
+)
+from exchange.matching.shard import PENDING, SEQUENCE
+from exchange.native import crc32c_of, load_int64, store_int64
+from exchange.recovery.kept import KeptJournal
+from exchange.settings import Settings
 from exchange.simulation import simulator
 from exchange.simulation.campaign import Options, run_campaign
+from exchange.simulation.disk import SimulatedDisk
 from exchange.simulation.simulator import Outcome, simulate
-from exchange.simulation.venue import SteppedAgent
+from exchange.simulation.venue import SimulatedVenue, SteppedAgent
+from exchange.transport.network import NetworkTransport
 
 REPOSITORY = Path(__file__).parents[2]
-ONE_SHARD = ("shards.count=1",)
-"""One loop less to compile; all seeds of a test that does not ask for several shards."""
+NO_JOURNAL = ("shards.count=1", "journal.kind=none")
+JOURNAL = ("shards.count=1", "journal.kind=mapped", "journal.gate=synced")
+"""Some loops less to compile than if the seed draws these as well."""
 FOUND_WITHIN = range(1, 1001)
-OWN_BODY = "a body of the test's"
+SET = [word for override in NO_JOURNAL for word in ("--set", override)]
 
 
-def failures(seeds: Iterator[int] | range, overrides: tuple[str, ...] = ONE_SHARD) -> Iterator[Outcome]:
+def failures(seeds: Iterator[int] | range, overrides: tuple[str, ...] = NO_JOURNAL) -> Iterator[Outcome]:
     return (one for seed in seeds if (one := simulate(seed, overrides=overrides)).failure is not None)
 
 
-def test_seeds_find_nothing() -> None:
-    assert list(failures(range(1, 26), ())) == []
+@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL, ("shards.count=2", "journal.kind=mapped")])
+def test_seeds_find_nothing(overrides: tuple[str, ...]) -> None:
+    assert list(failures(range(1, 26), overrides)) == []
 
 
-def test_a_seed_is_the_same_every_time() -> None:
-    first, second = simulate(11, overrides=ONE_SHARD), simulate(11, overrides=ONE_SHARD)
+@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL])
+def test_a_seed_is_the_same_every_time(overrides: tuple[str, ...]) -> None:
+    first, second = simulate(11, overrides=overrides), simulate(11, overrides=overrides)
     assert first == second
     assert first.messages > 50
-    assert simulate(12, overrides=ONE_SHARD).digest != first.digest
+    assert simulate(12, overrides=overrides).digest != first.digest
+
+
+def test_exchanges_end_in_both_ways_and_recover() -> None:
+    steps: list[str] = []
+    for seed in range(1, 26):
+        simulate(seed, overrides=JOURNAL, tell=steps.append)
+    words = [step.split()[1:] for step in steps]
+    assert {"kill", "power", "recovered", "sectors"} <= {line[0] for line in words}
+    assert any(line[0] == "recovered" and line[2] != line[3] for line in words), "nothing was ever lost"
 
 
 def test_a_seed_is_the_same_in_another_process() -> None:
     there = []
-    outcomes = run_campaign(range(11, 13), 2, Options(overrides=ONE_SHARD), there.append)
+    outcomes = run_campaign(range(11, 13), 2, Options(overrides=JOURNAL), there.append)
     assert [one.seed for one in outcomes] == [11, 12]
-    assert sorted(there) == outcomes == [simulate(11, overrides=ONE_SHARD), simulate(12, overrides=ONE_SHARD)]
+    assert sorted(there) == outcomes == [simulate(seed, overrides=JOURNAL) for seed in (11, 12)]
 
 
 def with_bodies(
@@ -104,42 +132,119 @@ def plant_a_number_forgotten_with_the_connection(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(control, "position_of", forgetful)
 
 
-PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
-    "an event lost at a full queue": (
-        plant_an_event_lost_at_a_full_queue,
-        "told is what happened|everything is told",
+def plant_an_acknowledgement_before_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    class EagerVenue(SimulatedVenue):
+        def __init__(self, settings: Settings, *more: Any) -> None:
+            hasty = structs.replace(settings.journal, gate="written")
+            super().__init__(structs.replace(settings, journal=hasty), *more)
+
+    monkeypatch.setattr(simulator, "SimulatedVenue", EagerVenue)
+
+
+def plant_a_sequence_skipped_on_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = KeptJournal.recover
+
+    def skipping(kept: KeptJournal, exchange: Exchange, transport: NetworkTransport, feed: None) -> None:
+        whole(kept, exchange, transport, feed)
+        words = exchange.shards[0].words
+        if load_int64(words + SEQUENCE) > 0:
+            store_int64(words + SEQUENCE, load_int64(words + SEQUENCE) + 1)
+
+    monkeypatch.setattr(KeptJournal, "recover", skipping)
+
+
+def plant_a_checksum_that_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in the place of a frame's checksum after a power cut, it is the right one."""
+    whole = SimulatedDisk.lose_power
+
+    def forgiving(disk: SimulatedDisk) -> None:
+        whole(disk)
+        for path in disk.folder.rglob("*.segment"):
+            content = bytearray(path.read_bytes())
+            for place in range(SEGMENT_HEADER_BYTES, len(content), FRAME_HEADER_BYTES):
+                count = int.from_bytes(content[place + FRAME_RECORD_COUNT :][:4], "little")
+                end = place + frame_bytes(count)
+                if content[place : place + 4] == b"FRM1" and end <= len(content):
+                    checksum = crc32c_of(bytes(content[place + FRAME_CHECKED : end]))
+                    content[place + FRAME_CHECKSUM : place + FRAME_CHECKED] = checksum.to_bytes(4, "little")
+            path.write_bytes(content)
+
+    monkeypatch.setattr(SimulatedDisk, "lose_power", forgiving)
+
+
+def plant_an_order_forgotten_by_the_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = KeptJournal.recover
+
+    def forgetful(kept: KeptJournal, exchange: Exchange, transport: NetworkTransport, feed: None) -> None:
+        whole(kept, exchange, transport, feed)
+        sessions, session = transport.memory.sessions, transport.memory.address(0)
+        for place in range(sessions.sets * WAYS):
+            if order_at(sessions, session, place)[0] > 0:
+                remove_order(sessions, session, place)
+                return
+
+    monkeypatch.setattr(KeptJournal, "recover", forgetful)
+
+
+class PlantedBug(NamedTuple):
+    """How it is planted, which invariant it breaks, and in which exchange."""
+
+    plant: Callable[[pytest.MonkeyPatch], None]
+    breaks: str
+    overrides: tuple[str, ...] = NO_JOURNAL
+
+
+PLANTED = {
+    "an event lost at a full queue": PlantedBug(
+        plant_an_event_lost_at_a_full_queue, "told is what happened|everything is told"
     ),
-    "a message skipped on replay": (plant_a_message_skipped_on_replay, "a message stays what it is|told is"),
-    "a replay from another place": (plant_a_replay_from_another_place, "no message is lost"),
-    "a number forgotten with the connection": (
-        plant_a_number_forgotten_with_the_connection,
-        "one answer for each order",
+    "a message skipped on replay": PlantedBug(
+        plant_a_message_skipped_on_replay, "a message stays what it is|told is what happened"
+    ),
+    "a replay from another place": PlantedBug(plant_a_replay_from_another_place, "no message is lost"),
+    "a number forgotten with the connection": PlantedBug(
+        plant_a_number_forgotten_with_the_connection, "one answer for each order"
+    ),
+    "an acknowledgement before the gate": PlantedBug(
+        plant_an_acknowledgement_before_the_gate, "nothing acknowledged is lost", JOURNAL
+    ),
+    "a sequence skipped on replay": PlantedBug(
+        plant_a_sequence_skipped_on_replay, "nothing written is lost|an exchange can be recovered", JOURNAL
+    ),
+    "a checksum that is not checked": PlantedBug(
+        plant_a_checksum_that_is_not_checked,
+        "the journal is the stream|an exchange can be recovered|nothing written is lost",
+        JOURNAL,
+    ),
+    "an order forgotten by the restart": PlantedBug(
+        plant_an_order_forgotten_by_the_restart,
+        "no order is left in a table|everything is told|told is what happened",
+        JOURNAL,
     ),
 }
 
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant, expected = PLANTED[bug]
-    plant(monkeypatch)
-    found = next(failures(FOUND_WITHIN))
-    assert re.match(expected, found.failure or ""), found.failure
-    again = simulate(found.seed, overrides=ONE_SHARD)
-    assert again == found
+    planted = PLANTED[bug]
+    planted.plant(monkeypatch)
+    found = next(failures(FOUND_WITHIN, planted.overrides))
+    assert re.match(planted.breaks, found.failure or ""), found.failure
+    assert simulate(found.seed, overrides=planted.overrides) == found
 
 
 def test_the_command_shows_the_steps_of_a_seed() -> None:
-    command = [sys.executable, "-m", "exchange", "simulate", "--seed", "11", "--set", *ONE_SHARD]
+    command = [sys.executable, "-m", "exchange", "simulate", "--seed", "11", *SET]
     shown = subprocess.run(
         [*command, "--verbose"], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     *steps, last = shown.stdout.splitlines()
-    outcome = simulate(11, overrides=ONE_SHARD)
+    outcome = simulate(11, overrides=NO_JOURNAL)
     assert len(steps) == outcome.steps
     assert outcome.digest in last
 
 
 def test_the_command_counts_seeds() -> None:
-    command = [sys.executable, "-m", "exchange", "simulate", "--seeds", "11..13", "--set", *ONE_SHARD]
+    command = [sys.executable, "-m", "exchange", "simulate", "--seeds", "11..13", *SET]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert shown.stdout.startswith("3 seeds, 0 failed")
