@@ -64,7 +64,7 @@ class SnapshotHeader(NamedTuple):
     Attributes:
         journal_id: the journal whose streams it is made of.
         identity_digest: a number for the journal's identity, see :class:`exchange.journal.identity.Identity`.
-        position: for each stream the last sequence that is in it.
+        position: how far each stream is in it; what the numbers are is up to whoever makes it.
         created_ns: when it was made, nanoseconds since 1970.
     """
 

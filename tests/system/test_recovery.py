@@ -289,7 +289,7 @@ def test_after_an_end_in_order_the_day_begins_again_in_the_same_session(tmp_path
     [
         (('gateway.symbols=["AAPL"]',), "gateway.symbols"),
         (("book.capacity_orders=32768",), "book.capacity_orders was 65536 and is 32768"),
-        (("market_data.kind=none",), "market_data.capacity_messages"),
+        (("market_data.capacity_messages=65536",), "market_data.capacity_messages"),
     ],
 )
 def test_a_journal_of_other_settings_is_refused(tmp_path: Path, changed: tuple[str, ...], named: str) -> None:
