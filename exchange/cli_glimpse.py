@@ -139,9 +139,12 @@ async def _serve(
         loop.add_signal_handler(number, on_signal, number)
     if has_parent:
         loop.add_reader(sys.stdin.fileno(), stop.set)
-    click.echo("listening on {} port {}".format(*listening.getsockname()[:2]))
-    sys.stdout.flush()
-    await server.serve(listening, stop)
+
+    def say() -> None:
+        click.echo("listening on {} port {}".format(*listening.getsockname()[:2]))
+        sys.stdout.flush()
+
+    await server.serve(listening, stop, say)
     return received[0] if received else None
 
 

@@ -136,18 +136,22 @@ class GlimpseServer:
         subscriber = self.receiver.subscriber
         return subscriber.session != "" and subscriber.is_whole
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
+    async def serve(
+        self, listener: socket.socket, stop: asyncio.Event, listening: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve until the feed's session ends or ``stop`` is set; who is connected then is sent End of Session.
 
         Args:
             listener: is bound and non-blocking; it is left open.
             stop: ends it.
+            listening: called when clients can come.
 
         Raises:
             UserError: the book has no room for what a snapshot must hold.
         """
         loop = asyncio.get_running_loop()
         listener.listen(BACKLOG)
+        listening()
         tasks = [
             loop.create_task(one)
             for one in (

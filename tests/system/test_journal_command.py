@@ -34,7 +34,7 @@ def test_inspect_shows_streams_segments_sequences_and_kinds(written: Path) -> No
     assert done.exit_code == 0, done.output
     assert "shard-0: 2,010 records in 21 frames, sequences 1 to 2010: clean" in done.output
     assert "durable: 2000" in done.output
-    assert "session 20261129AA, 2 symbols, 2 users" in done.output
+    assert "session 20261129AA, 2 symbols" in done.output
     assert "NEW 502, CANCEL 503, REPLACE 503, MASS_CANCEL 502" in done.output
     assert f"{segment_name(1)}: sequences 1 to 900, 9 frames, 58,176 of 65,536 bytes" in done.output
     document = json.loads(run("inspect", written, "--json").output)
