@@ -28,6 +28,7 @@ import logging
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
