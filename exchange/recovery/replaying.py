@@ -235,12 +235,12 @@ def _replay_piece(replica: Replica, shard: int) -> int:
     frame = load_int64(cursor + FRAMES) + frame_number * FRAME_BYTES
     records, frame_count = load_int64(frame + FRAME_RECORDS), load_int64(frame + FRAME_COUNT)
     done = load_int64(cursor + DONE)
-    if done == 0 and restore(replica.requests, records, frame_count) != ALL_RESTORED:
-        return IMPOSSIBLE
     sequence = load_int64(state.words + SEQUENCE)
     count = min(frame_count - done, state.batch_commands, load_int64(cursor + LAST) - sequence)
     if count == 0:
         return NOTHING_LEFT
+    if done == 0 and restore(replica.requests, records, frame_count) != ALL_RESTORED:
+        return IMPOSSIBLE
     if load_int64(frame + FRAME_SEQUENCE) + done != sequence + 1:
         return IMPOSSIBLE
     kinds = 0

@@ -16,7 +16,10 @@ and its socket, the disk, and the clients.
 :mod:`~.client`             a client: what it does, and what it has been told
 :mod:`~.venue`              the exchange, its agents and the door at which clients log on
 :mod:`~.oracle`             what the shards should have made of the stream, in plain Python
-:mod:`~.invariants`         what must hold at every moment, and what at rest
+:mod:`~.disk`               the sectors that a power cut leaves
+:mod:`~.invariants`         what must hold at every moment
+:mod:`~.rest`               what must hold when nothing moves any more
+:mod:`~.restart`            the end without notice, and what must be there afterwards
 :mod:`~.simulator`          one seed from the beginning to the end
 :mod:`~.campaign`           many of them, in several processes
 =========================== ==================================================================

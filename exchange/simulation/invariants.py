@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exchange.book.naive import NaiveBook
 from exchange.gateway import inbound
 from exchange.gateway.order_table import SESSION_SHIFT, USER_REFERENCE_MASK
 from exchange.matching.match_numbers import public_match_number
 from exchange.messages import EVENT_STRUCT, RECORD_BYTES, CommandKind, Event, EventKind, Reason
+from exchange.risk.config import LimitsRiskConfig, RiskConfig
 
 if TYPE_CHECKING:
     from exchange.simulation.dialects import Told
@@ -194,10 +196,30 @@ class Expectations:
         )
 
 
-def open_orders(books: Sequence[object]) -> dict[tuple[int, int], int]:
-    """For session and number of each order in the twins' books how much is open."""
-    found: dict[tuple[int, int], int] = {}
-    for book in books:
-        for order in book.orders.values():  # type: ignore[attr-defined]
-            found[order.session_id, order.order_id & USER_REFERENCE_MASK] = order.quantity_lots
-    return found
+class OpenOrders(NamedTuple):
+    """What a session has in the books: open lots by the order's number, and the value of all in ticks times lots."""
+
+    lots: dict[int, int]
+    value: int
+
+
+def open_orders(books: Sequence[NaiveBook], session_id: int) -> OpenOrders:
+    """A session's orders in the twins' books."""
+    own = [order for book in books for order in book.orders.values() if order.session_id == session_id]
+    return OpenOrders(
+        {order.order_id & USER_REFERENCE_MASK: order.quantity_lots for order in own},
+        sum(order.price_ticks * order.quantity_lots for order in own),
+    )
+
+
+def check_limits(name: str, has: OpenOrders, risk: RiskConfig) -> None:
+    """A session has no more in the books than its limits allow."""
+    if not isinstance(risk, LimitsRiskConfig):
+        return
+    for what, found, most in (
+        ("open_orders_max", len(has.lots), risk.open_orders_max),
+        ("exposure_max", has.value, risk.exposure_max),
+        ("order_lots_max", max(has.lots.values(), default=0), risk.order_lots_max),
+    ):
+        if 0 < most < found:
+            raise broken("limits are kept", f"{name} has {found} in the books, and {what} is {most}")

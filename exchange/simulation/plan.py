@@ -16,6 +16,7 @@ from msgspec import structs
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
 from exchange.journal.config import Gate, JournalConfig, MappedJournalConfig, NoneJournalConfig
+from exchange.risk.config import LimitsRiskConfig, NoneRiskConfig, RiskConfig
 from exchange.settings import Resolved, Settings, agent_names, resolve
 from exchange.simulation.chance import Chance, Weights
 from exchange.simulation.client import PASSWORD, Habits
@@ -49,6 +50,14 @@ _FIXED: Final[dict[str, Any]] = {
     "gateway.time_zone": "UTC",
     "queue.huge_pages": "never",
     "book.huge_pages": "never",
+}
+
+_LIMITS: Final = {
+    "order_lots_max": (0, 0, 250),
+    "open_orders_max": (0, 3, 12),
+    "exposure_max": (0, 300_000_000, 2_000_000_000),
+    "orders_per_second": (0, 0, 200),
+    "collar_basis_points": (0, 0, 2),
 }
 
 _ACTIONS: Final = {
@@ -155,7 +164,8 @@ def _draw_settings(chance: Chance, resolved: Resolved) -> Settings:
         table: structs.replace(getattr(resolved.settings, table), **values)
         for table, values in tables.items()
     }
-    settings = structs.replace(resolved.settings, journal=journal, **changed)
+    risk = _draw_risk(chance, resolved)
+    settings = structs.replace(resolved.settings, journal=journal, risk=risk, **changed)
     shards = structs.replace(settings.shards, threads=(agent_names(settings),))
     return structs.replace(settings, shards=shards)
 
@@ -172,6 +182,16 @@ def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
         return journal
     gate = gate if resolved.origins.get("journal.gate", "default") == "default" else journal.gate
     return structs.replace(journal, gate=gate, segment_bytes=SEGMENT_BYTES, sync_every_ns=0)
+
+
+def _draw_risk(chance: Chance, resolved: Resolved) -> RiskConfig:
+    """Limits for every other seed, unless the profile or ``--set`` says something of them: some are in the way."""
+    kinds: tuple[RiskConfig, ...] = (NoneRiskConfig(), LimitsRiskConfig())
+    drawn = chance.pick(kinds)
+    is_said = resolved.origins.get("risk.kind") != "default"
+    risk: RiskConfig = resolved.settings.risk if is_said else drawn
+    drawn_limits: Any = {name: chance.pick(among) for name, among in _LIMITS.items()}
+    return LimitsRiskConfig(**drawn_limits) if risk == LimitsRiskConfig() else risk
 
 
 @functools.cache

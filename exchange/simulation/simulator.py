@@ -39,10 +39,18 @@ from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.disk import SimulatedDisk
-from exchange.simulation.invariants import BrokenInvariant, Expectations, Texts, broken, open_orders
+from exchange.simulation.invariants import (
+    BrokenInvariant,
+    Expectations,
+    Texts,
+    broken,
+    check_limits,
+    open_orders,
+)
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
+from exchange.simulation.rest import check_at_rest, check_tables
 from exchange.simulation.restart import KILL, POWER_CUT, end_and_restart
 from exchange.simulation.venue import START_NS, Made, SimulatedVenue, SteppedAgent
 
@@ -161,7 +169,7 @@ class Simulation:
         self._lines: list[Line] = []
         self._texts: Texts = {}
         self._shard_steps = 0
-        self._crashes = 0
+        self.crashes = 0
         self.build_venue()
         self.expect_anew()
         self.disk.note_synced()
@@ -203,10 +211,10 @@ class Simulation:
             else:
                 getattr(self, "_turn_" + whose)()
         self._come_to_rest()
-        self._check_at_rest()
+        check_at_rest(self)
         if self.plan.has_journal:
             end_and_restart(self, KILL)
-            self._check_tables()
+            check_tables(self)
 
     def close(self) -> None:
         """Give all sockets and memory back."""
@@ -241,9 +249,17 @@ class Simulation:
             raise broken("the book is never crossed", f"shard {made.shard} at record {twin.sequence}")
         self._note_refused(events)
         self.expectations.add(made.shard, events)
+        self._check_limits(events)
         self._shard_steps += 1
         if self._shard_steps % DIGEST_EVERY == 0:
             self.compare_books()
+
+    def _check_limits(self, events: bytes) -> None:
+        """The sessions that a step was about must have no more in the books than they may."""
+        risk, books = self.plan.settings.risk, [twin.book for twin in self.twins]
+        heads = (events[place + 6 : place + 8] for place in range(0, len(events), RECORD_BYTES))
+        for session_id in sorted({int.from_bytes(head, "little") for head in heads}):
+            check_limits(self.clients[session_id].name, open_orders(books, session_id), risk)
 
     def _note_refused(self, events: bytes) -> None:
         """Take down what clients with tokens call the orders that a book refuses; the event does not say it."""
@@ -294,8 +310,8 @@ class Simulation:
         self.trace.note("snapshot", "none" if path is None else path.name)
 
     def _turn_crash(self) -> None:
-        if self._crashes < CRASHES_MAX:
-            self._crashes += 1
+        if self.crashes < CRASHES_MAX:
+            self.crashes += 1
             end_and_restart(self, self._network.pick((KILL, POWER_CUT)))
 
     def _turn_cut(self) -> None:
@@ -377,66 +393,6 @@ class Simulation:
             if quiet == QUIET_ROUNDS:
                 return
         raise broken("it comes to rest", f"it has not after {ROUNDS_TO_REST_MAX} rounds without faults")
-
-    def _check_at_rest(self) -> None:
-        self.compare_books()
-        self.expectations.check_all_told()
-        levels = self.venue.exchange.queue_levels()
-        if any(level.waiting for level in levels.values()) or self.venue.pending_events():
-            raise broken("nothing waits at rest", f"{levels}")
-        self._check_tables()
-        in_books = open_orders([twin.book for twin in self.twins])
-        for session_id, client in enumerate(self.clients):
-            self._check_session(session_id, client, in_books)
-
-    def _check_session(
-        self, session_id: int, client: SimulatedClient, in_books: dict[tuple[int, int], int]
-    ) -> None:
-        venue, name = self.venue, client.name
-        if venue.lost_messages(session_id):
-            raise broken(
-                "no message is lost", f"{name}: {venue.lost_messages(session_id)} found its log full"
-            )
-        logged = venue.logged_messages(session_id)
-        told = [client.told.get(sequence) for sequence in range(1, len(client.told) + 1)]
-        if logged != told or venue.log_messages(session_id) != len(told):
-            raise broken(
-                "the log is what the client has", f"{name}: {len(logged)} messages, it has {len(told)}"
-            )
-        unanswered = [number for number, answers in client.entered.items() if answers != 1]
-        if unanswered and not client.has_lost and not self._may_ignore(client):
-            raise broken("one answer for each order", f"{name} never heard of its orders {unanswered}")
-        numbers = self.expectations.numbers_of(session_id)
-        alive = {
-            numbers.get(number, number): order.open
-            for number, order in client.orders.items()
-            if order.is_live
-        }
-        in_book = {number: lots for (whose, number), lots in in_books.items() if whose == session_id}
-        if alive != in_book:
-            raise broken(
-                "each order is in the book or its end was told", f"{name} has {alive}, the book {in_book}"
-            )
-
-    def _may_ignore(self, client: SimulatedClient) -> bool:
-        """Whether a request that was on its way when the exchange ended may be taken for a repetition.
-
-        With several shards, a later one of the same session may have been sequenced by another shard, and so used the
-        number up. Tokens are not in any order.
-        """
-        return self._crashes > 0 and len(self.twins) > 1 and not isinstance(client.dialect, Ouch42)
-
-    def _check_tables(self) -> None:
-        """The tables of the sessions must have the orders of the books, and no others."""
-        in_books = open_orders([twin.book for twin in self.twins])
-        for session_id, client in enumerate(self.clients):
-            in_table = self.venue.table_numbers(session_id)
-            in_book = {number for whose, number in in_books if whose == session_id}
-            if in_table != in_book:
-                raise broken(
-                    "no order is left in a table",
-                    f"{client.name} has {sorted(in_book)} in books, and in its table {sorted(in_table)}",
-                )
 
     def compare_books(self) -> None:
         """The books of the shards must be those of their twins."""

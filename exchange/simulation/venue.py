@@ -41,6 +41,9 @@ from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
 from exchange.recovery.kept import KeptJournal, Opening
+from exchange.risk import build_risk
+from exchange.risk.limits import LimitsMemory
+from exchange.risk.recount import recount
 from exchange.settings import Settings, agent_names
 from exchange.simulation.chance import Trace
 from exchange.simulation.invariants import text_of_words
@@ -103,7 +106,12 @@ class SimulatedVenue:
             shards.count,
             settings.transport.ingress_lanes,
             shards.batch_commands,
-            NetworkOptions(time.clock, is_kept, -OPENING.midnight_ns % DAY_NS),
+            NetworkOptions(
+                time.clock,
+                is_kept,
+                -OPENING.midnight_ns % DAY_NS,
+                build_risk(settings.risk, [user.name for user in self._users.users], symbols),
+            ),
         )
         for session_id, user in enumerate(self._users.users):
             if user.cancels_on_disconnect:
@@ -116,6 +124,7 @@ class SimulatedVenue:
         self.agents: Final = _agents_of(self.exchange, agent_names(settings))
         if self._journal is not None:
             self._journal.recover(self.exchange, self.transport, None)
+            recount(self.transport.risk, self.transport.memory)
         if self._journal is None or self._journal.is_new:
             self.transport.announce(EventCode.START_OF_DAY)
 
@@ -268,6 +277,14 @@ class SimulatedVenue:
     def lost_messages(self, session_id: int) -> int:
         """How many messages found a session's log full."""
         return int(load_int64(self.session(session_id) + LOST_MESSAGES))
+
+    def exposure(self, session_id: int) -> tuple[int, int] | None:
+        """Open orders and exposure of a session, as they are counted; None if nobody counts them."""
+        risk = self.transport.risk
+        if not isinstance(risk, LimitsMemory):
+            return None
+        counted = risk.read_session(session_id)
+        return counted.open_orders, counted.exposure
 
     def table_numbers(self, session_id: int) -> set[int]:
         """The numbers of the orders that a session's table has alive."""
