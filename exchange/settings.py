@@ -305,11 +305,13 @@ def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
     ``threads = "auto"`` gives one thread to the clients' side (all ingress agents and the egress) and one for
     each core that is left to the shards, neighbouring shards together; shards always have a thread that is
     not the clients'; a journal's agent, which waits for the disk, has one of its own. A list in the profile is taken as
-    it stands.
+    it stands, but for the journal's agent: it is left out where no journal is kept, and may be left out of the list.
     """
-    if settings.shards.threads != "auto":
-        return settings.shards.threads
     agents = agent_names(settings)
+    if settings.shards.threads != "auto":
+        listed = [tuple(name for name in names if name in agents) for names in settings.shards.threads]
+        is_missing = JOURNAL_AGENT in agents and not any(JOURNAL_AGENT in names for names in listed)
+        return (*filter(None, listed), *([(JOURNAL_AGENT,)] if is_missing else []))
     shards = [agent for agent in agents if agent.startswith("shard.")]
     journal = [(JOURNAL_AGENT,)] if JOURNAL_AGENT in agents else []
     clients_side = tuple(agent for agent in agents if agent not in (*shards, JOURNAL_AGENT))
@@ -372,13 +374,13 @@ def _impossible_threads(settings: Settings) -> _Complaint | None:
     expected = f"each of {', '.join(agents)} must be in exactly one list"
     keys = ("shards.threads", "shards.count", "transport.ingress_lanes")
     for agent in named:
-        if agent not in agents:
+        if agent not in (*agents, JOURNAL_AGENT):
             hint = did_you_mean(agent, agents)
             return _Complaint(keys, f"threads name an unknown agent {show_value(agent)}{hint}; {expected}")
         if named.count(agent) > 1:
             return _Complaint(keys, f"threads name {agent} twice; {expected}")
     for agent in agents:
-        if agent not in named:
+        if agent not in (*named, JOURNAL_AGENT):
             return _Complaint(keys, f"threads leave out {agent}; {expected}")
     if not all(settings.shards.threads):
         return _Complaint(keys, "threads have an empty list: a thread without an agent")

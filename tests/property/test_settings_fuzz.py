@@ -196,6 +196,8 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "several take tcp",
             "block sleeps until",
             "block watches one",
+            "must be OWNER:LIMIT=NUMBER",
+            "and a segment has",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return
