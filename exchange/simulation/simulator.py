@@ -370,7 +370,7 @@ class Simulation:
         self.trace.note("no more faults")
         for client in self.clients:
             client.be_careful()
-        quiet = requests = 0
+        quiet, decoded = 0, b""
         for _round in range(ROUNDS_TO_REST_MAX):
             moved = 0
             for client in self.clients:

@@ -23,6 +23,8 @@ from exchange.gateway.logon import login_bytes_missing
 from exchange.gateway.order_table import CLIENT_ORDER_ID, NO_ORDER, find_order, order_at
 from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_memory import (
+    INPUT_BEGIN,
+    INPUT_END,
     LOG_END,
     LOG_MESSAGES,
     LOST_MESSAGES,
@@ -179,9 +181,10 @@ class SimulatedVenue:
         """Events that shards have made and not handed on."""
         return sum(load_int64(one.state.words + PENDING) for one in self.agents if one.shard >= 0)
 
-    def requests(self) -> int:
-        """OUCH messages that were decoded so far, of all sessions."""
-        return int(self.transport.memory.column(REQUESTS).sum())
+    def input_words(self) -> bytes:
+        """How far the decoding of all sessions is: what decoding changes and no agent counts, changes this."""
+        memory = self.transport.memory
+        return b"".join(memory.column(word).tobytes() for word in (REQUESTS, INPUT_BEGIN, INPUT_END))
 
     def command(self, command: Command) -> bool:
         """A command of the control plane's own."""
