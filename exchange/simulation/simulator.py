@@ -382,12 +382,9 @@ class Simulation:
             self._turn_keeper()
             moved += sum(self._carry_down(client, 1 << 16) for client in self.clients)
             self.time.advance(ROUND_NS)
-            before, requests = (
-                requests,
-                self.venue.requests(),
-            )  # some need no command, and no agent counts them
+            before, decoded = decoded, self.venue.input_words()
             is_quiet = (
-                moved == 0 and requests == before and all(client.is_logged_on for client in self.clients)
+                moved == 0 and decoded == before and all(client.is_logged_on for client in self.clients)
             )
             quiet = quiet + 1 if is_quiet and self.venue.waiting() == 0 else 0
             if quiet == QUIET_ROUNDS:
