@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exchange.ending import ended_by_sigterm
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from exchange.simulation.simulator import Outcome
 
 _SEEDS_MAX = 10_000_000
+_TERMINATED_STATUS = 143
+"""As a shell has it: 128 and the number of SIGTERM."""
 _JOBS_MAX = 1024
 _ACTIONS_MAX = 1_000_000
 
@@ -81,8 +84,11 @@ def simulate(
     started = time.monotonic()
     processes = jobs or len(os.sched_getaffinity(0))
     options = Options(profile_name, overrides, actions)
-    with _watching(last - first + 1) as ended:
+    outcomes = None
+    with ended_by_sigterm(), _watching(last - first + 1) as ended:
         outcomes = run_campaign(range(first, last + 1), processes, options, ended)
+    if outcomes is None:
+        raise SystemExit(_TERMINATED_STATUS)
     failed = [outcome for outcome in outcomes if outcome.failure is not None]
     more = _more_options(profile_name, overrides, actions)
     for outcome in failed:
