@@ -39,7 +39,7 @@ def test_inspect_shows_streams_segments_sequences_and_kinds(written: Path) -> No
     assert f"{segment_name(1)}: sequences 1 to 900, 9 frames, 58,176 of 65,536 bytes" in done.output
     document = json.loads(run("inspect", written, "--json").output)
     assert [one["first_sequence"] for one in document["streams"][0]["segments"]] == [1, 901, 1801]
-    assert document["identity"]["outcomes"]["users"] == ["alice", "bob"]
+    assert document["identity"]["outcomes"]["symbols"] == ["AAPL", "MSFT"]
 
 
 def test_verify_says_that_all_is_well_also_of_a_torn_end(written: Path) -> None:
