@@ -31,6 +31,7 @@ from exchange.journal.segment import segment_paths
 from exchange.journal.streams import stream_names
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
+from exchange.queues.config import SpscQueueConfig
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
 from exchange.recovery.replayer import END, Events, Position, Replayer
@@ -191,6 +192,8 @@ def settings_of(identity: Identity, book: str = "ladder") -> Settings:
             price_min_ticks=outcomes.price_min_ticks,
             price_max_ticks=outcomes.price_max_ticks,
         ),
+        # Nothing goes through its queues; but a plain-Python one would have the shards replay interpreted.
+        queue=SpscQueueConfig(capacity_slots=2, huge_pages="never"),
         shards=ShardsConfig(count=outcomes.shard_count),
     )
 

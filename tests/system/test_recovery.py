@@ -15,7 +15,7 @@ import pytest
 from exchange.errors import UserError
 from exchange.gateway.server import Server
 from exchange.gateway.session_memory import LOG_END, SessionMemory
-from exchange.native import load_int64, view_bytes
+from exchange.native import is_compiled, load_int64, view_bytes
 from exchange.recovery.twin import Twin, make_snapshot
 from exchange.settings import load_profile
 from exchange.wire.layout import Message
@@ -310,3 +310,11 @@ def test_a_user_with_a_session_must_be_there_and_speak_as_before(tmp_path: Path)
         UserError, match="the user BOB has spoken ouch50 in this journal and is to speak ouch42"
     ):
         Server(settings, users(["alice", "bob"], ["bob"]))
+
+
+def test_a_twin_with_the_compiled_book_is_compiled(tmp_path: Path) -> None:
+    settings = load_profile("serve", [*SETTINGS, *overrides(tmp_path / "journal", **VARIANTS[0])])
+    Server(settings, users(["alice"])).close()
+    for book, expected in (("ladder", True), ("naive", False)):
+        with Twin(tmp_path / "journal", book=book) as twin:
+            assert is_compiled(twin.exchange.shards[0]) == expected
