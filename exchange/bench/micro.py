@@ -283,7 +283,8 @@ def return_word(words: int, turns: int, stop_address: int) -> None:
 
 def in_turns(items: Sequence[str], round_index: int) -> list[str]:
     """The items, beginning with another one in each round, so that none always comes first."""
-    start = round_index % len(items)
+    # All may have been left out by now.
+    start = round_index % max(len(items), 1)
     return [*items[start:], *items[:start]]
 
 
