@@ -196,6 +196,10 @@ class Table:
         """The variants that have not been left out."""
         return [variant for variant in self._variants if variant not in self._skipped]
 
+    def reasons(self) -> str:
+        """Why variants have been left out."""
+        return "; ".join(f"{variant}: {reason}" for variant, reason in self._skipped.items())
+
     def rows(self) -> tuple[MicroResult, ...]:
         """All rows, in the variants' order; every one says on which cores it was measured."""
         rows: list[MicroResult] = []
@@ -289,7 +293,13 @@ def in_turns(items: Sequence[str], round_index: int) -> list[str]:
 
 
 def finish(kind: str, table: Table, warnings: tuple[str, ...], command_line: str) -> BenchResult:
-    """The result, with the machine described."""
+    """The result, with the machine described.
+
+    Raises:
+        UserError: every variant was left out, so there is none.
+    """
+    if not table.remaining():
+        raise UserError(f"{kind}: nothing was measured: {table.reasons()}")
     return BenchResult(
         kind=kind,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
