@@ -32,12 +32,11 @@ from exchange.gateway.session_memory import (
     WAYS,
 )
 from exchange.journal.config import NoneJournalConfig
-from exchange.journal.layout import first_sequence_of
+from exchange.journal.layout import first_sequence_of, shard_stream
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
 from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.segment import segment_paths
-from exchange.journal.streams import shard_stream
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
