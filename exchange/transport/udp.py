@@ -106,7 +106,7 @@ class UdpTransport(NetworkTransport):
         write_message_header(answer_header, 0, answer_vector)
         words = allocate(WORDS_BYTES)
         return UdpSource(
-            requests=self._requests(0, words, self._arena),
+            requests=self._requests(words, self._arena),
             clock=self.clock,
             control=self._control[0].consumer(0),
             rules=self._rules.state,

@@ -85,7 +85,6 @@ class Trader:
         live: the orders that are alive, as far as the messages say.
         matches: match number and order of each execution.
         kept: how many messages were asked for again and found equal.
-        resent: how many orders were sent again after a kill.
         due: orders that were alive when the line was lost, and have to be cancelled for that.
         resumed: set while the trader has resumed, or given up.
         lost: how many orders a kill has swallowed before they were sequenced.
@@ -112,7 +111,7 @@ class Trader:
         self.resumed: Final = asyncio.Event()
         self._cancels_on_disconnect: Final = cancels_on_disconnect
         self.session = ""
-        self.kept = self.resent = self.lost = 0
+        self.kept = self.lost = 0
         self.is_over = False
         self._next_number = 1
         self._known: Final[set[int]] = set()
@@ -171,7 +170,6 @@ class Trader:
         self._unanswered.clear()
         self.lost += len(lost)
         if self._chance.random() < 0.5:
-            self.resent += len(lost)
             self._unanswered.update(lost)
             await self._write(b"".join(UnsequencedData(one.encode()).encode() for _, one in lost))
         else:

@@ -132,7 +132,7 @@ def test_what_was_written_comes_back_byte_for_byte(tmp_path: Path, options: dict
                 assert feed_messages(again) == feed
                 assert again.control.session_name == server.control.session_name
                 digest = again.exchange.digest()
-                await goes_on(again, before)
+                await goes_on(again)
             for client in clients:
                 await client.close()
         assert server.exchange.digest() == digest
@@ -173,7 +173,7 @@ async def settled(server: Server) -> None:
         await asyncio.sleep(0.02)
 
 
-async def goes_on(server: Server, before: list[bytes]) -> None:
+async def goes_on(server: Server) -> None:
     """Clients resume where they were, and their orders are there."""
     alice = await BareClient.log_on(server, "alice", sequence=3)
     accepted = await alice.packet()
@@ -234,7 +234,7 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
                 assert logs(again) == before
                 assert feed_messages(again) == feed
                 assert again.exchange.digest() == digest
-                await goes_on(again, before)
+                await goes_on(again)
             for client in clients:
                 await client.close()
 
