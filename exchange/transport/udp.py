@@ -19,13 +19,18 @@ from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.session_memory import PEER, START_SEQUENCE, TOKEN
 from exchange.messages import RECORD_BYTES
-from exchange.native import Arena, store_int64, store_uint8, view_bytes
+from exchange.native import (
+    VECTOR_BYTES,
+    Arena,
+    store_int64,
+    store_uint8,
+    view_bytes,
+    write_vector,
+)
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     SOCKET_ADDRESS_BYTES,
-    VECTOR_BYTES,
     write_message_header,
-    write_vector,
 )
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
