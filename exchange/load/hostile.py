@@ -130,9 +130,8 @@ class Hostile:
             await asyncio.get_running_loop().sock_connect(connection, (self.plan.host, self.plan.port))
         except BaseException as error:
             if isinstance(error, ConnectionResetError) or _is_connected(connection):
-                self.counts[kind] += (
-                    1  # it was hung up on, or called back, in the moment in which it was open
-                )
+                # It was hung up on, or called back, in the moment in which it was open.
+                self.counts[kind] += 1
             connection.close()
             raise
         self.counts[kind] += 1

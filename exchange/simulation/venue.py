@@ -32,6 +32,7 @@ from exchange.gateway.session_memory import (
     WAYS,
 )
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.identity import Opening
 from exchange.journal.layout import first_sequence_of, shard_stream
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
@@ -41,7 +42,7 @@ from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
-from exchange.recovery.kept import KeptJournal, Opening
+from exchange.recovery.kept import KeptJournal
 from exchange.risk import build_risk
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount
