@@ -13,7 +13,8 @@ warms up each variant. A variant that fails is left out from then on and the res
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -87,6 +88,17 @@ def check_kinds(what: str, kinds: Sequence[str], allowed: Sequence[str]) -> None
 
 class StoodStill(Exception):
     """A measurement did not end within :data:`PATIENCE_S`."""
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """This thread runs on this core, and so does what it starts inside the block: both inherit where it may run."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def run_pinned(
