@@ -105,6 +105,7 @@ class Process:
 
     def __init__(self, number: int, output: Path, log: Path) -> None:
         self.output, self.log = output, log
+        self.number: Final = number
         self._descriptor = os.pidfd_open(number)
         weakref.finalize(self, os.close, self._descriptor)
 
