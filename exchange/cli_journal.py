@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exchange.ending import end_with_parent
+from exchange.logs import start_logging
+
 if TYPE_CHECKING:
-    from exchange.journal.inspecting import JournalReport, StreamReport
+    from exchange.recovery.inspecting import JournalReport, StreamReport
 
 _directory = click.argument(
     "directory", metavar="[DIR]", default="exchange-journal", type=click.Path(path_type=Path)
@@ -36,7 +39,7 @@ def inspect(directory: Path, as_json: bool) -> None:
 
     'durable' is the highest sequence that the journal itself says is synced; what came after it may be as well.
     """
-    from exchange.journal.inspecting import survey_journal
+    from exchange.recovery.inspecting import survey_journal
 
     report = survey_journal(directory)
     if as_json:
@@ -52,9 +55,10 @@ def verify(directory: Path, as_json: bool) -> None:
     """Read a journal from end to end and check every frame.
 
     Exits with 0 if an exchange can go on with it, which is so also if its end is torn (an exchange cuts it at its
-    start); with 1 if something that was synced is not there any more, naming the place.
+    start); with 1 if something that was synced is not there any more, naming the place. A snapshot
+    that is damaged is told; an exchange does without it as long as the records are there.
     """
-    from exchange.journal.inspecting import survey_journal
+    from exchange.recovery.inspecting import survey_journal
 
     report = survey_journal(directory)
     if as_json:
@@ -66,6 +70,8 @@ def verify(directory: Path, as_json: bool) -> None:
                 click.echo(f"  {stream.detail}")
         if not report.streams:
             click.echo("no stream has been written to")
+        for line in _snapshots(report):
+            click.echo(line)
     if report.is_damaged:
         sys.exit(1)
 
@@ -89,15 +95,20 @@ def replay(directory: Path, until: int | None, book: str, from_start: bool) -> N
     """Make books, sessions and feed of a journal again, and say what they come to.
 
     The digest is that of 'exchange replay': equal for equal orders in equal places, whatever books they are in. To stop
-    at a sequence means beginning at the first one.
+    at a sequence means beginning at the first one. Damage before that place is an error.
     """
+    from exchange.journal.identity import holder_of
     from exchange.journal.protocol import ALL_DURABLE
     from exchange.recovery.replayer import END, Position
     from exchange.recovery.twin import Twin
 
+    start_logging("text", quiet=True)  # for what is wrong with a snapshot
     with Twin(directory, book=book, from_snapshot=not from_start and until is None) as twin:
         shards = twin.identity.outcomes.shard_count
         replayer = twin.replay(END if until is None else Position((until,) * shards, ALL_DURABLE))
+        if holder_of(directory) is None:
+            for tear in twin.tears:
+                click.echo(str(tear))
         for shard, sequence in enumerate(twin.position.shards):
             begun = twin.begin.shards[shard] if twin.begin.shards else 0
             click.echo(f"shard-{shard}: sequence {sequence}, {sequence - begun:,} records replayed")
@@ -137,7 +148,8 @@ def diff(first: Path, second: Path) -> None:
 @journal.command()
 @_directory
 @click.option("--gently", is_flag=True, help="Leave the machine to everybody else, at the lowest priority.")
-def snapshot(directory: Path, gently: bool) -> None:
+@click.option("--with-parent", is_flag=True, hidden=True)
+def snapshot(directory: Path, gently: bool, with_parent: bool) -> None:
     """Save what a journal's exchange was at its last synced record, so that a restart begins there.
 
     A served exchange has this done by itself (journal.snapshot_every_ns). Old snapshots, and segments that no restart
@@ -145,8 +157,11 @@ def snapshot(directory: Path, gently: bool) -> None:
     """
     from exchange.recovery.twin import make_snapshot
 
+    if with_parent:
+        end_with_parent()
     if gently:
         os.nice(19)
+    start_logging("text", quiet=True)
     path = make_snapshot(directory)
     if path is None:
         click.echo("nothing new was synced since the newest snapshot")
@@ -193,7 +208,14 @@ def _described(report: "JournalReport") -> Iterator[str]:
             )
     if report.snapshots:
         yield ""
-        yield from (f"snapshot {name}: {size:,} bytes" for name, size in report.snapshots.items())
+        yield from _snapshots(report)
+
+
+def _snapshots(report: "JournalReport") -> Iterator[str]:
+    for one in report.snapshots:
+        yield f"snapshot {one.name}: {one.size_bytes:,} bytes{': unusable' if one.flaw else ''}"
+        if one.flaw:
+            yield f"  {one.flaw}"
 
 
 def _time(time_ns: int) -> str:

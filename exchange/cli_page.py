@@ -14,6 +14,7 @@ import click
 from exchange import limits
 from exchange.cli_feed_options import feed_options, open_receiver
 from exchange.cli_serve import log_format_option
+from exchange.ending import end_with_parent
 from exchange.errors import UserError
 from exchange.logs import LogFormat, start_logging
 
@@ -90,7 +91,7 @@ def page(
     ADDRESS:PORT is where the feed goes, market_data.address and market_data.port of the exchange's profile. 'exchange
     serve --page' starts this with all of its options right. Ends by Ctrl-C or SIGTERM.
     """
-    from exchange.page.serving import Page, PageOptions, end_with_parent
+    from exchange.page.serving import Page, PageOptions
 
     if with_parent:
         end_with_parent()

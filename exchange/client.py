@@ -103,6 +103,7 @@ class Client:
         self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
         self._unanswered: dict[tuple[str, int], bytes] = {}
         self._account: asyncio.Future[int] | None = None
+        self._account_sequence = 0
         self._sent_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -143,11 +144,6 @@ class Client:
             await client._hang_up()
             raise
         client._task = asyncio.create_task(client._run(line))
-        try:
-            client.next_user_reference = await client._query_account()
-        except BaseException:
-            await client.close()
-            raise
         return client
 
     async def place(
@@ -259,18 +255,31 @@ class Client:
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
         return await asyncio.wait_for(self._account, LOGIN_SECONDS)
 
+    async def _query_at_end(self, line: Line) -> int:
+        """The same, as long as nobody else reads. The answer is kept from the caller, also when it is sent again."""
+        self._account = asyncio.get_running_loop().create_future()
+        await self._send(UnsequencedData(AccountQuery().encode()).encode())
+        async with asyncio.timeout(LOGIN_SECONDS):
+            while not self._account.done():
+                packets = await line.receive()
+                if not packets or await self._take_packets(packets):
+                    raise ConnectionError("the exchange has ended the connection")
+        return self._account.result()
+
     async def _log_on_at(self, sequence: int) -> Line:
         """A new line, logged on to get messages from ``sequence`` on.
 
-        First at the end of what there is, which tells where that is: among messages that are sent again there may be
-        answers to earlier queries, and only an answer behind them says which number is free.
+        First at the end of what there is, to ask there which number is free. Behind all messages of a day the answer
+        would come late, and only when somebody takes from the queue what comes before it, which nobody does yet.
         """
         self.next_sequence = 0
         line = await self._log_on()
-        self._first_new_sequence = self.next_sequence
-        if sequence in (0, self.next_sequence):
+        self._first_new_sequence = end = self.next_sequence
+        self.next_user_reference = await self._query_at_end(line)
+        if sequence in (0, end):
             return line
         await self._hang_up(logout=True)
+        self._answers = asyncio.Queue(ANSWERS_MAX)  # what came with the answer comes once more
         self.next_sequence = sequence
         return await self._log_on()
 
@@ -330,13 +339,19 @@ class Client:
     async def _read(self, line: Line) -> bool:
         """Take packets until the line breaks (False) or the session ends (True)."""
         while packets := await line.receive():
-            for packet in packets:
-                decoded = SERVER_PACKETS.decode(packet)
-                if isinstance(decoded, EndOfSession):
-                    return True
-                if isinstance(decoded, SequencedData):
-                    self.next_sequence += 1
-                    await self._take(OUTBOUND_MESSAGES.decode(decoded.message))
+            if await self._take_packets(packets):
+                return True
+        return False
+
+    async def _take_packets(self, packets: list[bytes]) -> bool:
+        """Whether the session has ended."""
+        for packet in packets:
+            decoded = SERVER_PACKETS.decode(packet)
+            if isinstance(decoded, EndOfSession):
+                return True
+            if isinstance(decoded, SequencedData):
+                self.next_sequence += 1
+                await self._take(OUTBOUND_MESSAGES.decode(decoded.message))
         return False
 
     async def _take(self, answer: Message) -> None:
@@ -348,6 +363,9 @@ class Client:
             case AccountQueryResponse() if self.next_sequence > self._first_new_sequence:
                 if self._account is not None and not self._account.done():
                     self._account.set_result(answer.next_user_reference_number)
+                    self._account_sequence = self.next_sequence
+                    return
+                if self.next_sequence == self._account_sequence:  # it is sent again
                     return
         await self._answers.put(answer)
 

@@ -93,6 +93,21 @@ def ctrl_c_postponed() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
+def end_with_parent() -> None:
+    """From now on, end this process by SIGTERM as soon as its standard input, a pipe of its parent's, is closed.
+
+    The kernel closes it however the parent has ended.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
 class _Terminated(BaseException):
     """SIGTERM has come."""
 

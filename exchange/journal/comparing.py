@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.journal.identity import read_identity
+from exchange.journal.judging import judge_end_now
 from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.streams import stream_names
 from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, Command, CommandKind
@@ -44,6 +45,7 @@ def compare_journals(first: Path, second: Path) -> list[StreamDifference]:
     """Each stream of two journals.
 
     Raises:
+        JournalDamage: one of them is damaged, before any record differs.
         UserError: one of them is no journal, or cannot be read.
     """
     shards = max(read_identity(path).outcomes.shard_count for path in (first, second))
@@ -59,6 +61,8 @@ def _compare(first: Path, second: Path, name: str) -> StreamDifference:
             count = min(left.ready(), right.ready())
             if count == 0:
                 rest = left.count_rest() - right.count_rest()
+                for reader in readers:
+                    judge_end_now(reader)
                 return StreamDifference(name, alike, None, "", "", rest)
             ours, theirs = left.take(count), right.take(count)
             differing = np.flatnonzero(_as_words(ours) != _as_words(theirs))

@@ -83,6 +83,9 @@ def judge_end(reader: StreamReader) -> Tear | None:
     """
     segment = reader.segment
     if segment is None:
+        if reader.wanted_sequence > 1:
+            known = f"sequence {reader.wanted_sequence - 1} is known to have been in the stream"
+            raise JournalDamage(reader.folder, 0, 1, f"there is no segment, and {known}")
         return None
     places = [(segment, reader.offset), *((one, 0) for one in reader.later_segments)]
     used_bytes = sum(
@@ -119,6 +122,31 @@ def judge_end(reader: StreamReader) -> Tear | None:
         whole_paths=tuple(one.path for one in whole),
         kept=(last[0][0].path, last[0][1]) if last else None,
     )
+
+
+def judge_end_now(reader: StreamReader) -> Tear | None:
+    """What the end of a stream means that somebody may be writing to: then only that it is not damaged.
+
+    Frames that came after the last look say that the place was synced, as they would of damage. So what looks like
+    damage is looked at again, and is none if reading goes on from there. It reads what was not read yet.
+
+    Raises:
+        JournalDamage: as :func:`judge_end`.
+    """
+    while True:
+        _read_on(reader)
+        reached = reader.next_sequence
+        try:
+            return judge_end(reader)
+        except JournalDamage:
+            _read_on(reader)
+            if reader.next_sequence == reached:
+                raise
+
+
+def _read_on(reader: StreamReader) -> None:
+    for _batch in reader.batches():
+        pass
 
 
 def cut_torn_tail(tear: Tear) -> None:

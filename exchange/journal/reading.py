@@ -178,7 +178,7 @@ class StreamReader:
 
     Raises:
         JournalDamage: a segment of something else; or the stream begins behind ``next_sequence``.
-        OSError: a file cannot be read.
+        UserError: a file cannot be read.
     """
 
     def __init__(self, folder: Path, identity: StreamIdentity, next_sequence: int = 1) -> None:
@@ -307,13 +307,22 @@ class StreamReader:
 
 
 def open_segments(folder: Path) -> list[Segment]:
-    """The segments of a stream in their order, mapped; none if there is no such folder. Unused ones are left out."""
+    """The segments of a stream in their order, mapped; none if there is no such folder. Unused ones are left out.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     if not folder.exists():
         return []
     for _ in range(_LOOKS):
         # Whoever writes to the stream may rename a file between the look at the folder and the look at the file.
         with suppress(FileNotFoundError):
-            segments = [Segment(path) for path in segment_paths(folder)]
+            try:
+                segments = [Segment(path) for path in segment_paths(folder)]
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise UserError(f"journal {error.filename or folder}: {error.strerror}") from error
             return [segment for segment in segments if not segment.is_unused]
     raise UserError(f"journal {folder}: its files are renamed all the time")
 

@@ -12,9 +12,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -207,15 +205,3 @@ class Page:
             )
             self._sampler.sample(self.market.messages, statistics, time.monotonic())
             await asyncio.sleep(max(0.1, began + SAMPLE_SECONDS - time.monotonic()))
-
-
-def end_with_parent() -> None:
-    """End this process by SIGTERM when its standard input is closed."""
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -10,6 +10,7 @@ module                                            what it is about
 :mod:`~exchange.recovery.twin`                    a second one of an exchange, made of its journal alone
 :mod:`~exchange.recovery.snapshots`               which snapshots there are, and which one a restart begins with
 :mod:`~exchange.recovery.snapshot_process`        snapshots of a running exchange, by a process beside it
+:mod:`~exchange.recovery.inspecting`              what is in a journal, without an exchange
 ================================================= ===============================================================
 
 One rule carries it: nothing here decides what a record means. The shard applies it by the code that applied it first

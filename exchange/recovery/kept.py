@@ -191,5 +191,7 @@ def read_sessions(path: Path) -> list[Session]:
         return msgspec.json.decode(path.read_bytes(), type=list[Session])
     except FileNotFoundError:
         return []
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"journal {path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"journal {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UserError(f"journal {path}: damaged: {error}") from error

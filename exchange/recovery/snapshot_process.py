@@ -2,11 +2,12 @@
 
 Each is a process of its own, ``exchange journal snapshot``, at the lowest priority: it reads the journal's files, does
 what a restart would do, writes the result and ends (:func:`exchange.recovery.twin.make_snapshot`). It takes nothing
-from the exchange but a share of the machine. If it fails, that is logged, and the next one comes in its turn; a restart
-then has more to replay.
+from the exchange but a share of the machine. If it fails, or cannot even be started, that is logged, and the next one
+comes in its turn; a restart then has more to replay.
 
-Rules: used in the event loop that serves; leaving the ``async with`` block ends a process that is at work. What it had
-written so far is a temporary file, which the next one overwrites."""
+Rules: used in the event loop that serves; leaving the ``async with`` block ends a process that is at work, and so does
+the end of the exchange, whatever it is: the process's standard input is a pipe that the kernel closes then. What it had
+written so far is a temporary file, which the next one deletes."""
 
 import asyncio
 import logging
@@ -26,14 +27,13 @@ class SnapshotProcess:
 
     Args:
         directory: of the journal.
-        every_ns: how often; 0 is never.
+        every_ns: how long it rests between two; 0: it makes none.
     """
 
     def __init__(self, directory: Path, every_ns: int) -> None:
         self._directory: Final = directory
         self._every_s: Final = every_ns / 1e9
         self._task: asyncio.Task[None] | None = None
-        self.made = 0
 
     async def __aenter__(self) -> Self:
         if self._every_s > 0:
@@ -48,28 +48,44 @@ class SnapshotProcess:
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            await self._make()
+            try:
+                child = await self._start()
+            except OSError as error:
+                _log_failure(error.errno, str(error))
+                continue
+            await _wait_for(child)
 
-    async def _make(self) -> None:
-        child = await asyncio.create_subprocess_exec(
-            *child_command("journal", "snapshot", str(self._directory), "--gently"),
+    async def _start(self) -> asyncio.subprocess.Process:
+        """A process that makes one. Raises OSError if the machine has no room for it."""
+        options = ("--gently", "--with-parent", "--", str(self._directory))
+        return await asyncio.create_subprocess_exec(
+            *child_command("journal", "snapshot", *options),
             env=child_environment(),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             process_group=0,  # Ctrl-C is for us
         )
-        try:
-            said, _ = await child.communicate()
-        except asyncio.CancelledError:
-            await _end(child)
-            raise
-        text = said.decode(errors="replace").strip()
-        if child.returncode == 0:
-            self.made += 1
-            log_event("snapshot", said=text)
-        else:
-            log_event("snapshot failed", level=logging.ERROR, status=child.returncode, said=text)
+
+
+async def _wait_for(child: asyncio.subprocess.Process) -> None:
+    """Wait until a process has ended, and log what came of it; if we are to end, end it."""
+    assert child.stdout is not None
+    try:
+        said = await child.stdout.read()  # and not communicate, which closes the pipe at once
+        status = await child.wait()
+    except asyncio.CancelledError:
+        await _end(child)
+        raise
+    text = said.decode(errors="replace").strip()
+    if status == 0:
+        log_event("snapshot", said=text)
+    else:
+        _log_failure(status, text)
+
+
+def _log_failure(status: int | None, said: str) -> None:
+    log_event("snapshot failed", level=logging.ERROR, status=status, said=said)
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -25,6 +25,7 @@ from exchange.gateway.credentials import OUCH42
 from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_memory import LOG_MESSAGES
 from exchange.journal.identity import Identity, read_identity
+from exchange.journal.judging import Tear, judge_end_now
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.reading import StreamReader
 from exchange.journal.segment import segment_paths
@@ -36,11 +37,16 @@ from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
 from exchange.recovery.replayer import END, Events, Position, Replayer
 from exchange.recovery.replaying import LogSink
-from exchange.recovery.snapshots import open_newest, position_of, save_snapshot, snapshot_paths
+from exchange.recovery.snapshots import (
+    delete_all_but,
+    hold_snapshots,
+    open_newest,
+    position_of,
+    save_snapshot,
+)
 from exchange.risk.limits import LimitsMemory
 from exchange.settings import Settings, ShardsConfig
 from exchange.snapshot.parts import Parts, left_events, restore_parts
-from exchange.snapshot.sections import SectionFile
 from exchange.transport.config import TcpTransportConfig
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
@@ -64,6 +70,7 @@ class Twin:
         publisher: the feed; None if there is none.
         begin: the position from which it was replayed.
         position: where it is now.
+        tears: the streams that were replayed to their end and are torn there, or are just being written to.
 
     Raises:
         UserError: there is no journal, or a snapshot that contradicts itself.
@@ -93,6 +100,7 @@ class Twin:
         self.exchange: Final = Exchange(self.settings, len(outcomes.symbols), self.transport)
         self._users: Final = [one.user for one in sessions]
         self._left: list[Events] = []
+        self.tears: Final[list[Tear]] = []
         self.begin: Final = self._restore() if from_snapshot else START
         if self.begin == START and self.publisher is not None:
             self.publisher.open_day(outcomes.opened_ns - outcomes.midnight_ns)
@@ -135,7 +143,8 @@ class Twin:
             only_ordered: stop where the merge stream ends, though shards may have gone on.
 
         Raises:
-            UserError: a record that this exchange cannot have written, or damage before that point.
+            JournalDamage: damage before that point.
+            UserError: a record that this exchange cannot have written.
         """
         requests, reports = self.transport.replica()
         sink: Any = LogSink(reports)
@@ -148,9 +157,19 @@ class Twin:
             replayer.put_left(self._left)
             (replayer.run_ordered if only_ordered else replayer.run)()
             self.position, self._left = replayer.position(), replayer.left()
+            if not only_ordered:
+                self._judge_ends(readers, merge, last)
         finally:
             close_readers(readers, merge)
         return replayer
+
+    def _judge_ends(self, readers: list[StreamReader], merge: StreamReader | None, last: Position) -> None:
+        """Refuse to take damage for the end of a stream."""
+        for shard, reader in enumerate(readers):
+            if not last.shards or self.position.shards[shard] < last.shards[shard]:
+                self.tears.extend(filter(None, [judge_end_now(reader)]))
+        if merge is not None and not last.shards:
+            self.tears.extend(filter(None, [judge_end_now(merge)]))
 
     def live_orders(self) -> list[int]:
         """How many orders live in each shard's book."""
@@ -199,12 +218,16 @@ def settings_of(identity: Identity, book: str = "ladder") -> Settings:
 
 
 def durable_position(directory: Path, identity: Identity, begin: Position = START) -> Position:
-    """For each stream the last sequence that its frames say is synced."""
+    """For each stream the last sequence that its frames say is synced.
+
+    Raises:
+        JournalDamage: something that was synced is not there.
+    """
     shards = identity.outcomes.shard_count
     found = []
     for name, first in zip(stream_names(shards), first_sequences(shards, begin), strict=True):
         with StreamReader(directory / name, identity.stream(name), first) as reader:
-            reader.read_to_end()
+            judge_end_now(reader)
             found.append(max(reader.durable_sequence, first - 1))
     return Position(tuple(found[:shards]), *found[shards:])
 
@@ -219,28 +242,27 @@ def make_snapshot(directory: Path) -> Path | None:
         UserError: the journal cannot be replayed, or the snapshot cannot be written.
     """
     identity = read_identity(directory)
-    with Twin(directory) as twin:
-        last = durable_position(directory, identity, twin.begin)
-        if sum(last.shards) <= sum(twin.begin.shards):
-            return None
-        twin.replay(last, only_ordered=True)
-        if sum(twin.position.shards) <= sum(twin.begin.shards):
-            return None
-        path = twin.save()
-    _let_go(directory, identity)
+    with hold_snapshots(directory):
+        with Twin(directory) as twin:
+            last = durable_position(directory, identity, twin.begin)
+            if sum(last.shards) <= sum(twin.begin.shards):
+                return None
+            twin.replay(last, only_ordered=True)
+            if sum(twin.position.shards) <= sum(twin.begin.shards):
+                return None
+            path = twin.save()
+        try:
+            _let_go(directory, identity)
+        except OSError as error:
+            raise UserError(f"cannot delete {error.filename or directory}: {error.strerror}") from error
     return path
 
 
 def _let_go(directory: Path, identity: Identity) -> None:
     """Delete old snapshots, and the segments that lie before the oldest one that is kept."""
-    paths = snapshot_paths(directory)
-    for path in paths[SNAPSHOTS_KEPT:]:
-        path.unlink()
-    if len(paths) < SNAPSHOTS_KEPT:
+    shards, begin = identity.outcomes.shard_count, delete_all_but(SNAPSHOTS_KEPT, directory, identity)
+    if begin is None:
         return
-    shards = identity.outcomes.shard_count
-    with SectionFile(paths[SNAPSHOTS_KEPT - 1]) as file:
-        begin = position_of(file, shards)
     for name, first in zip(stream_names(shards), first_sequences(shards, begin), strict=True):
         for path in _segments_before(directory / name, first):
             path.unlink()

@@ -16,6 +16,7 @@ from msgspec import structs
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
 from exchange.journal.config import Gate, JournalConfig, MappedJournalConfig, NoneJournalConfig
+from exchange.market_data.config import NoneMarketDataConfig
 from exchange.risk.config import LimitsRiskConfig, NoneRiskConfig, RiskConfig
 from exchange.settings import Resolved, Settings, agent_names, resolve
 from exchange.simulation.chance import Chance, Weights
@@ -109,6 +110,10 @@ def base_settings(profile: str, overrides: tuple[str, ...]) -> Resolved:
     if not isinstance(resolved.settings.transport, TcpTransportConfig):
         raise UserError(
             f"profile {resolved.settings.name}: transport.kind must be tcp to be simulated; 'serve' is such a profile"
+        )
+    if not isinstance(resolved.settings.market_data, NoneMarketDataConfig):
+        raise UserError(
+            f"profile {resolved.settings.name}: market_data.kind must be none to be simulated, as it is without --set"
         )
     return resolved
 

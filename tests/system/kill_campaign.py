@@ -43,6 +43,7 @@ import numpy as np
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.gateway.credentials import User, write_user
 from exchange.gateway.session_memory import LOG_END, SessionMemory
+from exchange.journal.identity import IDENTITY_NAME
 from exchange.messages import BUY, COMMAND_DTYPE
 from exchange.native import address_of, load_int64, view_bytes
 from exchange.recovery.twin import Twin
@@ -105,6 +106,7 @@ class Process:
 
     def __init__(self, number: int, output: Path, log: Path) -> None:
         self.output, self.log = output, log
+        self.number: Final = number
         self._descriptor = os.pidfd_open(number)
         weakref.finalize(self, os.close, self._descriptor)
 
@@ -317,6 +319,10 @@ class Day:
 
     def look(self) -> None:
         """While nobody runs, the journal has everything that anybody was told."""
+        if not (self.journal / IDENTITY_NAME).exists():
+            assert not any(trader.messages for trader in self.traders)
+            self.counts["killed before there was a journal"] += 1
+            return
         with Twin(self.journal) as twin:
             twin.replay()
             for trader, told in zip(self.traders, told_by(twin.transport.memory), strict=True):

@@ -178,6 +178,35 @@ def test_a_client_that_hears_the_whole_day_again_does_not_take_an_old_answer_for
     run(scenario())
 
 
+def test_a_day_is_heard_again_that_is_longer_than_the_queue_of_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exchange.client.ANSWERS_MAX", 4)
+
+    async def scenario() -> None:
+        async with serving("alice") as server:
+            first = await connect(server, "alice")
+            for _ in range(20):
+                await first.place("AAPL", Side.BUY, 10, price_ticks=100_0000)
+                while not isinstance(await first.next_answer(), OrderAccepted):
+                    pass
+            await first.close()
+            again = await connect(server, "alice", sequence=1)
+            assert again.next_user_reference == 21
+            heard = [await again.next_answer() for _ in range(22)]
+            assert [type(one).__name__ for one in heard[:2]] == ["SystemEvent", "AccountQueryResponse"]
+            assert [one.user_reference_number for one in heard[2:] if isinstance(one, OrderAccepted)] == [
+                *range(1, 21)
+            ]
+            number = await again.place("AAPL", Side.BUY, 10, price_ticks=100_0000)
+            answer = await again.next_answer()
+            assert isinstance(answer, OrderAccepted), "the answer to its own question is not among the others"
+            assert answer.user_reference_number == number
+            await again.close()
+
+    run(scenario())
+
+
 def test_who_is_not_let_in_is_told() -> None:
     async def scenario() -> None:
         async with serving("alice") as server:

@@ -1,6 +1,7 @@
 """``exchange journal inspect`` and ``verify``, as a person uses them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 from exchange.cli_journal import journal
 from exchange.errors import UserError
 from exchange.journal.layout import segment_name
+from exchange.journal.reading import JournalDamage
 from tests.journal_driver import STREAM, Desk
 
 
@@ -58,9 +60,7 @@ def test_verify_says_that_all_is_well_also_of_a_torn_end(written: Path) -> None:
 
 def test_verify_names_the_place_of_damage_and_exits_with_1(written: Path) -> None:
     path = written / STREAM / segment_name(901)
-    content = bytearray(path.read_bytes())
-    content[4096 + 64 * 101 + 1234] ^= 16
-    path.write_bytes(content)
+    damage(written)
     for command in ("verify", "inspect"):
         done = run(command, written)
         assert done.exit_code == (command == "verify")
@@ -76,9 +76,27 @@ def test_a_missing_segment_is_damage_also_the_first(written: Path) -> None:
     assert done.exit_code == 1
     assert "sequence 1: the stream begins here, and sequence 1 was expected" in done.output
     (written / "snapshots").mkdir()
-    (written / "snapshots" / "some").write_bytes(b"x" * 77)
-    assert run("verify", written).exit_code == 0, "what a snapshot has made superfluous may be gone"
-    assert "snapshot some: 77 bytes" in run("inspect", written).output
+    (written / "snapshots" / "7.snapshot").write_bytes(b"x" * 77)
+    done = run("verify", written)
+    assert done.exit_code == 1, "only a snapshot that is whole makes segments superfluous"
+    assert "snapshot 7.snapshot: 77 bytes: unusable\n" in done.output
+    assert "7.snapshot: header: 77 bytes, but it has 4096" in done.output
+
+
+def test_diff_does_not_take_damage_for_the_end(written: Path) -> None:
+    copy = shutil.copytree(written, written.with_name("copy"))
+    damage(copy)
+    done = run("diff", written, copy)
+    assert isinstance(done.exception, JournalDamage)
+    assert done.exception.sequence == 1001
+
+
+def damage(journal: Path) -> None:
+    """Flip a bit of the frame that begins with sequence 1001."""
+    path = journal / STREAM / segment_name(901)
+    content = bytearray(path.read_bytes())
+    content[4096 + 64 * 101 + 1234] ^= 16
+    path.write_bytes(content)
 
 
 def test_a_journal_that_is_being_written_to_is_not_judged(tmp_path: Path) -> None:

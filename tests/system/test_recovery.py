@@ -15,7 +15,11 @@ import pytest
 from exchange.errors import UserError
 from exchange.gateway.server import Server
 from exchange.gateway.session_memory import LOG_END, SessionMemory
+from exchange.journal.reading import JournalDamage
 from exchange.native import is_compiled, load_int64, view_bytes
+from exchange.recovery.inspecting import survey_journal
+from exchange.recovery.replayer import Position
+from exchange.recovery.snapshots import hold_snapshots
 from exchange.recovery.twin import Twin, make_snapshot
 from exchange.settings import load_profile
 from exchange.wire.layout import Message
@@ -230,6 +234,7 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
                 assert twin.exchange.digest() == digest
             snapshot = make_snapshot(path)
             assert snapshot is not None
+            refuse_damage(shutil.copytree(path, tmp_path / "damaged"))
             async with copied(path, tmp_path / "copy", *NAMES, **options) as again:
                 assert logs(again) == before
                 assert feed_messages(again) == feed
@@ -240,6 +245,31 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
 
     compile_recovery(overrides(tmp_path / "compiling", **options))
     run(scenario(), overrides(tmp_path / "compiling", **options))
+
+
+def refuse_damage(journal: Path) -> None:
+    """Neither a twin nor a snapshot takes damage, or a segment that is gone, for the end of a stream."""
+    with hold_snapshots(journal), pytest.raises(UserError, match="another process makes a snapshot"):
+        make_snapshot(journal)
+    stream = journal / "shard-0"
+    segment = min(path for path in stream.iterdir() if path.name[0] == "0")
+    content = bytearray(segment.read_bytes())
+    segment.write_bytes(content[:4200] + bytes([content[4200] ^ 4]) + content[4201:])
+    with (
+        pytest.raises(JournalDamage, match="bit 2 of byte 4200 is flipped"),
+        Twin(journal, from_snapshot=False) as twin,
+    ):
+        twin.replay()
+    with Twin(journal, from_snapshot=False) as twin:
+        twin.replay(Position((0,) * twin.identity.outcomes.shard_count))
+    report = survey_journal(journal)
+    assert (report.is_damaged, [one.flaw for one in report.snapshots]) == (True, [""])
+    shutil.rmtree(stream)
+    assert "a snapshot has it to sequence" in survey_journal(journal).streams[0].detail
+    with pytest.raises(JournalDamage, match="there is no segment"), Twin(journal) as twin:
+        twin.replay()
+    with pytest.raises(JournalDamage, match="there is no segment"):
+        make_snapshot(journal)
 
 
 def test_after_an_end_in_order_the_day_begins_again_in_the_same_session(tmp_path: Path) -> None:

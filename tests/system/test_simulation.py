@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from exchange.assembly import Exchange
+from exchange.errors import UserError
 from exchange.gateway import control
 from exchange.gateway.order_table import order_at, remove_order
 from exchange.gateway.session_memory import LAST_USER_REFERENCE, WAYS
@@ -251,3 +252,9 @@ def test_the_command_counts_seeds() -> None:
     command = [sys.executable, "-m", "exchange", "simulate", "--seeds", "11..13", *SET]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert shown.stdout.startswith("3 seeds, 0 failed")
+
+
+@pytest.mark.parametrize("override", ["market_data.kind=moldudp64", "transport.kind=udp"])
+def test_what_is_not_simulated_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match=r"profile serve: \w+\.kind must be \w+ to be simulated"):
+        simulate(1, "serve", (override,))

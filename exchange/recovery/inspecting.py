@@ -1,10 +1,12 @@
 """What is in a journal, without an exchange: a survey of its streams, segment by segment.
 
 A survey reads every frame, so it also verifies: a stream that is damaged is reported with the place, and the others
-are surveyed all the same. It changes nothing. Of a journal that is being written to it says how far it was at that
-moment, and does not judge the end.
+are surveyed all the same. So are the snapshots: a stream must begin where one that is whole allows it to, and must not
+end before what one has in it. It changes nothing. Of a journal that is being written to it says how far it was at that
+moment, and nothing of its end but that it is not damaged.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,14 +15,17 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from exchange.book.ladder_events import TIMESTAMP
-from exchange.errors import UserError
 from exchange.journal.frames import count_kinds
-from exchange.journal.identity import SNAPSHOTS_NAME, Identity, holder_of, read_identity
-from exchange.journal.judging import judge_end
+from exchange.journal.identity import Identity, holder_of, read_identity
+from exchange.journal.judging import judge_end_now
 from exchange.journal.layout import frame_bytes, stream_number
 from exchange.journal.reading import JournalDamage, StreamReader, open_segments
+from exchange.journal.streams import stream_names
 from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import load_int64
+from exchange.recovery.replayer import Position
+from exchange.recovery.snapshots import open_snapshot, position_of, snapshot_paths
+from exchange.snapshot.sections import BadSnapshot
 
 _KIND_NAMES: Final = {int(kind): kind.name for kind in CommandKind}
 
@@ -62,14 +67,23 @@ class StreamReport(Struct):
         return self.last_sequence - self.first_sequence + 1
 
 
+class SnapshotReport(Struct):
+    """One snapshot. ``sequences`` says for each stream the last record that is in it, ``flaw`` what is wrong."""
+
+    name: str
+    size_bytes: int
+    sequences: dict[str, int]
+    flaw: str
+
+
 class JournalReport(Struct):
-    """A journal. ``holder`` says who writes to it, and is empty if nobody does; snapshots are file names and sizes."""
+    """A journal. ``holder`` says who writes to it, and is empty if nobody does; the newest snapshot is the first."""
 
     path: str
     identity: Identity
     holder: str
     streams: list[StreamReport]
-    snapshots: dict[str, int]
+    snapshots: list[SnapshotReport]
 
     @property
     def is_damaged(self) -> bool:
@@ -85,31 +99,48 @@ def survey_journal(directory: Path) -> JournalReport:
     """
     identity = read_identity(directory)
     holder = holder_of(directory) or ""
-    snapshots = directory / SNAPSHOTS_NAME
-    found = (
-        {path.name: path.stat().st_size for path in sorted(snapshots.iterdir())} if snapshots.is_dir() else {}
-    )
+    snapshots = _survey_snapshots(directory, identity)
+    known = next((one.sequences for one in snapshots if not one.flaw), {})
     streams = [
-        _survey_stream(directory / name, identity, is_open=bool(holder), has_snapshots=bool(found))
-        for name in _stream_names(directory)
+        _survey_stream(directory / name, identity, known.get(name, 0), is_open=bool(holder))
+        for name in sorted({*_stream_names(directory), *known}, key=stream_number)
     ]
-    return JournalReport(str(directory), identity, holder, streams, found)
+    return JournalReport(str(directory), identity, holder, streams, snapshots)
+
+
+def _survey_snapshots(directory: Path, identity: Identity) -> list[SnapshotReport]:
+    found = []
+    for path in snapshot_paths(directory):
+        try:
+            size_bytes = path.stat().st_size
+            with open_snapshot(path, identity) as file:
+                sequences = _sequences(position_of(file, identity.outcomes.shard_count))
+            found.append(SnapshotReport(path.name, size_bytes, sequences, ""))
+        except BadSnapshot as error:
+            found.append(SnapshotReport(path.name, size_bytes, {}, str(error)))
+        except FileNotFoundError:  # it has just become too old
+            continue
+    return found
+
+
+def _sequences(position: Position) -> dict[str, int]:
+    shards = len(position.shards)
+    return dict(zip(stream_names(shards), (*position.shards, position.merge), strict=False))
 
 
 def _stream_names(directory: Path) -> list[str]:
-    numbers = {}
+    names = []
     for path in directory.iterdir():
-        try:
-            numbers[path.name] = stream_number(path.name)
-        except ValueError:
-            continue
-    return sorted(numbers, key=lambda name: numbers[name])
+        with suppress(ValueError):
+            stream_number(path.name)
+            names.append(path.name)
+    return names
 
 
-def _survey_stream(folder: Path, identity: Identity, *, is_open: bool, has_snapshots: bool) -> StreamReport:
+def _survey_stream(folder: Path, identity: Identity, known_sequence: int, *, is_open: bool) -> StreamReport:
     # Segments that a snapshot made superfluous may be gone. Without one, a stream begins with its first record.
-    kept = next((one.named_sequence for one in open_segments(folder)), None) if has_snapshots else None
-    begins = kept or 1
+    kept = next((one.named_sequence for one in open_segments(folder)), None) or 1
+    begins = min(kept, known_sequence + 1)
     report = StreamReport(
         folder.name, begins, begins - 1, 0, 0, 0, 0, {}, [], "open" if is_open else "clean", ""
     )
@@ -119,14 +150,17 @@ def _survey_stream(folder: Path, identity: Identity, *, is_open: bool, has_snaps
             for places in reader.batches():
                 _add_batch(report, reader, places, counts)
             report.durable_sequence = reader.durable_sequence
-            if not is_open:
-                tear = judge_end(reader)
-                if tear is not None:
-                    report.end, report.detail = "torn", str(tear)
+            tear = judge_end_now(reader)
+            if tear is not None and not is_open:
+                report.end, report.detail = "torn", str(tear)
+            if reader.next_sequence <= known_sequence:
+                report.end = "damaged"
+                report.detail = (
+                    f"journal {folder}: the stream ends with sequence {reader.next_sequence - 1}, and a snapshot has"
+                    f" it to sequence {known_sequence}"
+                )
     except JournalDamage as damage:
         report.end, report.detail = "damaged", str(damage)
-    except OSError as error:
-        raise UserError(f"journal {folder}: {error.strerror}") from error
     kinds = {_KIND_NAMES.get(kind, f"kind {kind}"): int(count) for kind, count in enumerate(counts) if count}
     report.kinds = kinds
     return report
