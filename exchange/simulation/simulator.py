@@ -273,8 +273,6 @@ class Simulation:
                 self._note_synced()
         if is_full and self.venue.refused_count(agent) > refused:
             self.trace.note("refused", agent.name)
-            if made is not None:
-                raise broken("what is not written is not done", f"{agent.name} made events of it")
         if made is not None:
             self._follow(made)
         return done

@@ -49,7 +49,7 @@ from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount
 from exchange.settings import Settings, agent_names
 from exchange.simulation.chance import Trace
-from exchange.simulation.invariants import text_of_words
+from exchange.simulation.invariants import broken, text_of_words
 from exchange.simulation.network import Line
 from exchange.simulation.refusals import close_as_the_kernel_does
 from exchange.transport.network import NetworkOptions
@@ -146,15 +146,22 @@ class SimulatedVenue:
     # Agents.
 
     def step(self, agent: SteppedAgent) -> tuple[int, Made | None]:
-        """Let an agent do what it can; how much that was, and what it made if it is a shard."""
+        """Let an agent do what it can; how much that was, and what it made if it is a shard.
+
+        Raises:
+            BrokenInvariant: it made something of what its journal has not taken.
+        """
         if agent.shard < 0:
             return agent.body(agent.state), None
         words = agent.state.words
         sequence, events = load_int64(words + SEQUENCE), load_int64(words + EVENTS)
+        refused = self.refused_count(agent)
         done = agent.body(agent.state)
         records = load_int64(words + SEQUENCE) - sequence
         if records == 0:
             return done, None
+        if self.refused_count(agent) > refused:
+            raise broken("what is not written is not done", f"{agent.name} has sequenced {records} records")
         made = load_int64(words + EVENTS) - events
         return done, Made(
             agent.shard,
