@@ -91,7 +91,10 @@ def sync_fails(journal: SegmentedJournal, *, is_mapped: bool) -> Iterator[None]:
 
 
 def close_as_the_kernel_does(folder: Path) -> None:
-    """Close the descriptors of all segments under a folder, as when a process has ended that had them open."""
+    """Close the descriptors of all segments under a folder, as when a process has ended that had them open.
+
+    Nobody may close them once more: by then the number may be somebody else's.
+    """
     inside = f"{os.path.realpath(folder)}/"
     for name in os.listdir("/proc/self/fd"):
         try:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import string_at
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
@@ -31,7 +32,7 @@ from exchange.gateway.session_memory import (
     REQUESTS,
     WAYS,
 )
-from exchange.journal.config import NoneJournalConfig
+from exchange.journal.config import FileJournalConfig, NoneJournalConfig
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
@@ -354,7 +355,9 @@ class SimulatedVenue:
         self.transport.close()
         if self._journal is not None:
             self._journal.close()
-            close_as_the_kernel_does(self._journal.directory.path)
+        # What is mapped closes its descriptors itself when nobody has it any more.
+        if isinstance(self.settings.journal, FileJournalConfig):
+            close_as_the_kernel_does(Path(self.settings.journal.directory))
 
 
 def _agents_of(exchange: Exchange, names: Sequence[str]) -> list[SteppedAgent]:

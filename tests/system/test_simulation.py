@@ -3,6 +3,7 @@
 A bug is planted without touching the exchange's files: the simulation is given another body for an agent, or a function
 of the control plane is replaced. Each must be found within the seeds of :data:`FOUND_WITHIN`."""
 
+import gc
 import os
 import re
 import resource
@@ -123,11 +124,15 @@ def test_each_seed_has_a_journal_of_some_kind_or_none() -> None:
     assert min(kinds.values()) > 5
 
 
-def test_what_the_kernel_is_made_to_refuse_it_does_again_afterwards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", [JOURNAL, FILE])
+def test_the_process_is_afterwards_as_it_was_before(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    simulate(1, overrides=overrides, folder=tmp_path)
+    gc.collect()
     before = os.posix_fallocate, time.monotonic_ns, resource.getrlimit(resource.RLIMIT_FSIZE)
     files = len(os.listdir("/proc/self/fd"))
     for seed in range(1, 6):
-        simulate(seed, overrides=FILE, folder=tmp_path)
+        simulate(seed, overrides=overrides, folder=tmp_path)
+    gc.collect()
     assert (os.posix_fallocate, time.monotonic_ns, resource.getrlimit(resource.RLIMIT_FSIZE)) == before
     assert len(os.listdir("/proc/self/fd")) == files
     assert LOGGER.handlers == []
