@@ -42,7 +42,10 @@ _COMMANDS: Final = {
     ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
-    "journal": ("exchange.cli_journal:journal", "Look into an exchange's journal, and verify it."),
+    "journal": (
+        "exchange.cli_journal:journal",
+        "Look into an exchange's journal: inspect, verify, replay, compare.",
+    ),
     "feed": ("exchange.cli_feed:feed", "Watch the best prices of an exchange's market data (MoldUDP64)."),
     "glimpse": (
         "exchange.cli_glimpse:glimpse",

@@ -101,7 +101,7 @@ def replay(directory: Path, until: int | None, book: str, from_start: bool) -> N
         for shard, sequence in enumerate(twin.position.shards):
             begun = twin.begin.shards[shard] if twin.begin.shards else 0
             click.echo(f"shard-{shard}: sequence {sequence}, {sequence - begun:,} records replayed")
-        live = sum(live_orders for live_orders in twin.live_orders())
+        live = sum(twin.live_orders())
         click.echo(
             f"{replayer.events:,} events, {live:,} live orders, {twin.message_count():,} messages to clients"
         )

@@ -229,7 +229,7 @@ def play(
         lanes_of(commands, settings.transport.ingress_lanes), keep_events=_events_bound(commands)
     )
     symbol_count = max(1, len(flow.symbols))
-    with scratch_streams(settings, symbol_count) as journals:
+    with scratch_streams(settings) as journals:
         exchange = Exchange(settings, symbol_count, transport, journals=journals)
         exchange.compile(watcher.compiling)
         start_ns = time.monotonic_ns() + (0 if speed_factor is None else LEAD_NS)

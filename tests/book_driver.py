@@ -4,7 +4,7 @@ One :class:`BookDriver` owns one book and the memory for its commands and events
 (1, 2, 3 ...) and, if they have none, with a time, so that the events can be held against them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -134,6 +134,10 @@ class BookDriver:
     def live_order_count(self) -> int:
         """How many orders rest over all symbols."""
         return int(live_order_count(self.state))
+
+
+MakeBook = Callable[..., BookDriver]
+"""What the fixture ``make_book`` of the contract tests gives: a driver of one variant, with these settings."""
 
 
 def stamped(commands: Sequence[Command]) -> NDArray[Any]:

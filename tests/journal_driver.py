@@ -119,7 +119,7 @@ class Desk:
 def read_all(folder: Path, identity: StreamIdentity, next_sequence: int = 1) -> np.ndarray[Any, Any]:
     """All records of a stream that ends cleanly, as rows of eight words."""
     with StreamReader(folder, identity, next_sequence) as reader:
-        rows = [records_of(frame).view(np.int64) for frame in reader.frames()]
+        rows = [records_of(frame).view(np.int64).reshape(-1, 8) for frame in reader.frames()]
         assert judge_end(reader) is None
     return np.concatenate(rows) if rows else np.zeros((0, 8), np.int64)
 

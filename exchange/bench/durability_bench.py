@@ -12,7 +12,10 @@ file-synced    the same
 
 *The core*: a synthetic flow through an exchange in memory, thread to thread, as ``exchange bench lockfree`` plays it,
 in commands per second. No event waits for a disk here but in the last two variants, so the first three say what writing
-takes of the shard. Every pass must end with the same digest.
+takes of the shard. A *burst* fits into segments that are there when it begins, as most of a day does; in a *flood* of
+several segments for each stream the next ones are made, zeroed and synced meanwhile, as fast as they fill. What the
+pass before has left to be written to the disk is written before the next one begins. Every pass must end with the
+same digest.
 
 *Served*: ``exchange serve`` over TCP on the loopback, as ``exchange bench gateway`` measures it: the round trip of a
 single session, which with a synced gate contains a sync, and the rate of eight with many requests under way, for which
@@ -22,9 +25,10 @@ they find nothing to do; the clients have another. Sessions, books and feeds are
 The variants of a round are measured in turns, each round beginning with another one; journals lie in fresh folders
 below the current directory, whose file system the result names, and are removed in the end."""
 
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -45,7 +49,7 @@ from exchange.bench.results import BenchResult
 from exchange.errors import UserError
 from exchange.flow import Flow, SyntheticConfig, load_flow
 from exchange.load.generator import compile_loop
-from exchange.settings import Settings, load_profile
+from exchange.settings import load_profile
 
 if TYPE_CHECKING:
     from exchange.bench.runner import Progress
@@ -59,6 +63,7 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "file-synced": ("journal.kind=file", "journal.gate=synced"),
 }
 CORE_PROFILE: Final = "lockfree"
+BURST_SETTINGS: Final = ("journal.segment_bytes=256MiB",)
 SERVED_SETTINGS: Final = ("market_data.kind=none", "gateway.log_bytes=256MiB")
 JOURNAL_THREADS: Final = 'shards.threads=[["ingress","shard.0","egress"],["journal"]]'
 WARM_PART: Final = 10
@@ -66,9 +71,10 @@ WARM_PART: Final = 10
 
 
 class DurabilityBenchPlan(NamedTuple):
-    """How much to measure: commands of a pass through the core, and each served measurement."""
+    """How much to measure: commands of a burst and of a flood through the core, and each served measurement."""
 
     commands: int = 2_000_000
+    flood_commands: int = 6_000_000
     seed: int = 1
     served: GatewayBenchPlan = GatewayBenchPlan()
     rounds: int = 7
@@ -76,7 +82,9 @@ class DurabilityBenchPlan(NamedTuple):
     @classmethod
     def quick(cls) -> "DurabilityBenchPlan":
         """Enough to see that it works."""
-        return cls(commands=300_000, served=GatewayBenchPlan(seconds=0.3, warmup_seconds=0.1))
+        return cls(
+            commands=300_000, flood_commands=300_000, served=GatewayBenchPlan(seconds=0.3, warmup_seconds=0.1)
+        )
 
 
 def run_durability_bench(plan: DurabilityBenchPlan, command_line: str, progress: "Progress") -> BenchResult:
@@ -87,15 +95,19 @@ def run_durability_bench(plan: DurabilityBenchPlan, command_line: str, progress:
     """
     cores = choose_cores()
     table = Table(tuple(VARIANTS), cores)
-    progress.total(len(VARIANTS) + 1 + 2 * plan.rounds)
-    progress.step("making the flow, compiling")
-    core = _Core(plan, table, progress)
-    for name in VARIANTS:
-        core.measure(name, is_warming=True)
-    for round_index in range(plan.rounds):
-        progress.step(f"core, round {round_index + 1} of {plan.rounds}")
-        for name in in_turns(table.remaining(), round_index):
-            core.measure(name)
+    progress.total(len(VARIANTS) + 2 + 3 * plan.rounds)
+    for row, commands, overrides in (
+        ("core, a burst", plan.commands, BURST_SETTINGS),
+        ("core, a flood", plan.flood_commands, ()),
+    ):
+        progress.step("making the flow, compiling")
+        core = _Core(row, commands, plan.seed, overrides, table, progress)
+        for name in VARIANTS:
+            core.measure(name, is_warming=True)
+        for round_index in range(plan.rounds):
+            progress.step(f"{row}, round {round_index + 1} of {plan.rounds}")
+            for name in in_turns(table.remaining(), round_index):
+                core.measure(name)
     compile_loop("tcp")
     with ExitStack() as stack:
         runs = _start_all(stack, table, cores, plan, progress)
@@ -115,11 +127,15 @@ _SHARED: Final = (
 class _Core:
     """The exchange in memory: its flow, and the digest that every pass must come to."""
 
-    def __init__(self, plan: DurabilityBenchPlan, table: Table, progress: "Progress") -> None:
+    def __init__(
+        self, row: str, commands: int, seed: int, overrides: Sequence[str], table: Table, progress: "Progress"
+    ) -> None:
+        self._row: Final = row
+        self._overrides: Final = tuple(overrides)
         self._table: Final = table
         self._progress: Final = progress
         self._flow: Final[Flow] = load_flow(
-            "synthetic", synthetic=SyntheticConfig(commands=plan.commands, seed=plan.seed)
+            "synthetic", synthetic=SyntheticConfig(commands=commands, seed=seed)
         )
         self._at_once: Final = np.zeros(len(self._flow.commands), np.int64)
         self._digest = ""
@@ -127,8 +143,10 @@ class _Core:
     def measure(self, name: str, *, is_warming: bool = False) -> None:
         """One pass; a row's value unless it is the first of its variant, which compiles."""
         commands = self._flow.commands
+        settings = load_profile(CORE_PROFILE, (*VARIANTS[name], *(self._overrides if VARIANTS[name] else ())))
+        os.sync()
         played = play(
-            core_settings(name), commands, self._at_once, len(self._flow.symbols), len(commands) // WARM_PART,
+            settings, commands, self._at_once, len(self._flow.symbols), len(commands) // WARM_PART,
             self._progress.detail,
         )  # fmt: skip
         if played.digest != (self._digest or played.digest):
@@ -136,12 +154,8 @@ class _Core:
         self._digest = played.digest
         if not is_warming:
             rate = played.measured_commands / played.elapsed_ns * 1e9
-            self._table.add("core, commands", name, rate, "1/s", "higher")
-
-
-def core_settings(name: str) -> Settings:
-    """The profile of a variant for the exchange in memory."""
-    return load_profile(CORE_PROFILE, VARIANTS[name])
+            parameters = {"commands": len(commands)}
+            self._table.add(self._row, name, rate, "1/s", "higher", parameters)
 
 
 def _start_all(

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exchange.bench.histogram import latency_percentiles
-from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns
+from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns, on_core
 from exchange.bench.results import BenchResult
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
@@ -161,20 +161,9 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    """What is started inside the block runs on this core, for a child inherits where its parent may run."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
-@contextmanager
 def _started(arguments: Sequence[str], core: int) -> Iterator["subprocess.Popen[str]"]:
     """A child on a core, which is gone when the block ends."""
-    with _on_core(core):
+    with on_core(core):
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -304,7 +293,7 @@ def _measure_sockperf(table: Table, name: str, server: Served, core: int, plan: 
         SOCKPERF, "ping-pong", *SOCKPERF_OPTIONS[name], "-i", "127.0.0.1", "-p", str(server.endpoint.port),
         "-m", str(ORDER_BYTES), "-t", str(max(1, round(plan.seconds))), "--full-rtt", "--nonblocked",
     )  # fmt: skip
-    with server.awake(), _on_core(core):
+    with server.awake(), on_core(core):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = dict(_PERCENTILE.findall(done.stdout))
     if len(found) < 2:

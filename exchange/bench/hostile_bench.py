@@ -19,8 +19,7 @@ shows what the limits are worth, not how many attackers an exchange stands."""
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -36,7 +35,7 @@ from exchange.bench.hostile_processes import (
     served_exchange,
     until,
 )
-from exchange.bench.micro import Cores, Table, finish, in_turns
+from exchange.bench.micro import Cores, Table, finish, in_turns, on_core
 from exchange.bench.results import BenchResult, FlowDescription
 from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
 from exchange.load.hostile import ORDERS, HostilePlan
@@ -102,7 +101,7 @@ def run_hostile_bench(plan: HostileBenchPlan, command_line: str, progress: "Prog
     progress.step("starting the exchange")
     with (
         served_exchange(settings) as exchange,
-        _on_core(cores.second),
+        on_core(cores.second),
         hostile_process(_hostile_plan(plan, exchange)) as hostile,
     ):
         run = _Run(plan, table, exchange, hostile)
@@ -135,17 +134,6 @@ def _choose_cores(settings: tuple[str, ...]) -> Cores:
     unit = next((one.processing_unit for one in placed.assignments if one.processing_unit is not None), None)
     first = min(allowed) if unit is None else unit
     return Cores(first, min(allowed - {first}, default=first))
-
-
-@contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    """This thread, and what it starts inside the block, run on this core."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 class _Run:

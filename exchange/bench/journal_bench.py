@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exchange.bench.micro import Cores, Table, check_kinds, choose_cores, finish, in_turns, run_pinned
 from exchange.bench.results import BenchResult
 from exchange.journal import build_journal
-from exchange.journal.config import FileJournalConfig, JournalConfig, MappedJournalConfig, NoneJournalConfig
+from exchange.journal.config import FileJournalConfig, JournalConfig, MappedJournalConfig
 from exchange.journal.identity import JournalDirectory, Outcomes
 from exchange.journal.judging import judge_end
 from exchange.journal.layout import frame_bytes
@@ -32,14 +32,12 @@ from exchange.native import Arena, kernel, monotonic_ns, store_int64
 if TYPE_CHECKING:
     from exchange.bench.runner import Progress
 
-# The system call first, for it is what the other one is to save; nothing comes last, for it has nothing to compare.
+# The system call first, for it is what the other one is to save. A journal of kind none does nothing at all.
 _CONFIGS: Final[dict[str, type[Any]]] = {
     "file": FileJournalConfig,
     "mapped": MappedJournalConfig,
-    "none": NoneJournalConfig,
 }
 JOURNAL_KINDS: Final = tuple(_CONFIGS)
-_SYNCED_KINDS: Final = ("file", "mapped")
 
 _STREAM: Final = "shard-0"
 _STRETCH_BYTES: Final = 4 << 20
@@ -107,8 +105,7 @@ def run_journal_bench(
         for records in plan.synced_records:
             progress.step(f"syncing {records} records, {where}")
             for kind in in_turns(bench.table.remaining(), round_index):
-                if kind in _SYNCED_KINDS:
-                    bench.measure_sync(kind, records)
+                bench.measure_sync(kind, records)
     return finish("journal", bench.table, (), command_line)
 
 
@@ -205,9 +202,8 @@ class _Stream:
     """A journal of one kind in a folder that is empty."""
 
     def __init__(self, kind: str, folder: Path, segment_bytes: int) -> None:
-        is_in_files = kind in _SYNCED_KINDS
-        config: JournalConfig = _CONFIGS[kind](**({"segment_bytes": segment_bytes} if is_in_files else {}))
-        self._directory = JournalDirectory(folder, _OUTCOMES) if is_in_files else None
+        config: JournalConfig = _CONFIGS[kind](segment_bytes=segment_bytes)
+        self._directory: Final = JournalDirectory(folder, _OUTCOMES)
         self.journal: Final = build_journal(config, self._directory, _STREAM)
         self.next_sequence = 1
 
@@ -216,8 +212,7 @@ class _Stream:
 
     def __exit__(self, *exception: object) -> None:
         self.journal.close()
-        if self._directory is not None:
-            self._directory.close()
+        self._directory.close()
 
     def keep(self) -> None:
         """What the keeper does in a while."""
@@ -229,8 +224,6 @@ class _Stream:
         Raises:
             ValueError: it does not hold what was appended.
         """
-        if self._directory is None:
-            return
         folder = self._directory.path / _STREAM
         with StreamReader(folder, self._directory.identity.stream(_STREAM)) as reader:
             for _ in reader.batches():

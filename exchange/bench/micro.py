@@ -13,7 +13,8 @@ warms up each variant. A variant that fails is left out from then on and the res
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -87,6 +88,17 @@ def check_kinds(what: str, kinds: Sequence[str], allowed: Sequence[str]) -> None
 
 class StoodStill(Exception):
     """A measurement did not end within :data:`PATIENCE_S`."""
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """This thread runs on this core, and so does what it starts inside the block: both inherit where it may run."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def run_pinned(
@@ -196,6 +208,10 @@ class Table:
         """The variants that have not been left out."""
         return [variant for variant in self._variants if variant not in self._skipped]
 
+    def reasons(self) -> str:
+        """Why variants have been left out."""
+        return "; ".join(f"{variant}: {reason}" for variant, reason in self._skipped.items())
+
     def rows(self) -> tuple[MicroResult, ...]:
         """All rows, in the variants' order; every one says on which cores it was measured."""
         rows: list[MicroResult] = []
@@ -283,12 +299,19 @@ def return_word(words: int, turns: int, stop_address: int) -> None:
 
 def in_turns(items: Sequence[str], round_index: int) -> list[str]:
     """The items, beginning with another one in each round, so that none always comes first."""
-    start = round_index % len(items)
+    # All may have been left out by now.
+    start = round_index % max(len(items), 1)
     return [*items[start:], *items[:start]]
 
 
 def finish(kind: str, table: Table, warnings: tuple[str, ...], command_line: str) -> BenchResult:
-    """The result, with the machine described."""
+    """The result, with the machine described.
+
+    Raises:
+        UserError: every variant was left out, so there is none.
+    """
+    if not table.remaining():
+        raise UserError(f"{kind}: nothing was measured: {table.reasons()}")
     return BenchResult(
         kind=kind,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -74,7 +74,7 @@ def play(
     transport = MemoryTransport(
         lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
     )
-    with scratch_streams(settings, symbol_count) as journals:
+    with scratch_streams(settings) as journals:
         exchange = Exchange(settings, symbol_count, transport, journals=journals)
         exchange.compile(progress)
         answers = expected_answers(commands, settings.shards.count)

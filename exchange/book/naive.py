@@ -115,7 +115,7 @@ class NaiveBook:
             case CommandKind.NEW | CommandKind.CANCEL | CommandKind.REPLACE if command.symbol_id >= len(
                 self.symbols
             ):
-                return [_rejected(command, Reason.UNKNOWN_SYMBOL)]
+                return [rejected(command, Reason.UNKNOWN_SYMBOL)]
             case CommandKind.NEW:
                 return self._new(command)
             case CommandKind.CANCEL:
@@ -124,21 +124,21 @@ class NaiveBook:
                 return self._replace(command)
             case CommandKind.MASS_CANCEL:
                 return self._mass_cancel(command)
-        return [_rejected(command, Reason.UNKNOWN_COMMAND)]
+        return [rejected(command, Reason.UNKNOWN_COMMAND)]
 
     def _new(self, command: Command) -> list[Event]:
         is_market = command.order_type == OrderType.MARKET
         may_rest = not is_market and command.time_in_force == TimeInForce.DAY
         if command.side > SELL or command.time_in_force > 1 or command.order_type > 1:
-            return [_rejected(command, Reason.INVALID_FIELD)]
+            return [rejected(command, Reason.INVALID_FIELD)]
         if command.quantity_lots == 0:
-            return [_rejected(command, Reason.INVALID_QUANTITY)]
+            return [rejected(command, Reason.INVALID_QUANTITY)]
         if not is_market and not self._in_band(command.price_ticks):
-            return [_rejected(command, Reason.PRICE_OUT_OF_BAND)]
+            return [rejected(command, Reason.PRICE_OUT_OF_BAND)]
         if (command.symbol_id, command.order_id) in self.orders:
-            return [_rejected(command, Reason.DUPLICATE_ORDER_ID)]
+            return [rejected(command, Reason.DUPLICATE_ORDER_ID)]
         if may_rest and len(self.orders) >= self.capacity_orders:
-            return [_rejected(command, Reason.BOOK_FULL)]
+            return [rejected(command, Reason.BOOK_FULL)]
         accepted = _event(
             command,
             EventKind.ACCEPTED,
@@ -168,9 +168,9 @@ class NaiveBook:
     def _cancel(self, command: Command) -> list[Event]:
         order = self.orders.get((command.symbol_id, command.order_id))
         if order is None:
-            return [_rejected(command, Reason.UNKNOWN_ORDER)]
+            return [rejected(command, Reason.UNKNOWN_ORDER)]
         if order.session_id != command.session_id:
-            return [_rejected(command, Reason.NOT_YOUR_ORDER)]
+            return [rejected(command, Reason.NOT_YOUR_ORDER)]
         if 0 < command.quantity_lots < order.quantity_lots:
             order.quantity_lots -= command.quantity_lots
             return [_canceled(command, order, command.quantity_lots, Reason.BY_CLIENT)]
@@ -180,21 +180,21 @@ class NaiveBook:
     def _replace(self, command: Command) -> list[Event]:
         order = self.orders.get((command.symbol_id, command.order_id))
         if order is None:
-            return [_rejected(command, Reason.UNKNOWN_ORDER)]
+            return [rejected(command, Reason.UNKNOWN_ORDER)]
         if order.session_id != command.session_id:
-            return [_rejected(command, Reason.NOT_YOUR_ORDER)]
+            return [rejected(command, Reason.NOT_YOUR_ORDER)]
         if command.quantity_lots == 0:
-            return [_rejected(command, Reason.INVALID_QUANTITY)]
+            return [rejected(command, Reason.INVALID_QUANTITY)]
         quantity_lots = command.quantity_lots
         if command.liability_lots != 0:
             quantity_lots += order.quantity_lots - command.liability_lots
         if quantity_lots > QUANTITY_LOTS_MAX:
-            return [_rejected(command, Reason.INVALID_QUANTITY)]
+            return [rejected(command, Reason.INVALID_QUANTITY)]
         if not self._in_band(command.price_ticks):
-            return [_rejected(command, Reason.PRICE_OUT_OF_BAND)]
+            return [rejected(command, Reason.PRICE_OUT_OF_BAND)]
         new_key = (command.symbol_id, command.new_order_id)
         if command.new_order_id != command.order_id and new_key in self.orders:
-            return [_rejected(command, Reason.DUPLICATE_ORDER_ID)]
+            return [rejected(command, Reason.DUPLICATE_ORDER_ID)]
         if quantity_lots <= 0:
             self._remove(order)
             canceled = _canceled(command, order, order.quantity_lots, Reason.BY_CLIENT)
@@ -225,7 +225,7 @@ class NaiveBook:
 
     def _mass_cancel(self, command: Command) -> list[Event]:
         if command.symbol_id != ALL_SYMBOLS and command.symbol_id >= len(self.symbols):
-            return [_rejected(command, Reason.UNKNOWN_SYMBOL)]
+            return [rejected(command, Reason.UNKNOWN_SYMBOL)]
         symbol_ids = range(len(self.symbols)) if command.symbol_id == ALL_SYMBOLS else [command.symbol_id]
         doomed = [
             order
@@ -334,7 +334,8 @@ def _event(
     )
 
 
-def _rejected(command: Command, reason: Reason) -> Event:
+def rejected(command: Command, reason: Reason) -> Event:
+    """The event that refuses a command: it repeats the command's fields."""
     return _event(
         command,
         EventKind.REJECTED,

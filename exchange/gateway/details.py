@@ -19,7 +19,7 @@ which there are only the details never was: its command is not in the sequence (
 from typing import Final
 
 from exchange.book import ladder_events as record
-from exchange.gateway.firm_requests import change_disabled
+from exchange.gateway.firm_requests import begin_mass_cancel, change_disabled
 from exchange.gateway.inbound import (
     ANSWER_CLIENT_ORDER_ID,
     ANSWER_FIRM,
@@ -66,11 +66,7 @@ from exchange.gateway.order_table import (
     take_order,
 )
 from exchange.gateway.session_memory import (
-    CANCEL_FIRM,
-    CANCEL_GROUP_ID,
     CANCEL_PLACE,
-    CANCEL_SIDE,
-    CANCEL_SYMBOL_ID,
     LAST_USER_REFERENCE,
     TOKENS,
     WAYS,
@@ -250,14 +246,10 @@ def _restore_token(session: int, first: int, second: int, number: int) -> bool:
 @kernel
 def _restore_order(sessions: Sessions, session: int, command: int, kind: int) -> bool:
     """A new order, a replacement, or a modification."""
-    number = load_int64(command + record.ORDER_ID) & USER_REFERENCE_MASK
-    new_number = load_int64(command + record.OTHER_ORDER_ID) & USER_REFERENCE_MASK
-    if kind == _REPLACE and number != new_number:
-        number = new_number
+    order_id, new_id = load_int64(command + record.ORDER_ID), load_int64(command + record.OTHER_ORDER_ID)
+    number = (new_id if kind == _REPLACE else order_id) & USER_REFERENCE_MASK
     order = find_order(sessions, session, number)
-    is_modification = kind == _REPLACE and load_int64(command + record.ORDER_ID) == load_int64(
-        command + record.OTHER_ORDER_ID
-    )
+    is_modification = kind == _REPLACE and order_id == new_id
     if order == NO_ORDER:
         return is_modification  # of an order that went while the modification was on its way
     store_int64(order + LIABILITY, load_uint32(command + record.QUANTITY))
@@ -305,11 +297,9 @@ def _restore_mass_cancel(requests: Requests, session: int, command: int) -> None
     if symbol_id == UNKNOWN:
         return
     has_group = load_uint8(command + ANSWER_HAS_GROUP) != 0
-    store_uint32(session + CANCEL_FIRM, load_uint32(command + ANSWER_FIRM))
-    store_int64(session + CANCEL_GROUP_ID, load_uint16(command + ANSWER_GROUP_ID) if has_group else NO_GROUP)
-    store_uint16(session + CANCEL_SYMBOL_ID, symbol_id)
-    store_uint8(session + CANCEL_SIDE, load_uint8(command + ANSWER_SIDE))
-    store_uint32(session + CANCEL_PLACE, 1)
+    group_id = load_uint16(command + ANSWER_GROUP_ID) if has_group else NO_GROUP
+    firm, side = load_uint32(command + ANSWER_FIRM), load_uint8(command + ANSWER_SIDE)
+    begin_mass_cancel(session, symbol_id, firm, group_id, side)
 
 
 @kernel

@@ -120,13 +120,19 @@ def take_mass_cancel(
     symbol_id = ALL_SYMBOLS if symbol == _SPACES else find_symbol(requests.symbols, symbol)
     if symbol_id == UNKNOWN or options.flaw != NO_FLAW:
         return FORWARD  # there can be no such order
-    store_uint32(session + CANCEL_FIRM, firm)
-    store_int64(session + CANCEL_GROUP_ID, options.group_id)
-    store_uint16(session + CANCEL_SYMBOL_ID, symbol_id)
-    store_uint8(session + CANCEL_SIDE, options.side)
-    store_uint32(session + CANCEL_PLACE, 1)
+    begin_mass_cancel(session, symbol_id, firm, options.group_id, options.side)
     store_int64(requests.cancels_due, load_int64(requests.cancels_due) + 1)
     return FORWARD
+
+
+@inlined
+def begin_mass_cancel(session: int, symbol_id: int, firm: int, group_id: int, side: int) -> None:
+    """The session's orders are to be gone through from the first place on, and these of them cancelled."""
+    store_uint32(session + CANCEL_FIRM, firm)
+    store_int64(session + CANCEL_GROUP_ID, group_id)
+    store_uint16(session + CANCEL_SYMBOL_ID, symbol_id)
+    store_uint8(session + CANCEL_SIDE, side)
+    store_uint32(session + CANCEL_PLACE, 1)
 
 
 @inlined

@@ -38,9 +38,6 @@ NOTHING: Final = 0
 WAIT: Final = -1
 GARBAGE: Final = -2
 
-RECORDS_MAX: Final = 2
-"""How many records a message can come to."""
-
 REJECTED: Final = 1
 ACCOUNT: Final = 2
 MASS_CANCEL: Final = 3

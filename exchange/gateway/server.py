@@ -36,12 +36,13 @@ from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_log import last_message
 from exchange.gateway.udp_control import UdpControlPlane
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.identity import Opening
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
-from exchange.recovery.kept import KeptJournal, Opening
+from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount

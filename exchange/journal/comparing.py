@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.journal.identity import read_identity
-from exchange.journal.reading import StreamReader
+from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.streams import stream_names
 from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, Command, CommandKind
-from exchange.native import view_bytes
 
 Records = NDArray[np.void]
 
@@ -101,8 +100,7 @@ class _Records:
 
     def _blocks(self) -> Iterator[Records]:
         for frame in self._frames:
-            block = bytes(view_bytes(frame.address, frame.record_count * RECORD_BYTES))
-            yield np.frombuffer(block, COMMAND_DTYPE)
+            yield records_of(frame)
 
 
 def describe(record: np.void) -> str:

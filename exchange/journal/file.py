@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from exchange.journal.frames import add_records, seal_header, write_header
+from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_DTYPE
 from exchange.journal.protocol import append, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
@@ -45,6 +45,7 @@ from exchange.journal.words import (
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
     VECTOR_BYTES,
+    crc32c_words,
     file_sync_data,
     file_write_vectors,
     implements,
@@ -123,7 +124,7 @@ def _append(journal: FileWriter, records_address: int, count: int, first_sequenc
         offset = SEGMENT_HEADER_BYTES
     header = words + FRAME_SCRATCH
     checksum = write_header(header, journal.shape.name, first_sequence, load_acquire(words + DURABLE), count)
-    seal_header(header, add_records(records_address, count, checksum))
+    seal_header(header, crc32c_words(checksum, records_address, count * RECORD_BYTES))
     write_vector(words + VECTORS, header, FRAME_HEADER_BYTES)
     write_vector(words + VECTORS + VECTOR_BYTES, records_address, count * RECORD_BYTES)
     if not _write(words, load_int64(words + PLACE), 2, offset, size_bytes):

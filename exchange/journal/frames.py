@@ -31,6 +31,7 @@ from exchange.native import (
     copy_record,
     crc32c,
     crc32c_step,
+    crc32c_words,
     inlined,
     kernel,
     load_int64,
@@ -108,21 +109,11 @@ def seal_header(header: int, checksum: int) -> None:
 
 @inlined
 def copy_records(target: int, records: int, count: int, checksum: int) -> int:
-    """Copy records and take them into ``checksum``, reading each once; returns the checksum, not inverted."""
+    """Copy records and take them into ``checksum``; returns it, not inverted."""
     for index in range(count):
-        source = records + index * RECORD_BYTES
-        copy_record(target + index * RECORD_BYTES, source)
-        for offset in range(0, RECORD_BYTES, 8):
-            checksum = crc32c_step(checksum, load_int64(source + offset))
-    return checksum
-
-
-@inlined
-def add_records(records: int, count: int, checksum: int) -> int:
-    """Take records into ``checksum`` where they are; returns it, not inverted."""
-    for index in range(count * (RECORD_BYTES // 8)):
-        checksum = crc32c_step(checksum, load_int64(records + index * 8))
-    return checksum
+        copy_record(target + index * RECORD_BYTES, records + index * RECORD_BYTES)
+    # From the source, which is in the nearest cache: it has just been written.
+    return crc32c_words(checksum, records, count * RECORD_BYTES)
 
 
 @inlined

@@ -15,7 +15,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,10 @@ from msgspec import Struct
 from exchange.errors import UserError
 from exchange.journal.layout import FORMAT_VERSION, stream_number
 from exchange.journal.segment import StreamIdentity, sync_folder
+from exchange.market_data.config import MoldUdp64MarketDataConfig
+
+if TYPE_CHECKING:
+    from exchange.settings import Settings
 
 IDENTITY_NAME: Final = "identity.json"
 LOCK_NAME: Final = "lock"
@@ -62,6 +66,32 @@ _NAMES_OF_SETTINGS: Final = {
     "opened_ns": "the opening of the day",
     "feed_messages": "market_data.capacity_messages",
 }
+
+
+class Opening(Struct, frozen=True):
+    """How a day is begun, unless a journal says how it was: the session's name, and two moments since 1970."""
+
+    session_name: str
+    midnight_ns: int
+    opened_ns: int
+
+
+def outcomes_of(settings: "Settings", opening: Opening) -> Outcomes:
+    """The settings on which the outcome of a journal's streams depends."""
+    feed = settings.market_data
+    return Outcomes(
+        symbols=settings.gateway.symbols,
+        shard_count=settings.shards.count,
+        price_min_ticks=settings.book.price_min_ticks,
+        price_max_ticks=settings.book.price_max_ticks,
+        book_capacity_orders=settings.book.capacity_orders,
+        session_capacity_orders=settings.gateway.capacity_orders,
+        session_log_bytes=settings.gateway.log_bytes,
+        session_name=opening.session_name,
+        midnight_ns=opening.midnight_ns,
+        opened_ns=opening.opened_ns,
+        feed_messages=feed.capacity_messages if isinstance(feed, MoldUdp64MarketDataConfig) else 0,
+    )
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,7 +161,7 @@ class JournalDirectory:
             self.is_new: Final = not (path / IDENTITY_NAME).exists()
             if self.is_new:
                 self._refuse_strangers()
-                _write_identity(path, Identity(FORMAT_VERSION, _random_id(), outcomes))
+                write_document(path / IDENTITY_NAME, Identity(FORMAT_VERSION, _random_id(), outcomes))
             self.identity: Final = read_identity(path)
             _refuse_differences(path, self.identity.outcomes, outcomes)
         except BaseException:
@@ -193,14 +223,15 @@ def _random_id() -> int:
     return secrets.randbelow((1 << 63) - 1) + 1
 
 
-def _write_identity(directory: Path, identity: Identity) -> None:
-    temporary = directory / (IDENTITY_NAME + ".new")
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+def write_document(path: Path, document: object) -> None:
+    """Write a file of JSON into a journal's folder: it is there whole and for good, or it is as it was."""
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(directory / IDENTITY_NAME)
-    sync_folder(directory)
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def _refuse_differences(path: Path, found: Outcomes, asked: Outcomes) -> None:

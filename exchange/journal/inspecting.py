@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from exchange.book.ladder_events import TIMESTAMP
 from exchange.errors import UserError
 from exchange.journal.frames import count_kinds
 from exchange.journal.identity import SNAPSHOTS_NAME, Identity, holder_of, read_identity
@@ -22,7 +23,6 @@ from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import load_int64
 
 _KIND_NAMES: Final = {int(kind): kind.name for kind in CommandKind}
-_TIMESTAMP: Final = 56
 
 
 class SegmentReport(Struct):
@@ -154,4 +154,4 @@ def _add_batch(
 
 
 def _time_of(place: Any, index: int) -> int:
-    return load_int64(int(place["address"]) + index * RECORD_BYTES + _TIMESTAMP)
+    return load_int64(int(place["address"]) + index * RECORD_BYTES + TIMESTAMP)

@@ -14,7 +14,8 @@ from exchange.agent import GroupThread
 from exchange.journal.protocol import Journal
 
 KEEP_EVERY_S: Final = 0.002
-"""How long the keeper sleeps between two looks. In that time a mapped journal writes a megabyte or two at the most."""
+"""How long the keeper sleeps between two looks, unless somebody will soon wait for it. In that time a mapped journal
+writes a megabyte or two at the most."""
 
 
 class JournalKeeper(GroupThread):
@@ -35,6 +36,8 @@ class JournalKeeper(GroupThread):
         Raises:
             OSError: a disk fails.
         """
-        while not self._is_stopped.wait(KEEP_EVERY_S):
+        is_late = False
+        while not self._is_stopped.wait(0 if is_late else KEEP_EVERY_S):
+            is_late = False
             for journal in self._journals:
-                journal.keep()
+                is_late |= journal.keep()

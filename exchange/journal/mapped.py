@@ -4,9 +4,11 @@ The mapping is shared, so its pages *are* the kernel's page cache: what has been
 process, as after a ``write``, and without a system call. ``msync`` makes it survive the end of the machine; it is
 asked for the pages that were appended to and no others.
 
-What costs is the first touch of each page, when the kernel must make it writable, about a microsecond for 64 records.
-The keeper does that ahead of the writer with ``madvise(MADV_POPULATE_WRITE)``, in a window that moves along. After a
-page was synced the kernel watches it again, so the one page that the writer stands in costs a touch after every sync.
+What costs is the first touch of each page, when the kernel must make it writable, about half a microsecond for 64
+records if many are touched at once and several if one is. The keeper does that ahead of the writer, for the whole of a
+prepared segment, with ``madvise(MADV_POPULATE_WRITE)``. After pages were synced the kernel watches them again, and
+with them the rest of the block of pages that it keeps together (:data:`~exchange.journal.segment.ZERO_BYTES`): the few
+that the writer has still before it there cost it a touch each.
 
 A disk that fails under a mapped page ends the process with SIGBUS. A full disk cannot: all blocks were written to when
 the segment was made.
@@ -57,10 +59,8 @@ from exchange.native import (
     unlikely,
 )
 
-PREFAULT_BYTES: Final = 8 << 20
-"""How far ahead of the writer pages are readied. At a gigabyte a second it is eight milliseconds, several turns of the
-keeper. More would be written to the disk again and again without need, for a page that is readied counts as
-changed."""
+PREFAULT_BYTES: Final = 4 << 20
+"""How much is readied in one turn of the keeper: half a millisecond's work, and more than a writer fills meanwhile."""
 
 _PAGE_BYTES: Final = mmap.PAGESIZE
 assert SEGMENT_HEADER_BYTES % 4096 == 0
@@ -81,7 +81,8 @@ class MappedJournal(SegmentedJournal):
         self._mappings: Final[dict[int, tuple[mmap.mmap, int]]] = {}
         self._prefaulted = 0
         super().__init__(folder, identity, segment_bytes, next_sequence)
-        self._prefault(0)
+        while self._prefaulted < segment_bytes:
+            self._prefault(0)
 
     @property
     def state(self) -> MappedWriter:
@@ -101,19 +102,17 @@ class MappedJournal(SegmentedJournal):
         self._mappings.pop(number)[0].close()
 
     def _prefault(self, position: int) -> None:
-        """Ready pages for the next :data:`PREFAULT_BYTES` behind ``position``, in this segment and in the next."""
+        """Ready the next :data:`PREFAULT_BYTES` behind ``position`` that are not, in prepared segments."""
         begin = max(position, self._prefaulted)
-        end = position + PREFAULT_BYTES
-        while begin < end:
-            number = last_segment(begin + 1, self.shape.segment_shift)
-            if number not in self._mappings:
-                return
-            start = number << self.shape.segment_shift
-            until = min(end, start + self.segment_bytes)
-            page = (begin - start) & -_PAGE_BYTES
-            # What cannot be readied is faulted in by the writer. Kernels before 5.14 do not know how.
-            populate(self._mappings[number][1] + page, until - start - page)
-            self._prefaulted = begin = until
+        number = last_segment(begin + 1, self.shape.segment_shift)
+        if number not in self._mappings:
+            return
+        start = number << self.shape.segment_shift
+        until = min(begin + PREFAULT_BYTES, start + self.segment_bytes)
+        page = (begin - start) & -_PAGE_BYTES
+        # What cannot be readied is faulted in by the writer. Kernels before 5.14 do not know how.
+        populate(self._mappings[number][1] + page, until - start - page)
+        self._prefaulted = until
 
 
 @kernel

@@ -21,8 +21,9 @@ class NoneJournal:
     def __init__(self) -> None:
         self.state = NoneWriter()
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         """Nothing to do."""
+        return False
 
     def close(self) -> None:
         """Nothing to close."""

@@ -61,8 +61,12 @@ class Journal(Protocol):
     def state(self) -> Any:
         """What the operations take."""
 
-    def keep(self) -> None:
-        """Do what there is to do with files now: name, prepare, close. Called by the keeper again and again."""
+    def keep(self) -> bool:
+        """Do what there is to do with files now: name, prepare, close. Called by the keeper again and again.
+
+        Returns:
+            Whether the writer will soon wait for it, so that the next call should come at once.
+        """
 
     def close(self) -> None:
         """Sync and close. No thread may use the state any more."""

@@ -33,7 +33,7 @@ from exchange.journal.layout import (
     first_sequence_of,
 )
 from exchange.journal.segment import SegmentHeader, StreamIdentity, decode_header, segment_paths
-from exchange.messages import RECORD_BYTES
+from exchange.messages import COMMAND_DTYPE, RECORD_BYTES
 
 PLACES: Final = 4096
 """How many frames one call into compiled code goes over at the most."""
@@ -168,7 +168,7 @@ class StreamReader:
             whole.
 
     Attributes:
-        wanted: the first sequence of interest.
+        wanted_sequence: the first sequence of interest.
         next_sequence: the sequence behind all frames read so far.
         segment: the one in which the last frame was; None before the first.
         offset: the place in it behind the last frame.
@@ -290,6 +290,11 @@ class StreamReader:
             raise JournalDamage(segment.path, 0, self.wanted_sequence, reason)
         return begins
 
+    def read_to_end(self) -> None:
+        """Read all that is left, for what is known of a stream only then."""
+        for _batch in self.batches():
+            pass
+
     def close(self) -> None:
         """Unmap the files. No frame may be used any more."""
         self.segments.clear()
@@ -313,9 +318,8 @@ def open_segments(folder: Path) -> list[Segment]:
     raise UserError(f"journal {folder}: its files are renamed all the time")
 
 
-def records_of(frame: Frame) -> NDArray[np.uint8]:
-    """The records of a frame, copied: ``record_count`` rows of 64 bytes."""
+def records_of(frame: Frame) -> NDArray[np.void]:
+    """The records of a frame, copied: ``record_count`` of ``COMMAND_DTYPE``."""
     from exchange.native import view_bytes
 
-    block = np.frombuffer(view_bytes(frame.address, frame.record_count * RECORD_BYTES), np.uint8)
-    return block.reshape(frame.record_count, RECORD_BYTES).copy()
+    return np.frombuffer(view_bytes(frame.address, frame.record_count * RECORD_BYTES), COMMAND_DTYPE).copy()

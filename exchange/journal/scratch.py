@@ -11,13 +11,13 @@ from pathlib import Path
 
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
-from exchange.journal.identity import JournalDirectory, Outcomes
+from exchange.journal.identity import JournalDirectory, Opening, outcomes_of
 from exchange.journal.streams import JournalStreams
 from exchange.settings import Settings
 
 
 @contextmanager
-def scratch_streams(settings: Settings, symbol_count: int) -> Iterator[JournalStreams | None]:
+def scratch_streams(settings: Settings) -> Iterator[JournalStreams | None]:
     """The streams that an exchange with these settings takes, until the block ends; None if it keeps no journal.
 
     The threads of the exchange must have ended then.
@@ -35,26 +35,11 @@ def scratch_streams(settings: Settings, symbol_count: int) -> Iterator[JournalSt
         raise UserError(
             f"journal.directory = {settings.journal.directory!r}: no folder can be made beside it: {error.strerror}"
         ) from error
-    with scratch as folder, JournalDirectory(Path(folder), _outcomes(settings, symbol_count)) as directory:
+    # Nobody reads such a journal, but its segments say whose they are like any other's.
+    outcomes = outcomes_of(settings, Opening(session_name="scratch", midnight_ns=0, opened_ns=0))
+    with scratch as folder, JournalDirectory(Path(folder), outcomes) as directory:
         streams = JournalStreams(settings.journal, directory, settings.shards.count)
         try:
             yield streams
         finally:
             streams.close()
-
-
-def _outcomes(settings: Settings, symbol_count: int) -> Outcomes:
-    """Nobody reads such a journal, but its segments say whose they are like any other's."""
-    return Outcomes(
-        symbols=tuple(f"SYMBOL{symbol_id}" for symbol_id in range(symbol_count)),
-        shard_count=settings.shards.count,
-        price_min_ticks=settings.book.price_min_ticks,
-        price_max_ticks=settings.book.price_max_ticks,
-        book_capacity_orders=settings.book.capacity_orders,
-        session_capacity_orders=settings.gateway.capacity_orders,
-        session_log_bytes=settings.gateway.log_bytes,
-        session_name="scratch",
-        midnight_ns=0,
-        opened_ns=0,
-        feed_messages=0,
-    )

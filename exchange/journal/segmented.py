@@ -179,8 +179,11 @@ class SegmentedJournal(ABC):
         """How often the stream was synced since the start."""
         return load_relaxed(self.words + SYNCS)
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         """Name, close and prepare segments. Called again and again by the keeper, and by nobody else meanwhile.
+
+        Returns:
+            Whether there is no time to lose: half of the last segment is full, and the next one is in the making.
 
         Raises:
             OSError: the disk fails.
@@ -197,6 +200,8 @@ class SegmentedJournal(ABC):
         self._prefault(position)
         if self._prepared == taken and self._prepared - self._closed < SLOTS:
             self._prepare()
+        is_half_full = position > (taken << self.shape.segment_shift) - self.segment_bytes // 2
+        return self._preparation is not None and is_half_full
 
     def close(self) -> None:
         """Sync and close. The threads that use the state have ended.

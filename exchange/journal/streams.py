@@ -13,20 +13,14 @@ from exchange.journal import build_journal
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
 from exchange.journal.keeper import JournalKeeper
+from exchange.journal.layout import MERGE_STREAM, shard_stream
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
-
-MERGE: Final = "merge"
-
-
-def shard_stream(shard: int) -> str:
-    """The name of a shard's stream."""
-    return f"shard-{shard}"
 
 
 def stream_names(shard_count: int) -> tuple[str, ...]:
     """The names of all streams that a journal of so many shards has."""
     shards = tuple(shard_stream(shard) for shard in range(shard_count))
-    return (*shards, MERGE) if shard_count > 1 else shards
+    return (*shards, MERGE_STREAM) if shard_count > 1 else shards
 
 
 class JournalStreams:
@@ -52,18 +46,21 @@ class JournalStreams:
         self.config: Final = config
         names = stream_names(shard_count)
         following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
-        nothing = NoneJournalConfig()
         self.shards: Final = [
             build_journal(config, directory, name, following[name]) for name in names[:shard_count]
         ]
-        has_merge = MERGE in following
+        has_merge = MERGE_STREAM in following
         self.merge: Final = build_journal(
-            config if has_merge else nothing, directory, MERGE, following.get(MERGE, 1)
+            config if has_merge else NoneJournalConfig(),
+            directory,
+            MERGE_STREAM,
+            following.get(MERGE_STREAM, 1),
         )
-        self.merge_sequence: Final = following.get(MERGE, 1) - 1
+        self.merge_sequence: Final = following.get(MERGE_STREAM, 1) - 1
         states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
-        is_synced_at_once = config != nothing and self.gate == "synced"
-        every_ns = 0 if isinstance(config, NoneJournalConfig) or is_synced_at_once else config.sync_every_ns
+        every_ns = 0
+        if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
+            every_ns = config.sync_every_ns
         self._sync: Final = JournalSyncMemory(states, every_ns)
         self._all: Final = (*self.shards, self.merge)
 

@@ -9,12 +9,10 @@ If events wait for it (``gate = "synced"``) there is a sync as soon as there is 
 since its last one, for they are kept open until they are synced.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
-from exchange.journal.config import FileJournalConfig, MappedJournalConfig
-from exchange.journal.protocol import Journal, sync
+from exchange.journal.protocol import sync
 from exchange.journal.segmented import unsynced_segments
 from exchange.native import Arena, implements, load_int64, monotonic_ns, store_int64
 
@@ -44,14 +42,6 @@ class JournalSyncMemory:
     def __init__(self, journals: tuple[Any, ...], sync_every_ns: int) -> None:
         self._arena: Final = Arena.private(64, huge_pages="never")
         self.agent: Final = JournalSync(journals, self._arena.allocate(8), sync_every_ns)
-
-
-def build_syncing(
-    config: FileJournalConfig | MappedJournalConfig, journals: Sequence[Journal]
-) -> JournalSyncMemory:
-    """The agent for the journals of an exchange, as its profile wants it."""
-    states = tuple(journal.state for journal in journals)
-    return JournalSyncMemory(states, 0 if config.gate == "synced" else config.sync_every_ns)
 
 
 @implements(do_work, JournalSync, inline=False)

@@ -89,17 +89,17 @@ class Hostile:
 
     def start(self) -> None:
         """Let them loose, in the running event loop."""
-        loops: dict[str, Callable[[str], Awaitable[None]]] = {
-            "connects": self._connects,
-            "half frames": self._half_frames,
-            "random bytes": self._random_bytes,
-            "guesses": self._guesses,
-            "never reads": self._never_reads,
-            "trickles": self._trickles,
-            "floods": self._floods,
-        }
-        for number, (kind, loop) in enumerate(loops.items()):
-            self._spawn(self._again_and_again(kind, loop, f"127.0.0.{66 + number}"))
+        loops: tuple[Callable[[str], Awaitable[None]], ...] = (
+            self._connects,
+            self._half_frames,
+            self._random_bytes,
+            self._guesses,
+            self._never_reads,
+            self._trickles,
+            self._floods,
+        )
+        for number, loop in enumerate(loops):
+            self._spawn(self._again_and_again(loop, f"127.0.0.{66 + number}"))
 
     async def stop(self) -> None:
         """Call them back."""
@@ -112,7 +112,7 @@ class Hostile:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _again_and_again(self, kind: str, loop: Callable[[str], Awaitable[None]], source: str) -> None:
+    async def _again_and_again(self, loop: Callable[[str], Awaitable[None]], source: str) -> None:
         while True:
             with suppress(OSError):
                 await loop(source)
@@ -130,9 +130,8 @@ class Hostile:
             await asyncio.get_running_loop().sock_connect(connection, (self.plan.host, self.plan.port))
         except BaseException as error:
             if isinstance(error, ConnectionResetError) or _is_connected(connection):
-                self.counts[kind] += (
-                    1  # it was hung up on, or called back, in the moment in which it was open
-                )
+                # It was hung up on, or called back, in the moment in which it was open.
+                self.counts[kind] += 1
             connection.close()
             raise
         self.counts[kind] += 1

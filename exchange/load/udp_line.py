@@ -50,6 +50,7 @@ from exchange.load.words import (
     fail,
 )
 from exchange.native import (
+    VECTOR_BYTES,
     WOULD_BLOCK,
     Arena,
     address_of,
@@ -69,15 +70,14 @@ from exchange.native import (
     store_int64,
     store_uint8,
     unlikely,
+    write_vector,
 )
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     SIZE_BYTES,
     VECTOR_ADDRESS,
-    VECTOR_BYTES,
     VECTOR_LENGTH,
     write_message_header,
-    write_vector,
 )
 from exchange.wire.soupbintcp import HEARTBEAT_INTERVAL_SECONDS, SERVER_PACKETS, SILENCE_SECONDS_MAX
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, PacketRuleTable, Trouble, find_packets

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from exchange.market_data.datagram_store import StoreState, pack_heartbeat, take_datagram
 from exchange.market_data.publisher_memory import PublisherState
 from exchange.native import (
+    VECTOR_BYTES,
     WOULD_BLOCK,
     Arena,
     implements,
@@ -30,15 +31,14 @@ from exchange.native import (
     store_int64,
     unlikely,
     view_bytes,
+    write_vector,
 )
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     SOCKET_ADDRESS_BYTES,
-    VECTOR_BYTES,
     VECTOR_LENGTH,
     socket_address,
     write_message_header,
-    write_vector,
 )
 from exchange.transport.protocol import flush, send
 from exchange.wire.moldudp64 import DATAGRAM_BYTES_MAX, DatagramBuffer

@@ -24,14 +24,12 @@ import asyncio
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import IO, Final, Self
 
-import exchange
 from exchange import limits
+from exchange.child_command import child_command, child_environment
 from exchange.errors import UserError
 from exchange.gateway.logon import bind_listener
 from exchange.logs import LOGGER, format_options, log_event
@@ -103,11 +101,9 @@ class GlimpseProcess:
 
     def start(self) -> None:
         """Start a child. Returns at once."""
-        package = Path(exchange.__file__).resolve().parents[1]
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "exchange", "glimpse", *self._options],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            child_command("glimpse", *self._options),
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(

@@ -53,10 +53,8 @@ MERGE_SEQUENCE: Final = 40
 """The last record of the merge stream; a run's record has the number that was next when it was taken."""
 WORDS_BYTES: Final = 64
 
-# a run: a record of the merge stream, and beside it what it waits for
-RUN_SEQUENCE: Final = 0
-"""The last command that a run has an event of."""
 RUN_BYTES: Final = 8
+"""What a record of the merge stream waits for, beside it: the last command that the run has an event of."""
 
 MERGE_SHARD: Final = SYMBOL_ID
 """In a record of the merge stream: which shard (16 bits)."""

@@ -50,7 +50,7 @@ from exchange.native.big_endian import (  # noqa: E402
     store_big_endian_uint32,
     store_big_endian_uint48,
 )
-from exchange.native.checksum import crc32c, crc32c_of, crc32c_step  # noqa: E402
+from exchange.native.checksum import crc32c, crc32c_of, crc32c_step, crc32c_words  # noqa: E402
 from exchange.native.files import (  # noqa: E402
     POPULATE_WRITE,
     VECTOR_BYTES,
@@ -141,6 +141,7 @@ __all__ = [
     "crc32c",
     "crc32c_of",
     "crc32c_step",
+    "crc32c_words",
     "cycle_counter",
     "epoll_control",
     "epoll_event_data",

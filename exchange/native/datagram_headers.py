@@ -16,8 +16,6 @@ from exchange.native.arena import view_bytes
 
 _HEADER = struct.Struct("@PI4xPNPNi4xI4x")
 """``struct mmsghdr``: address and its length; vectors and their number; control data and their length; flags; size."""
-_VECTOR = struct.Struct("@PN")
-"""``struct iovec``: where the bytes are and how many."""
 _ADDRESS = struct.Struct("@H2s4s8x")
 """``struct sockaddr_in``: the family, and port and address in network order."""
 
@@ -26,18 +24,13 @@ PEER_ADDRESS: Final = 0
 """Where in a header the address of the peer's address stands."""
 SIZE_BYTES: Final = 56
 """Where in a header the kernel writes how many bytes came (4 bytes)."""
-VECTOR_BYTES: Final = 16
 VECTOR_ADDRESS: Final = 0
+"""Where in a vector (:func:`exchange.native.write_vector`) the address of the bytes stands."""
 VECTOR_LENGTH: Final = 8
 SOCKET_ADDRESS_BYTES: Final = 16
 
-assert (_HEADER.size, _VECTOR.size) == (MESSAGE_HEADER_BYTES, VECTOR_BYTES)
+assert _HEADER.size == MESSAGE_HEADER_BYTES
 assert _ADDRESS.size == SOCKET_ADDRESS_BYTES
-
-
-def write_vector(vector: int, address: int, size_bytes: int) -> None:
-    """Make the :data:`VECTOR_BYTES` at ``vector`` point at ``size_bytes`` bytes at ``address``."""
-    view_bytes(vector, VECTOR_BYTES)[:] = _VECTOR.pack(address, size_bytes)
 
 
 def write_message_header(header: int, peer: int, vectors: int, vector_count: int = 1) -> None:

@@ -6,16 +6,13 @@ if it fails, another one takes its place. To watch it takes a thread that sleeps
 """
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-import exchange
 from exchange.admin.config import HttpAdminConfig
+from exchange.child_command import child_command, child_environment
 from exchange.errors import UserError
 from exchange.logs import format_options, log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
@@ -70,20 +67,9 @@ class PageProcess:
         self._watcher.join(END_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        package = Path(exchange.__file__).resolve().parents[1]
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "exchange",
-                "page",
-                *self._arguments,
-                *format_options(),
-                "--with-parent",
-            ],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            child_command("page", *self._arguments, *format_options(), "--with-parent"),
+            env=child_environment(),
             stdin=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for us
         )

@@ -13,7 +13,6 @@ there; one that is missing is an error, because its orders are in the books.
 
 Rules: the folder is held until :meth:`KeptJournal.close`."""
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,11 +24,16 @@ from exchange.errors import UserError
 from exchange.gateway.credentials import Users
 from exchange.gateway.details import forget_unanswered
 from exchange.journal.config import NoneJournalConfig
-from exchange.journal.identity import IDENTITY_NAME, JournalDirectory, Outcomes, read_identity
-from exchange.journal.segment import sync_folder
+from exchange.journal.identity import (
+    IDENTITY_NAME,
+    JournalDirectory,
+    Opening,
+    outcomes_of,
+    read_identity,
+    write_document,
+)
 from exchange.journal.streams import JournalStreams
 from exchange.logs import log_event
-from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.recovery.opening import START, close_readers, find_ends, open_readers
 from exchange.recovery.replayer import Replayer
 from exchange.recovery.replaying import LogSink
@@ -51,14 +55,6 @@ class Session(Struct, frozen=True, forbid_unknown_fields=True):
 
     user: str
     protocol: str
-
-
-class Opening(Struct, frozen=True):
-    """How a day is begun, unless a journal says how it was: the session's name, and two moments since 1970."""
-
-    session_name: str
-    midnight_ns: int
-    opened_ns: int
 
 
 class KeptJournal:
@@ -162,24 +158,6 @@ class KeptJournal:
         self.directory.close()
 
 
-def outcomes_of(settings: Settings, opening: Opening) -> Outcomes:
-    """The settings on which the outcome of a journal's streams depends."""
-    feed = settings.market_data
-    return Outcomes(
-        symbols=settings.gateway.symbols,
-        shard_count=settings.shards.count,
-        price_min_ticks=settings.book.price_min_ticks,
-        price_max_ticks=settings.book.price_max_ticks,
-        book_capacity_orders=settings.book.capacity_orders,
-        session_capacity_orders=settings.gateway.capacity_orders,
-        session_log_bytes=settings.gateway.log_bytes,
-        session_name=opening.session_name,
-        midnight_ns=opening.midnight_ns,
-        opened_ns=opening.opened_ns,
-        feed_messages=feed.capacity_messages if isinstance(feed, MoldUdp64MarketDataConfig) else 0,
-    )
-
-
 def keep_sessions(path: Path, users: Users) -> Users:
     """The users in the order of their sessions, which the file remembers; new ones are added to it.
 
@@ -203,7 +181,7 @@ def keep_sessions(path: Path, users: Users) -> Users:
         ordered.append(user)
     ordered += [user for user in users.users if user not in ordered]
     if len(ordered) > len(known):
-        _write_sessions(path, [Session(user.name, user.protocol) for user in ordered])
+        write_document(path, [Session(user.name, user.protocol) for user in ordered])
     return Users(ordered)
 
 
@@ -215,13 +193,3 @@ def read_sessions(path: Path) -> list[Session]:
         return []
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(f"journal {path}: {error}") from error
-
-
-def _write_sessions(path: Path, sessions: list[Session]) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(sessions), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)

@@ -45,8 +45,7 @@ def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = S
     following, cut_bytes = [], 0
     for name, first in zip(stream_names(shard_count), first_sequences(shard_count, begin), strict=True):
         with StreamReader(directory.path / name, directory.identity.stream(name), first) as reader:
-            for _batch in reader.batches():
-                pass
+            reader.read_to_end()
             tear = judge_end(reader)
             if tear is not None:
                 cut_torn_tail(tear)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.errors import UserError
+from exchange.gateway.inbound import Requests
 from exchange.journal.protocol import ALL_DURABLE
 from exchange.journal.reading import StreamReader, records_of
 from exchange.matching.gated_egress import NO_SHARD
@@ -66,8 +67,7 @@ class Replayer:
 
     Args:
         shards: the states of the shards, at the position where the readers begin.
-        requests: a lane's :class:`~exchange.gateway.inbound.Requests`, or
-            :class:`~exchange.recovery.replaying.NoSessions`.
+        requests: what a lane decodes with, whose sessions the records are put back into.
         sink: where the events go.
         readers: of the shards' streams, in their order.
         merge: reader of the merge stream; None if there is none.
@@ -82,7 +82,7 @@ class Replayer:
     def __init__(
         self,
         shards: Sequence[Any],
-        requests: Any,
+        requests: Requests,
         sink: Any,
         readers: Sequence[StreamReader],
         merge: StreamReader | None = None,
@@ -245,7 +245,7 @@ def valid_runs(reader: StreamReader) -> Records:
 def _blocks(reader: StreamReader) -> Iterator[Records]:
     for frame in reader.frames():
         skipped = max(reader.wanted_sequence - frame.first_sequence, 0)
-        yield records_of(frame).view(COMMAND_DTYPE)[:, 0][skipped:]
+        yield records_of(frame)[skipped:]
 
 
 def _drop_last(blocks: list[Records], count: int) -> None:

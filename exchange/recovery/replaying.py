@@ -2,8 +2,9 @@
 
 A *replica* is a set of shards that nobody feeds: their books, and what their events lead to. Each shard has the frames
 of its journal before it, and a cursor. A step takes the next piece of a frame, puts back what the gateway had written
-for it (:func:`restore`), has the shard apply it by the very code that applied it first, and leaves the events where the
-shard left them. From there they go to the sink, the same in kind as that of an egress: the logs of sessions, the feed.
+for it (:func:`~exchange.gateway.details.restore_records`), has the shard apply it by the very code that applied it
+first, and leaves the events where the shard left them. From there they go to the sink, the same in kind as that of an
+egress: the logs of sessions, the feed.
 
 One shard's events go on as they come. With several, the merge stream says whose come next and how many, so that they
 reach the sink in the order of the first time; what is behind its end had not left the exchange, and comes shard by
@@ -75,18 +76,6 @@ IMPOSSIBLE: Final = -3
 """A record that these sessions or this shard cannot have made."""
 
 
-class NoSessions(NamedTuple):
-    """In the place of the sessions for an exchange that has none."""
-
-    nothing: int = 0
-
-
-class NoSink(NamedTuple):
-    """A sink for events that nobody wants to hear of."""
-
-    nothing: int = 0
-
-
 class LogSink(NamedTuple):
     """A sink that writes what events mean to clients into the logs of their sessions, and sends nothing."""
 
@@ -96,12 +85,12 @@ class LogSink(NamedTuple):
 class Replica(NamedTuple):
     """The shards, and what their records and events lead to.
 
-    ``shards`` are :class:`~exchange.matching.shard.Shard`; ``requests`` is a lane's
-    :class:`~exchange.gateway.inbound.Requests` or :class:`NoSessions`; at ``cursors`` there is a cursor for each shard.
+    ``shards`` are :class:`~exchange.matching.shard.Shard`; ``requests`` are a lane's; at ``cursors`` there is a
+    cursor for each shard.
     """
 
     shards: tuple[Any, ...]
-    requests: Any
+    requests: Requests
     sink: Any
     cursors: int
 
@@ -159,32 +148,6 @@ class ReplicaMemory:
         return load_int64(self.cursors + shard * CURSOR_BYTES + LEFT)
 
 
-@generic
-def restore(requests: Any, records: int, count: int) -> int:
-    """Put back what the gateway had written when it made these records; see :func:`restore_records`."""
-    raise NotImplementedError
-
-
-@implements(restore, NoSessions)
-def _restore_nothing(requests: NoSessions, records: int, count: int) -> int:
-    return ALL_RESTORED
-
-
-@implements(restore, Requests)
-def _restore_sessions(requests: Requests, records: int, count: int) -> int:
-    return restore_records(requests, records, count)
-
-
-@implements(send, NoSink)
-def _send_nothing(sink: NoSink, events_address: int, count: int) -> None:
-    pass
-
-
-@implements(flush, NoSink)
-def _flush_nothing(sink: NoSink) -> int:
-    return 0
-
-
 @implements(send, LogSink, inline=False)
 def _send_to_logs(sink: LogSink, events_address: int, count: int) -> None:
     report_events(sink.reports, events_address, count)
@@ -239,7 +202,7 @@ def _replay_piece(replica: Replica, shard: int) -> int:
     count = min(frame_count - done, state.batch_commands, load_int64(cursor + LAST) - sequence)
     if count == 0:
         return NOTHING_LEFT
-    if done == 0 and restore(replica.requests, records, frame_count) != ALL_RESTORED:
+    if done == 0 and restore_records(replica.requests, records, frame_count) != ALL_RESTORED:
         return IMPOSSIBLE
     if load_int64(frame + FRAME_SEQUENCE) + done != sequence + 1:
         return IMPOSSIBLE

@@ -10,13 +10,11 @@ written so far is a temporary file, which the next one overwrites."""
 
 import asyncio
 import logging
-import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-import exchange
+from exchange.child_command import child_command, child_environment
 from exchange.logs import log_event
 
 END_SECONDS: Final = 0.3
@@ -53,20 +51,9 @@ class SnapshotProcess:
             await self._make()
 
     async def _make(self) -> None:
-        package = Path(exchange.__file__).resolve().parents[1]
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         child = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-P",
-                "-m",
-                "exchange",
-                "journal",
-                "snapshot",
-                str(self._directory),
-                "--gently",
-            ),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            *child_command("journal", "snapshot", str(self._directory), "--gently"),
+            env=child_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

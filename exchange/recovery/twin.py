@@ -204,8 +204,7 @@ def durable_position(directory: Path, identity: Identity, begin: Position = STAR
     found = []
     for name, first in zip(stream_names(shards), first_sequences(shards, begin), strict=True):
         with StreamReader(directory / name, identity.stream(name), first) as reader:
-            for _batch in reader.batches():
-                pass
+            reader.read_to_end()
             found.append(max(reader.durable_sequence, first - 1))
     return Position(tuple(found[:shards]), *found[shards:])
 

@@ -10,7 +10,7 @@ stream from the beginning."""
 from collections.abc import Iterator
 from typing import Final
 
-from exchange.book.naive import NaiveBook
+from exchange.book.naive import NaiveBook, rejected
 from exchange.messages import (
     COMMAND_STRUCT,
     EVENT_STRUCT,
@@ -78,7 +78,7 @@ class ShardTwin:
             if command.kind == CommandKind.TRADING_STATE:
                 yield EVENT_STRUCT.pack(*self._change_state(command))
             elif self._is_halted(command):
-                yield EVENT_STRUCT.pack(*_refused(command, Reason.SYMBOL_HALTED))
+                yield EVENT_STRUCT.pack(*rejected(command, Reason.SYMBOL_HALTED))
             elif command.kind == CommandKind.ANSWER:
                 record = records[place * RECORD_BYTES : (place + 1) * RECORD_BYTES]
                 yield bytes([EventKind.ANSWER]) + record[1:]
@@ -98,9 +98,9 @@ class ShardTwin:
 
     def _change_state(self, command: Command) -> Event:
         if command.symbol_id >= len(self.book.symbols):
-            return _refused(command, Reason.UNKNOWN_SYMBOL)
+            return rejected(command, Reason.UNKNOWN_SYMBOL)
         if command.quantity_lots not in (SymbolState.HALTED, SymbolState.TRADING):
-            return _refused(command, Reason.INVALID_FIELD)
+            return rejected(command, Reason.INVALID_FIELD)
         change = self._halted.add if command.quantity_lots == SymbolState.HALTED else self._halted.discard
         change(command.symbol_id)
         return Event(
@@ -113,21 +113,3 @@ class ShardTwin:
             command_kind=command.kind,
             timestamp_ns=command.timestamp_ns,
         )
-
-
-def _refused(command: Command, reason: Reason) -> Event:
-    return Event(
-        EventKind.REJECTED,
-        side=command.side,
-        reason=reason,
-        time_in_force=command.time_in_force,
-        symbol_id=command.symbol_id,
-        session_id=command.session_id,
-        command_sequence=command.sequence,
-        order_id=command.order_id,
-        other_order_id=command.new_order_id,
-        price_ticks=command.price_ticks,
-        quantity_lots=command.quantity_lots,
-        command_kind=command.kind,
-        timestamp_ns=command.timestamp_ns,
-    )

@@ -33,18 +33,19 @@ from exchange.gateway.session_memory import (
     WAYS,
 )
 from exchange.journal.config import FileJournalConfig, NoneJournalConfig
-from exchange.journal.layout import first_sequence_of
+from exchange.journal.identity import Opening
+from exchange.journal.layout import first_sequence_of, shard_stream
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
 from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.segment import segment_paths
 from exchange.journal.segmented import SegmentedJournal
-from exchange.journal.streams import JournalStreams, shard_stream
+from exchange.journal.streams import JournalStreams
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
-from exchange.recovery.kept import KeptJournal, Opening
+from exchange.recovery.kept import KeptJournal
 from exchange.risk import build_risk
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount

@@ -130,12 +130,6 @@ def restore_feed(file: SectionFile, publisher: Publisher) -> None:
     store.restore(int(state["oldest_message"]), messages)
 
 
-def saved_session(file: SectionFile) -> str:
-    """The session's name, by which a feed has to be made before it can be put back."""
-    name: bytes = file.record("feed/state", STATE_DTYPE)["session"]
-    return name.decode("ascii")
-
-
 def _tables(publisher: Publisher) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Last trading actions and orders that may still trade, where they lie, each of shape (symbols, 32)."""
     state = publisher.state

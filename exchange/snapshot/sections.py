@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.errors import UserError
+from exchange.journal.segment import sync_folder
 from exchange.native import crc32c_of, view_bytes
 
 MAGIC: Final = b"EXCHSNAP"
@@ -118,17 +119,9 @@ def write_sections(path: Path, header: SnapshotHeader) -> Iterator["SectionWrite
             raise
         finally:
             os.close(descriptor)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class SectionWriter:

@@ -163,7 +163,7 @@ class NetworkTransport:
         for name in CHANGEABLE:
             self.set_limit(name, getattr(self.config, name))
 
-    def _requests(self, lane: int, words: int, arena: Arena) -> Requests:
+    def _requests(self, words: int, arena: Arena) -> Requests:
         """What decoding in a lane needs, in :data:`REQUESTS_BYTES` of the arena at most; ``words`` are the lane's."""
         return Requests(
             sessions=self.memory.sessions,

@@ -66,7 +66,7 @@ class TcpTransport(NetworkTransport):
         allocate = self._arena.allocate
         words = allocate(WORDS_BYTES)
         return TcpSource(
-            requests=self._requests(lane, words, self._arena),
+            requests=self._requests(words, self._arena),
             clock=self.clock,
             control=self._control[lane].consumer(0),
             rules=self._rules.state,

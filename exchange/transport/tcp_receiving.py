@@ -70,7 +70,6 @@ from exchange.transport.network_agents import (
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
     HEADER_BYTES,
-    ClientHeartbeat,
     LoginRequest,
     LogoutRequest,
     UnsequencedData,
@@ -102,7 +101,6 @@ _STALLED: Final = 2
 _NO_TROUBLE: Final = int(Trouble.NONE)
 _PLACE_BYTES: Final = PLACE_DTYPE.itemsize
 _UNSEQUENCED: Final = UnsequencedData.layout.type_byte
-_HEARTBEAT: Final = ClientHeartbeat.layout.type_byte
 _LOGOUT: Final = LogoutRequest.layout.type_byte
 _LOGIN: Final = LoginRequest.layout.type_byte
 

@@ -19,13 +19,18 @@ from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.session_memory import PEER, START_SEQUENCE, TOKEN
 from exchange.messages import RECORD_BYTES
-from exchange.native import Arena, store_int64, store_uint8, view_bytes
+from exchange.native import (
+    VECTOR_BYTES,
+    Arena,
+    store_int64,
+    store_uint8,
+    view_bytes,
+    write_vector,
+)
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     SOCKET_ADDRESS_BYTES,
-    VECTOR_BYTES,
     write_message_header,
-    write_vector,
 )
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
@@ -106,7 +111,7 @@ class UdpTransport(NetworkTransport):
         write_message_header(answer_header, 0, answer_vector)
         words = allocate(WORDS_BYTES)
         return UdpSource(
-            requests=self._requests(0, words, self._arena),
+            requests=self._requests(words, self._arena),
             clock=self.clock,
             control=self._control[0].consumer(0),
             rules=self._rules.state,

@@ -103,9 +103,7 @@ from exchange.wire.soupbinudp import (
 # the agent's words, behind those that all transports have
 BATCH: Final = RECEIVING_WORDS
 """Datagrams of the batch that is being gone through; 0 when it is done with."""
-UNDONE: Final = RECEIVING_WORDS + 8
-"""Whether some of them have to be gone through again."""
-STRANGE: Final = RECEIVING_WORDS + 16
+STRANGE: Final = RECEIVING_WORDS + 8
 """Datagrams, ever, that nobody would believe."""
 
 BATCH_DATAGRAMS: Final = 64

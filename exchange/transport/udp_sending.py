@@ -57,6 +57,7 @@ from exchange.gateway.session_memory import (
     session_address,
 )
 from exchange.native import (
+    VECTOR_BYTES,
     WOULD_BLOCK,
     implements,
     inlined,
@@ -75,7 +76,6 @@ from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     PEER_ADDRESS,
     VECTOR_ADDRESS,
-    VECTOR_BYTES,
     VECTOR_LENGTH,
 )
 from exchange.transport.network_agents import (

@@ -17,10 +17,13 @@ from exchange.settings import load_profile
 from tests.gateway_driver import SETTINGS, compile_once
 
 TINY = DurabilityBenchPlan(
-    commands=20_000, served=GatewayBenchPlan(seconds=0.5, warmup_seconds=0.05, window=8), rounds=2
+    commands=20_000,
+    flood_commands=30_000,
+    served=GatewayBenchPlan(seconds=0.5, warmup_seconds=0.05, window=8),
+    rounds=2,
 )
 VARIANTS = {name: durability_bench.VARIANTS[name] for name in ("none", "mapped-written")}
-ROWS = ("core, commands", "round trip, median", "round trip, p99", "requests answered")
+ROWS = ("core, a burst", "core, a flood", "round trip, median", "round trip, p99", "requests answered")
 
 
 def test_every_row_has_a_value_for_each_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

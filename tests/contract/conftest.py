@@ -1,4 +1,4 @@
-"""Shared memory for the contract tests: a name of its own for each test, gone afterwards."""
+"""What several contract tests want: a book of every variant, and shared memory under a name of the test's own."""
 
 import os
 import uuid
@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.book_driver import VARIANTS, BookDriver, MakeBook
+
+
+@pytest.fixture(params=VARIANTS)
+def make_book(request: pytest.FixtureRequest) -> MakeBook:
+    """Makes books of one variant after the other."""
+    return lambda **settings: BookDriver(request.param, **settings)
 
 
 @pytest.fixture

@@ -1,23 +1,18 @@
 """What every order book refuses, with which reason, in which order of checks; and that a refusal changes nothing."""
 
-from collections.abc import Callable
-
 import pytest
 
 from exchange.messages import ALL_SYMBOLS, BUY, SELL, Command, CommandKind, Event, EventKind, Reason
-from tests.book_driver import VARIANTS, BookDriver, cancel, mass_cancel, new, replace
+from tests.book_driver import BookDriver, MakeBook, cancel, mass_cancel, new, replace
 
-MakeBook = Callable[..., BookDriver]
 IOC = {"time_in_force": 1}
 MARKET = {"order_type": 1}
 LOW, HIGH = 10, 500
 
 
-@pytest.fixture(params=VARIANTS)
-def make_book(request: pytest.FixtureRequest) -> MakeBook:
-    return lambda **settings: BookDriver(
-        request.param, **({"price_min_ticks": LOW, "price_max_ticks": HIGH} | settings)
-    )
+@pytest.fixture
+def make_book(make_book: MakeBook) -> MakeBook:
+    return lambda **settings: make_book(**({"price_min_ticks": LOW, "price_max_ticks": HIGH} | settings))
 
 
 def refusal(book: BookDriver, command: Command) -> Reason:

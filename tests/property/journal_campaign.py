@@ -30,8 +30,6 @@ from tests.journal_driver import IN_FILES, Desk, make_records, written_files
 from tests.journal_oracle import judge, proved_durable
 
 RECORDS = 1500
-BASES = 8
-"""How many journals are damaged in turn."""
 BASE_EVERY = 500
 POWER_CUT_EVERY = 5
 

@@ -1,20 +1,18 @@
 """A halt has its place in the sequence: before it everything is as ever, behind it nothing comes into the book.
 
-Compiled and textbook shards are given the same commands in batches of different sizes, and are held against a model
-that applies one command after the other to a textbook book. The events are the same byte for byte, wherever a batch
-was cut.
+Compiled and textbook shards are given the same commands in batches of different sizes, and are held against the
+simulation's twin of a shard, which applies one command after the other to a textbook book. The events are the same
+byte for byte, wherever a batch was cut.
 """
 
 import numpy as np
 import pytest
 
 from exchange.book.config import LadderBookConfig, NaiveBookConfig
-from exchange.book.naive import NaiveBook
 from exchange.matching.trading_states import TradingState
 from exchange.messages import (
     ALL_SYMBOLS,
     BUY,
-    COMMAND_STRUCT,
     EVENT_STRUCT,
     SELL,
     Command,
@@ -26,8 +24,9 @@ from exchange.messages import (
     reason_text,
     reason_word,
 )
+from exchange.simulation.oracle import ShardTwin
 from tests.book_driver import cancel, mass_cancel, new, replace
-from tests.property.book_flows import Regime, random_flow
+from tests.property.book_flows import random_flow
 from tests.shard_driver import ShardDriver
 
 VARIANTS = {"naive": NaiveBookConfig, "ladder": LadderBookConfig}
@@ -49,6 +48,10 @@ HALT, RESUME = trading_state(SymbolState.HALTED, reason="T1"), trading_state(Sym
 
 def shard(kind: str, symbol_count: int = 2, batch_commands: int = 256) -> ShardDriver:
     return ShardDriver(VARIANTS[kind](capacity_orders=64), symbol_count, batch_commands)
+
+
+def events_of(block: bytes) -> list[Event]:
+    return [Event(*fields) for fields in EVENT_STRUCT.iter_unpack(block)]
 
 
 def outcomes(events: list[Event]) -> list[tuple[EventKind, Reason]]:
@@ -127,70 +130,6 @@ def test_nonsense_in_a_halted_symbol_is_refused_by_the_book(kind: str) -> None:
     ]
 
 
-class Model:
-    """One command after the other: the rules of a halt, and the textbook book for everything else."""
-
-    def __init__(self, regime: Regime) -> None:
-        self.book = NaiveBook(
-            regime.symbol_count, regime.capacity_orders, regime.price_min_ticks, regime.price_max_ticks
-        )
-        self.symbol_count = regime.symbol_count
-        self.halted: set[int] = set()
-
-    def apply(self, command: Command) -> list[Event]:
-        if command.kind == CommandKind.DETAILS:
-            return []
-        if command.kind == CommandKind.ANSWER:
-            same_bytes = EVENT_STRUCT.unpack(COMMAND_STRUCT.pack(*command))
-            return [Event(*same_bytes)._replace(kind=EventKind.ANSWER)]
-        if command.kind == CommandKind.TRADING_STATE:
-            if command.symbol_id >= self.symbol_count:
-                return [self.refused(command, Reason.UNKNOWN_SYMBOL)]
-            if command.quantity_lots not in (SymbolState.TRADING, SymbolState.HALTED):
-                return [self.refused(command, Reason.INVALID_FIELD)]
-            change = self.halted.add if command.quantity_lots == SymbolState.HALTED else self.halted.discard
-            change(command.symbol_id)
-            return [
-                Event(
-                    EventKind.TRADING_STATE,
-                    symbol_id=command.symbol_id,
-                    session_id=command.session_id,
-                    command_sequence=command.sequence,
-                    order_id=command.order_id,
-                    quantity_lots=command.quantity_lots,
-                    command_kind=command.kind,
-                    timestamp_ns=command.timestamp_ns,
-                )
-            ]
-        is_modification = (
-            command.kind == CommandKind.REPLACE
-            and command.order_id == command.new_order_id
-            and command.quantity_lots <= command.liability_lots
-        )
-        comes_in = command.kind in (CommandKind.NEW, CommandKind.REPLACE) and not is_modification
-        if comes_in and command.symbol_id in self.halted:
-            return [self.refused(command, Reason.SYMBOL_HALTED)]
-        return self.book.apply(command)
-
-    @staticmethod
-    def refused(command: Command, reason: Reason) -> Event:
-        return Event(
-            EventKind.REJECTED,
-            command.side,
-            reason,
-            command.time_in_force,
-            command.symbol_id,
-            command.session_id,
-            command.sequence,
-            command.order_id,
-            command.new_order_id,
-            command.price_ticks,
-            command.quantity_lots,
-            command_kind=command.kind,
-            timestamp_ns=command.timestamp_ns,
-        )
-
-
 @pytest.mark.parametrize("seed", range(25))
 def test_shards_agree_with_the_model_wherever_a_batch_is_cut(seed: int) -> None:
     regime, commands = random_flow(seed, 1200)
@@ -203,9 +142,8 @@ def test_shards_agree_with_the_model_wherever_a_batch_is_cut(seed: int) -> None:
     commands["quantity_lots"][states] = random.choice([1, 1, 2, 2, 2, 0, 3], len(states))
     for kind, share in ((CommandKind.DETAILS, 0.1), (CommandKind.ANSWER, 0.02)):
         commands["kind"][random.random(len(commands)) < share] = kind
-    model = Model(regime)
-    played = [Command(*fields) for fields in COMMAND_STRUCT.iter_unpack(commands.tobytes())]
-    expected = [event for command in played for event in model.apply(command)]
+    limits = regime.capacity_orders, regime.price_min_ticks, regime.price_max_ticks
+    expected = events_of(ShardTwin(regime.symbol_count, *limits).apply(commands.tobytes()))
     assert {Reason.SYMBOL_HALTED} <= {event.reason for event in expected}
     assert sum(event.kind == EventKind.TRADING_STATE for event in expected) > 5
     for book, batch_commands in (("naive", 64), ("ladder", 3), ("ladder", 256)):
@@ -215,7 +153,4 @@ def test_shards_agree_with_the_model_wherever_a_batch_is_cut(seed: int) -> None:
             price_max_ticks=regime.price_max_ticks,
         )
         told = ShardDriver(config, regime.symbol_count, batch_commands).play(commands)
-        assert [Event(*fields) for fields in EVENT_STRUCT.iter_unpack(told)] == expected, (
-            book,
-            batch_commands,
-        )
+        assert events_of(told) == expected, (book, batch_commands)

@@ -11,9 +11,9 @@ Rules: one task at a time uses a trader. A thing that cannot be is an AssertionE
 import asyncio
 import random
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from exchange.wire import ouch42, ouch50
+from exchange.simulation.dialects import Entry, Ouch42, Ouch50, Told
 from exchange.wire.layout import Message
 from exchange.wire.ouch_codes import EventCode, Side
 from exchange.wire.soupbintcp import (
@@ -26,7 +26,7 @@ from exchange.wire.soupbintcp import (
     SequencedData,
     UnsequencedData,
 )
-from tests.gateway_driver import PASSWORD, order, order42, replacement, replacement42
+from tests.gateway_driver import PASSWORD
 
 SYMBOLS: Final = ("AAPL", "MSFT", "NVDA")
 """Of different shards, if there are two."""
@@ -85,7 +85,6 @@ class Trader:
         live: the orders that are alive, as far as the messages say.
         matches: match number and order of each execution.
         kept: how many messages were asked for again and found equal.
-        resent: how many orders were sent again after a kill.
         due: orders that were alive when the line was lost, and have to be cancelled for that.
         resumed: set while the trader has resumed, or given up.
         lost: how many orders a kill has swallowed before they were sequenced.
@@ -101,9 +100,8 @@ class Trader:
         cancels_on_disconnect: bool = False,
     ) -> None:
         self.name: Final = name
-        self.speaks_ouch42: Final = speaks_ouch42
         self._is_ordered: Final = is_ordered
-        self._outbound: Final = (ouch42 if speaks_ouch42 else ouch50).OUTBOUND_MESSAGES
+        self._dialect: Final = Ouch42() if speaks_ouch42 else Ouch50()
         self._chance: Final = random.Random(seed)
         self.messages: Final[list[bytes]] = []
         self.live: Final[dict[int, Live]] = {}
@@ -112,12 +110,12 @@ class Trader:
         self.resumed: Final = asyncio.Event()
         self._cancels_on_disconnect: Final = cancels_on_disconnect
         self.session = ""
-        self.kept = self.resent = self.lost = 0
+        self.kept = self.lost = 0
         self.is_over = False
         self._next_number = 1
         self._known: Final[set[int]] = set()
         self._gone: Final[set[int]] = set()
-        self._unanswered: Final[dict[int, Message]] = {}
+        self._unanswered: Final[dict[int, bytes]] = {}
         self._bursts: list[int] = []
         self._line: Line | None = None
         self._position = 0
@@ -171,9 +169,8 @@ class Trader:
         self._unanswered.clear()
         self.lost += len(lost)
         if self._chance.random() < 0.5:
-            self.resent += len(lost)
             self._unanswered.update(lost)
-            await self._write(b"".join(UnsequencedData(one.encode()).encode() for _, one in lost))
+            await self._write(b"".join(UnsequencedData(one).encode() for _, one in lost))
         else:
             self._gone.update(number for number, _ in lost)
 
@@ -197,41 +194,29 @@ class Trader:
         requests = [self._request() for _ in range(BURST - 1)]
         requests.append(self._entry())
         self._bursts.append(self._next_number - 1)
-        await self._write(b"".join(UnsequencedData(one.encode()).encode() for one in requests))
+        await self._write(b"".join(UnsequencedData(one).encode() for one in requests))
 
-    def _request(self) -> Message:
+    def _request(self) -> bytes:
         kind = self._chance.random()
         alive = self._chance.choice(list(self.live)) if self.live else 0
         if alive and (len(self.live) > LIVE_MAX or kind < 0.2):
-            left = self._chance.choice([0, 0, 10])
-            return (
-                ouch42.CancelOrder(_token(alive), left)
-                if self.speaks_ouch42
-                else ouch50.CancelOrder(alive, left)
-            )
+            return self._dialect.cancel(alive, self._chance.choice([0, 0, 10]))
         if alive and kind < 0.4:
             return self._replacement(alive)
         return self._entry()
 
-    def _entry(self) -> Message:
+    def _entry(self) -> bytes:
         number, chance = self._take_number(), self._chance
         side, quantity = chance.choice([Side.BUY, Side.SELL]), chance.randrange(10, 200)
         price, symbol = 100_0000 + 100 * chance.randrange(-5, 6), chance.choice(SYMBOLS)
-        entry: Message = (
-            order42(_token(number), side, quantity, price, stock=symbol)
-            if self.speaks_ouch42
-            else order(number, side, quantity, price, symbol=symbol)
-        )
-        self._unanswered[number] = entry
-        return entry
+        self._unanswered[number] = self._dialect.enter(Entry(number, side, quantity, symbol, price))
+        return self._unanswered[number]
 
-    def _replacement(self, alive: int) -> Message:
+    def _replacement(self, alive: int) -> bytes:
         """It may be that nobody answers it, for the order may be gone by then; so nobody waits for an answer."""
         number, chance = self._take_number(), self._chance
         quantity, price = chance.randrange(50, 300), 100_0000 + 100 * chance.randrange(-5, 6)
-        if self.speaks_ouch42:
-            return replacement42(_token(alive), _token(number), quantity, price)
-        return replacement(alive, number, quantity, price)
+        return self._dialect.replace(alive, number, quantity, price)
 
     def _take_number(self) -> int:
         self._next_number += 1
@@ -259,28 +244,18 @@ class Trader:
             self.kept += 1
             return
         self.messages.append(payload)
-        self._learn(self._outbound.decode(payload))
+        self._learn(self._dialect.told(payload))
 
-    def _learn(self, message: Any) -> None:
+    def _learn(self, told: Told) -> None:
         """What a new message says of orders."""
-        name = type(message).__name__.removeprefix("Order")
-        if name in ("SystemEvent", "AccountQueryResponse"):
-            return
-        replaced = name == "Replaced"
-        number = self._number_of(message, "user_reference_number", replaced)
-        quantity = message.shares if self.speaks_ouch42 and name in ("Accepted", "Replaced") else None
-        if name in ("Accepted", "Replaced", "Rejected"):
-            self._begin(number, name)
-        if replaced:
-            former = self._number_of(message, "original_user_reference_number", replaced)
-            assert self.live.pop(former, None), self._said(f"{message} of an order that is not alive")
-        if name in ("Accepted", "Replaced") and message.order_state == "L":
-            side = message.buy_sell_indicator if self.speaks_ouch42 else message.side
-            symbol = message.stock if self.speaks_ouch42 else message.symbol
-            size = message.quantity if quantity is None else quantity
-            self.live[number] = Live(symbol, side, message.price, size)
-        elif name in ("Canceled", "Executed"):
-            self._reduce(number, message, name)
+        if told.letter in ("A", "U", "J"):
+            self._begin(told.number, told.letter)
+        if told.letter == "U":
+            assert self.live.pop(told.original, None), self._said(f"{told} of an order that is not alive")
+        if told.letter in ("A", "U") and told.quantity > 0:
+            self.live[told.number] = Live(told.symbol, told.side, told.price, told.quantity)
+        elif told.letter in ("C", "E"):
+            self._reduce(told)
 
     def _begin(self, number: int, name: str) -> None:
         assert number not in self._known, self._said(f"order {number} was answered twice: {name}")
@@ -299,29 +274,17 @@ class Trader:
         first = next(iter(self._unanswered))
         assert number == first, self._said(f"order {number} was answered before {first}")
 
-    def _reduce(self, number: int, message: Any, name: str) -> None:
-        order = self.live.get(number)
-        assert order is not None, self._said(f"{message} of an order that is not alive")
-        if name == "Executed":
-            self.matches.append((message.match_number, number))
-            taken = message.executed_shares if self.speaks_ouch42 else message.quantity
-        else:
-            taken = message.decrement_shares if self.speaks_ouch42 else message.quantity
-        left = order.quantity - taken
-        assert left >= 0, self._said(f"{message} takes more than the {order.quantity} that were left")
+    def _reduce(self, told: Told) -> None:
+        order = self.live.get(told.number)
+        assert order is not None, self._said(f"{told} of an order that is not alive")
+        if told.letter == "E":
+            self.matches.append((told.match_number, told.number))
+        left = order.quantity - told.quantity
+        assert left >= 0, self._said(f"{told} takes more than the {order.quantity} that were left")
         if left:
-            self.live[number] = order._replace(quantity=left)
+            self.live[told.number] = order._replace(quantity=left)
         else:
-            del self.live[number]
-
-    def _number_of(self, message: Any, name: str, replaced: bool) -> int:
-        if not self.speaks_ouch42:
-            return int(getattr(message, name))
-        fields = {
-            "user_reference_number": "replacement_order_token" if replaced else "order_token",
-            "original_user_reference_number": "previous_order_token",
-        }
-        return int(getattr(message, fields[name])[1:])
+            del self.live[told.number]
 
     async def _write(self, data: bytes) -> None:
         assert self._line is not None
@@ -338,12 +301,8 @@ class Trader:
 
     def ended_in_order(self) -> bool:
         """Whether the last message tells the end of the day."""
-        last: Any = self._outbound.decode(self.messages[-1])
-        return bool(getattr(last, "event_code", None) == EventCode.END_OF_DAY)
+        last = self._dialect.told(self.messages[-1])
+        return last.letter == "S" and last.reason == EventCode.END_OF_DAY
 
     def _said(self, text: str) -> str:
         return f"{self.name}: {text}"
-
-
-def _token(number: int) -> str:
-    return f"T{number}"

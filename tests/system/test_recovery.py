@@ -44,6 +44,7 @@ from tests.gateway_driver import (
     users,
 )
 
+NAMES = ("alice", "bob", "carol")
 SHARDS = {
     "one": ('shards.threads=[["ingress","shard.0","egress"],["journal"]]',),
     "two": ("shards.count=2", 'shards.threads=[["ingress","shard.0","shard.1","egress"],["journal"]]'),
@@ -106,6 +107,17 @@ async def trade(alice: BareClient, bob: BareClient, carol: BareClient) -> None:
     await bob.request(order(9, "B", 30, 102_0000, symbol="MSFT"))
 
 
+async def traded(server: Server) -> list[BareClient]:
+    """The clients, who have logged on and done everything, when all of it has come out."""
+    clients = [await BareClient.log_on(server, name) for name in NAMES]
+    for client in clients:
+        await client.packet()
+        await client.answer()
+    await trade(*clients)
+    await settled(server)
+    return clients
+
+
 VARIANTS = [
     {"kind": "mapped", "gate": "written", "shards": "one"},
     {"kind": "file", "gate": "synced", "shards": "two"},
@@ -118,21 +130,15 @@ def test_what_was_written_comes_back_byte_for_byte(tmp_path: Path, options: dict
     path = tmp_path / "journal"
 
     async def scenario() -> None:
-        names = ("alice", "bob", "carol")
-        async with serving(*names, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
-            clients = [await BareClient.log_on(server, name) for name in names]
-            for client in clients:
-                await client.packet()
-                await client.answer()
-            await trade(*clients)
-            await settled(server)
+        async with serving(*NAMES, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
+            clients = await traded(server)
             before, feed, digest = logs(server), feed_messages(server), None
-            async with copied(path, tmp_path / "copy", *names, **options) as again:
+            async with copied(path, tmp_path / "copy", *NAMES, **options) as again:
                 assert logs(again) == before
                 assert feed_messages(again) == feed
                 assert again.control.session_name == server.control.session_name
                 digest = again.exchange.digest()
-                await goes_on(again, before)
+                await goes_on(again)
             for client in clients:
                 await client.close()
         assert server.exchange.digest() == digest
@@ -173,7 +179,7 @@ async def settled(server: Server) -> None:
         await asyncio.sleep(0.02)
 
 
-async def goes_on(server: Server, before: list[bytes]) -> None:
+async def goes_on(server: Server) -> None:
     """Clients resume where they were, and their orders are there."""
     alice = await BareClient.log_on(server, "alice", sequence=3)
     accepted = await alice.packet()
@@ -206,16 +212,10 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
     tmp_path: Path, options: dict[str, str]
 ) -> None:
     path = tmp_path / "journal"
-    names = ("alice", "bob", "carol")
 
     async def scenario() -> None:
-        async with serving(*names, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
-            clients = [await BareClient.log_on(server, name) for name in names]
-            for client in clients:
-                await client.packet()
-                await client.answer()
-            await trade(*clients)
-            await settled(server)
+        async with serving(*NAMES, overrides=overrides(path, **options), speak_ouch42=("carol",)) as server:
+            clients = await traded(server)
             # A snapshot goes as far as later frames say that the disk has it.
             await eventually(lambda: is_durable(server))
             await clients[0].request(order(60), order(61, symbol="MSFT"))
@@ -230,11 +230,11 @@ def test_a_twin_is_what_the_exchange_was_and_a_snapshot_of_it_goes_on(
                 assert twin.exchange.digest() == digest
             snapshot = make_snapshot(path)
             assert snapshot is not None
-            async with copied(path, tmp_path / "copy", *names, **options) as again:
+            async with copied(path, tmp_path / "copy", *NAMES, **options) as again:
                 assert logs(again) == before
                 assert feed_messages(again) == feed
                 assert again.exchange.digest() == digest
-                await goes_on(again, before)
+                await goes_on(again)
             for client in clients:
                 await client.close()
 

@@ -11,16 +11,10 @@ import pytest
 from exchange.errors import UserError
 from exchange.gateway import server as server_module
 from exchange.gateway.credentials import User, Users
+from exchange.gateway.firm_requests import begin_mass_cancel
 from exchange.gateway.options import NO_FIRM, NO_GROUP
 from exchange.gateway.server import Server, open_day
-from exchange.gateway.session_memory import (
-    CANCEL_FIRM,
-    CANCEL_GROUP_ID,
-    CANCEL_PLACE,
-    CANCEL_SYMBOL_ID,
-)
 from exchange.messages import ALL_SYMBOLS
-from exchange.native import store_int64, store_uint16, store_uint32
 from exchange.recovery.kept import keep_sessions
 from exchange.settings import load_profile
 from exchange.snapshot.parts import Parts, restore_parts, save_parts
@@ -197,10 +191,7 @@ def test_what_was_under_way_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 await client.request(*[order(number) for number in range(1, 6)])
                 await client.answers(6)
         alice = first.transport.memory.address(0)
-        store_uint16(alice + CANCEL_SYMBOL_ID, ALL_SYMBOLS)
-        store_int64(alice + CANCEL_GROUP_ID, NO_GROUP)
-        store_uint32(alice + CANCEL_FIRM, NO_FIRM)
-        store_uint32(alice + CANCEL_PLACE, 1)
+        begin_mass_cancel(alice, ALL_SYMBOLS, NO_FIRM, NO_GROUP, 0)
         save(path, first)
         gone = User.create("bob", PASSWORD, 2, cancels_on_disconnect=True)
         second = built(monkeypatch, Users([*users(["alice"]).users, gone]))

@@ -11,10 +11,9 @@ from pathlib import Path
 from exchange.journal.protocol import ALL_DURABLE
 from exchange.recovery.replayer import Position
 from exchange.recovery.twin import Twin
-from tests.gateway_driver import BareClient, run, serving
-from tests.system.test_recovery import VARIANTS, compile_recovery, logs_of, overrides, settled, trade
+from tests.gateway_driver import run, serving
+from tests.system.test_recovery import NAMES, VARIANTS, compile_recovery, logs_of, overrides, traded
 
-NAMES = ("alice", "bob", "carol")
 OPTIONS = VARIANTS[1]
 PLACES = 25
 
@@ -22,12 +21,7 @@ PLACES = 25
 async def written(path: Path, copy: Path) -> None:
     """Have an exchange of two shards write a journal, and copy it."""
     async with serving(*NAMES, overrides=overrides(path, **OPTIONS), speak_ouch42=("carol",)) as server:
-        clients = [await BareClient.log_on(server, name) for name in NAMES]
-        for client in clients:
-            await client.packet()
-            await client.answer()
-        await trade(*clients)
-        await settled(server)
+        clients = await traded(server)
         shutil.copytree(path, copy, ignore=shutil.ignore_patterns("lock"))
         for client in clients:
             await client.close()

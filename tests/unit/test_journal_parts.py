@@ -9,12 +9,13 @@ import pytest
 
 from exchange.agent import GroupThread, ThreadGroup, do_work
 from exchange.errors import UserError
-from exchange.journal.config import FileJournalConfig, MappedJournalConfig
+from exchange.journal.config import FileJournalConfig, JournalConfig, MappedJournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory, holder_of, read_identity
 from exchange.journal.judging import judge_end
 from exchange.journal.layout import first_sequence_of, segment_name, stream_number
 from exchange.journal.reading import StreamReader
-from exchange.journal.syncing import NEXT_SYNC_NS, build_syncing
+from exchange.journal.streams import JournalStreams
+from exchange.journal.syncing import NEXT_SYNC_NS, JournalSyncMemory
 from exchange.native import load_int64, monotonic_ns, store_int64
 from tests.journal_driver import OUTCOMES, STREAM, Desk
 
@@ -113,9 +114,24 @@ def test_a_copy_of_a_segment_in_another_journal_is_refused(tmp_path: Path) -> No
 # When it is synced.
 
 
+@pytest.mark.parametrize(
+    ("config", "sync_every_ns"),
+    [
+        (MappedJournalConfig(gate="synced", segment_bytes=1 << 16), 0),
+        (FileJournalConfig(gate="written", segment_bytes=1 << 16, sync_every_ns=10**9), 10**9),
+        (NoneJournalConfig(), 0),
+    ],
+)
+def test_how_often_is_the_profiles_choice(tmp_path: Path, config: JournalConfig, sync_every_ns: int) -> None:
+    with JournalDirectory(tmp_path, OUTCOMES) as directory:
+        streams = JournalStreams(config, directory, shard_count=2)
+        assert streams.agent().sync_every_ns == sync_every_ns
+        streams.close()
+
+
 def test_where_events_wait_a_sync_follows_every_append(tmp_path: Path) -> None:
     with Desk("mapped", tmp_path) as desk:
-        memory = build_syncing(MappedJournalConfig(gate="synced"), [desk.journal])
+        memory = JournalSyncMemory((desk.journal.state,), 0)
         assert do_work(memory.agent) == 0
         for count in (1, 5):
             desk.append(count)
@@ -126,7 +142,7 @@ def test_where_events_wait_a_sync_follows_every_append(tmp_path: Path) -> None:
 
 def test_otherwise_a_sync_waits_for_its_time(tmp_path: Path) -> None:
     with Desk("file", tmp_path) as desk:
-        memory = build_syncing(FileJournalConfig(sync_every_ns=10**10), [desk.journal])
+        memory = JournalSyncMemory((desk.journal.state,), 10**10)
         word = memory.agent.words + NEXT_SYNC_NS
         desk.append(1)
         assert do_work(memory.agent) == 1
@@ -143,7 +159,7 @@ def test_otherwise_a_sync_waits_for_its_time(tmp_path: Path) -> None:
 def test_whole_segments_are_synced_before_their_time(tmp_path: Path) -> None:
     """Else a fast writer would run out of segments and stand still until the time has come."""
     with Desk("mapped", tmp_path) as desk:
-        memory = build_syncing(MappedJournalConfig(sync_every_ns=10**10), [desk.journal])
+        memory = JournalSyncMemory((desk.journal.state,), 10**10)
         do_work(memory.agent)
         synced = [0]
         for _ in range(100):
@@ -157,7 +173,7 @@ def test_whole_segments_are_synced_before_their_time(tmp_path: Path) -> None:
 
 def test_one_agent_syncs_several_streams(tmp_path: Path) -> None:
     with Desk("mapped", tmp_path / "a") as one, Desk("mapped", tmp_path / "b") as other:
-        memory = build_syncing(MappedJournalConfig(gate="synced"), [one.journal, other.journal])
+        memory = JournalSyncMemory((one.journal.state, other.journal.state), 0)
         one.append(2)
         other.append(3)
         assert do_work(memory.agent) == 5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numba import njit, types
 
 from exchange.native import crc32c, crc32c_of, crc32c_step
-from exchange.native.checksum import INSTRUCTION, TABLE, emit_by_table
+from exchange.native.checksum import INSTRUCTION, LANE_BYTES, TABLE, emit_by_table, skip_lane
 from exchange.native.lowering import lowers_to
 
 few = settings(max_examples=100, deadline=None)
@@ -58,6 +58,25 @@ def test_compiled_and_plain(words: list[int], seed: int) -> None:
     expected = by_definition(struct.pack(f"<{len(words)}q", *words), seed)
     assert crc32c(seed, rows.ctypes.data, rows.nbytes) == expected
     assert plain(seed, rows.ctypes.data, rows.nbytes) == expected
+
+
+@pytest.mark.parametrize("lanes", [0, 1, 2, 3, 4, 6, 7, 9])
+@pytest.mark.parametrize("beyond_bytes", [-8, 0, 8, 248])
+def test_lanes_come_to_what_steps_come_to(lanes: int, beyond_bytes: int) -> None:
+    size_bytes = max(lanes * LANE_BYTES + beyond_bytes, 0)
+    rows = np.random.default_rng(size_bytes).integers(-(1 << 63), (1 << 63) - 1, size_bytes // 8)
+    expected = by_definition(rows.tobytes(), 0x1234_5678)
+    plain = getattr(crc32c, "py_func", crc32c)
+    assert crc32c(0x1234_5678, rows.ctypes.data, rows.nbytes) == expected
+    assert plain(0x1234_5678, rows.ctypes.data, rows.nbytes) == expected
+
+
+@given(checksum=st.integers(0, 0xFFFFFFFF))
+def test_a_skipped_lane_is_one_of_zeros(checksum: int) -> None:
+    expected = checksum
+    for _ in range(LANE_BYTES // 8):
+        expected = crc32c_step(expected, 0)
+    assert skip_lane(checksum) == expected
 
 
 def step_by_table(checksum: int, word: int) -> int:

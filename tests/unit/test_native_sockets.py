@@ -14,6 +14,7 @@ from exchange.native import (
     EPOLL_DELETE,
     EPOLL_EVENT_BYTES,
     READABLE,
+    VECTOR_BYTES,
     WOULD_BLOCK,
     Arena,
     epoll_control,
@@ -28,16 +29,15 @@ from exchange.native import (
     socket_send_many,
     view_bytes,
     write_epoll_event,
+    write_vector,
 )
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
     SIZE_BYTES,
     SOCKET_ADDRESS_BYTES,
-    VECTOR_BYTES,
     address_and_port,
     socket_address,
     write_message_header,
-    write_vector,
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "exchange"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 FOLDERS = ("exchange", "tests", "docs", "tutorials", "profiles", "docker")
 TEXTS = sorted(
     path
@@ -30,6 +31,9 @@ SHADOWING_ALLOWED = {"statistics"}
 """Inside ``exchange.bench``, and never imported by its bare name."""
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+each_file = pytest.mark.parametrize(
+    "path", MODULES + TESTS, ids=lambda path: str(path.relative_to(REPOSITORY))
+)
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -67,7 +71,7 @@ def test_a_module_opens_with_a_short_essay(path: Path) -> None:
         assert len(essay) >= ESSAY_CHARACTERS_MIN, f"too short to say anything: {essay!r}"
 
 
-@each_module
+@each_file
 def test_files_and_functions_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < FILE_LINES_MAX
     for function in functions(tree_of(path)):
@@ -83,7 +87,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
-@each_module
+@each_file
 def test_names_are_words_of_the_field(path: Path) -> None:
     found = {name: words(name) & FORBIDDEN_WORDS for name in (path.stem, *identifiers(tree_of(path)))}
     assert {name: bad for name, bad in found.items() if bad} == {}
