@@ -64,10 +64,10 @@ def simulate(
 ) -> None:
     """Run the exchange through everything that can happen to it, in an order that a seed decides.
 
-    The real sessions, books and queues run, stepped by hand on a clock of their own, while lines break, packets come
-    in pieces, clients come and go. After each step it is checked that no message is lost or changed, that every order
-    gets one answer, that quantities come out even, and that books are those of a textbook book. A seed that fails does
-    so every time.
+    The real sessions, books, queues and journals run, stepped by hand on a clock of their own, while lines break,
+    packets come in pieces, clients come and go, the disk is full or fails, the process is killed and the power cut.
+    After each step it is checked that no message is lost or changed, that every order gets one answer, that quantities
+    come out even, and that books are those of a textbook book. A seed that fails does so every time.
     """
     if not 0 <= actions <= _ACTIONS_MAX:
         raise UserError(f"--actions {actions}: allowed are 1 to {_ACTIONS_MAX:,}, or 0 for the usual")

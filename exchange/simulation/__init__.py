@@ -16,7 +16,9 @@ and its socket, the disk, and the clients.
 :mod:`~.client`             a client: what it does, and what it has been told
 :mod:`~.venue`              the exchange, its agents and the door at which clients log on
 :mod:`~.oracle`             what the shards should have made of the stream, in plain Python
-:mod:`~.disk`               the sectors that a power cut leaves
+:mod:`~.disk`               the sectors that a power cut leaves, and whether there is room
+:mod:`~.refusals`           how the kernel is made to refuse what a disk would
+:mod:`~.faults`             a disk that is full or fails, and what the exchange has to make of it
 :mod:`~.invariants`         what must hold at every moment
 :mod:`~.rest`               what must hold when nothing moves any more
 :mod:`~.restart`            the end without notice, and what must be there afterwards

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from exchange.simulation.plan import PROFILE, base_settings
 from exchange.simulation.simulator import Outcome, fresh_folder, simulate
 
-SECONDS_MAX: Final = 120.0
+SECONDS_MAX: Final = 600.0
 """A seed takes less than a second; the first one of a process may have to wait for the compiler."""
 
 _LOOK_SECONDS: Final = 0.5

@@ -13,8 +13,13 @@ gives every sector that differs from that its fate, and writes the files anew. W
 keeps what it has: nothing is changed then.
 
 Files are known by their number in the file system, so that it does not matter when they are renamed. Renaming and
-making files is durable when the step has ended in which it was done: the journal syncs the folder in the same step."""
+making files is durable when the step has ended in which it was done: the journal syncs the folder in the same step.
 
+A disk may also be *full* for a while, and then there is no room for another file; some disks, those that never write in
+place, then take no write at all. And it may *fail* a sync. Nobody knows then what of the stream has arrived, and the
+kernel shows whoever reads it again what the disk has (:meth:`SimulatedDisk.lose_power` for that stream)."""
+
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -39,10 +44,20 @@ class SimulatedDisk:
         self._chance: Final = chance
         self._trace: Final = trace
         self._synced: dict[int, bytes] = {}
+        self.is_full = False
+        self.refusals = 0
+        """How often somebody asked for room and there was none."""
 
-    def note_synced(self) -> None:
-        """Everything that is in the files now has been synced."""
-        self._synced = {path.stat().st_ino: path.read_bytes() for path in self._paths()}
+    def ask_for_room(self) -> None:
+        """Somebody wants to make a file. Raises OSError if the disk is full."""
+        if self.is_full:
+            self.refusals += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def note_synced(self, stream: str = "") -> None:
+        """Everything that is in the files of a stream now has been synced; of all streams, if none is named."""
+        synced = {path.stat().st_ino: path.read_bytes() for path in self._paths(stream)}
+        self._synced = self._synced | synced if stream else synced
 
     def note_new_files(self) -> None:
         """Files that are new have been synced as they are; of the others nothing has changed."""
@@ -52,11 +67,14 @@ class SimulatedDisk:
             for number, path in found.items()
         }
 
-    def lose_power(self) -> None:
-        """Decide for each sector that was not synced what is left of it, and leave the files so."""
+    def lose_power(self, stream: str = "") -> None:
+        """Decide for each sector that was not synced what is left of it, and leave the files so.
+
+        Of all streams; or of the one whose sync has failed.
+        """
         arrival = self._chance.pick((0.0, 0.3, 0.7, 1.0))
         oddity = self._chance.pick((0.0, 0.0, 0.05, 0.3))
-        for path in self._paths():
+        for path in self._paths(stream):
             written, synced = path.read_bytes(), self._synced[path.stat().st_ino]
             left = bytearray(written)
             unsure = 0
@@ -69,7 +87,7 @@ class SimulatedDisk:
                 self._trace.note("sectors", path.parent.name, path.name, unsure, left == written)
                 with path.open("r+b") as file:
                     file.write(left)
-        self.note_synced()
+        self.note_synced(stream)
 
     def _fate(self, new: bytes, old: bytes, arrival: float, oddity: float) -> bytes:
         """What is left of one sector."""
@@ -82,12 +100,12 @@ class SimulatedDisk:
             return self._chance.pick((new[:torn] + old[torn:], old[:torn] + new[torn:], garbage))
         return new if self._chance.happens(arrival) else old
 
-    def _paths(self) -> list[Path]:
-        """The segments of all streams, in an order that does not depend on the file system."""
+    def _paths(self, stream: str = "") -> list[Path]:
+        """The segments of a stream or of all, in an order that does not depend on the file system."""
         found = [
             os.path.join(where, name)
             for where, _folders, names in os.walk(self.folder)
             for name in names
-            if name.endswith(SEGMENT_SUFFIX)
+            if name.endswith(SEGMENT_SUFFIX) and stream in ("", os.path.basename(where))
         ]
         return [Path(path) for path in sorted(found)]

@@ -15,7 +15,14 @@ from msgspec import structs
 
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
-from exchange.journal.config import Gate, JournalConfig, MappedJournalConfig, NoneJournalConfig
+from exchange.journal.config import (
+    FileJournalConfig,
+    Gate,
+    JournalConfig,
+    MappedJournalConfig,
+    NoneJournalConfig,
+)
+from exchange.journal.layout import SEGMENT_HEADER_BYTES, frame_bytes
 from exchange.market_data.config import NoneMarketDataConfig
 from exchange.risk.config import LimitsRiskConfig, NoneRiskConfig, RiskConfig
 from exchange.settings import Resolved, Settings, agent_names, resolve
@@ -28,8 +35,8 @@ PROFILE: Final = "serve"
 SYMBOLS: Final = ("AAPL", "MSFT", "NVDA")
 ACTIONS_DEFAULT: Final = 400
 PASSWORD_COST: Final = 2
-SEGMENT_BYTES: Final = 1 << 14
-"""Room for a batch of 64 with details, and full after some hundred records."""
+SEGMENTS_BYTES: Final = (1 << 13, 1 << 14)
+"""Full after some dozen records, or after some hundred. The second has room for a batch of 64 with details."""
 
 _OVERRIDES: Final = ("market_data.kind=none", "admin.kind=none", "placement.kind=none", "shards.threads=auto")
 
@@ -89,7 +96,8 @@ class Plan(NamedTuple):
 
     ``turns`` are the weights of who gets the next turn: "client", "up", "down", "door", "time", "cut", "command" or an
     agent's name. ``bytes_max`` is how much a step of the network carries at most, ``time_ns`` how far a step of the
-    clock goes at most.
+    clock goes at most. ``refuses_writes`` says whether a full disk takes no write at all, not even one in place;
+    ``hangs_up_first`` whether clients have gone before the exchange is killed at the end.
     """
 
     settings: Settings
@@ -101,6 +109,8 @@ class Plan(NamedTuple):
     bytes_max: int
     time_ns: int
     has_journal: bool
+    refuses_writes: bool
+    hangs_up_first: bool
 
 
 @functools.cache
@@ -142,6 +152,8 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         "keeper": chance.pick((0.05, 1.0)) if has_journal else 0.0,
         "snapshot": chance.pick((0.0, 0.01, 0.05)) if has_journal else 0.0,
         "crash": chance.pick((0.0, 0.01, 0.05)) if has_journal else 0.0,
+        "room": chance.pick((0.0, 0.02, 0.1)) if has_journal else 0.0,
+        "failure": chance.pick((0.0, 0.0, 0.02, 0.1)) if has_journal else 0.0,
     }
     return Plan(
         settings,
@@ -153,6 +165,8 @@ def draw_plan(seed: int, profile: str = PROFILE, overrides: Sequence[str] = (), 
         chance.pick((7, 60, 500, 1 << 14)),
         chance.pick((1_000_000, 30_000_000)),
         has_journal,
+        refuses_writes=isinstance(settings.journal, FileJournalConfig) and chance.happens(0.5),
+        hangs_up_first=chance.happens(0.5),
     )
 
 
@@ -164,20 +178,26 @@ def _draw_settings(chance: Chance, resolved: Resolved) -> Settings:
         has_key = hasattr(getattr(resolved.settings, table), name)
         if has_key and resolved.origins.get(key) != "--set":
             tables.setdefault(table, {})[name] = value
-    journal = _draw_journal(chance, resolved)
     changed = {
         table: structs.replace(getattr(resolved.settings, table), **values)
         for table, values in tables.items()
     }
     risk = _draw_risk(chance, resolved)
-    settings = structs.replace(resolved.settings, journal=journal, risk=risk, **changed)
+    settings = structs.replace(resolved.settings, risk=risk, **changed)
+    settings = structs.replace(settings, journal=_draw_journal(chance, resolved, settings))
     shards = structs.replace(settings.shards, threads=(agent_names(settings),))
     return structs.replace(settings, shards=shards)
 
 
-def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
-    """A journal for three seeds of four, unless the profile or ``--set`` names one; synced when it gets its turn."""
-    kinds: tuple[JournalConfig, ...] = (NoneJournalConfig(), *[MappedJournalConfig()] * 3)
+def _draw_journal(chance: Chance, resolved: Resolved, settings: Settings) -> JournalConfig:
+    """A journal for four seeds of five, unless the profile or ``--set`` names one; synced when it gets its turn."""
+    kinds: tuple[JournalConfig, ...] = (
+        NoneJournalConfig(),
+        MappedJournalConfig(),
+        MappedJournalConfig(),
+        FileJournalConfig(),
+        FileJournalConfig(),
+    )
     drawn = chance.pick(kinds)
     gate: Gate = chance.pick(("written", "synced"))
     journal: JournalConfig = (
@@ -186,7 +206,9 @@ def _draw_journal(chance: Chance, resolved: Resolved) -> JournalConfig:
     if isinstance(journal, NoneJournalConfig):
         return journal
     gate = gate if resolved.origins.get("journal.gate", "default") == "default" else journal.gate
-    return structs.replace(journal, gate=gate, segment_bytes=SEGMENT_BYTES, sync_every_ns=0)
+    needed = SEGMENT_HEADER_BYTES + frame_bytes(2 * settings.shards.batch_commands)
+    sizes = [size for size in SEGMENTS_BYTES if size >= needed]
+    return structs.replace(journal, gate=gate, segment_bytes=chance.pick(sizes), sync_every_ns=0)
 
 
 def _draw_risk(chance: Chance, resolved: Resolved) -> RiskConfig:

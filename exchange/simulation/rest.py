@@ -7,6 +7,7 @@ another is one that was lost or forgotten, which would be noticed much later oth
 from typing import TYPE_CHECKING
 
 from exchange.simulation.dialects import Ouch42
+from exchange.simulation.faults import check_no_complaints
 from exchange.simulation.invariants import broken, open_orders
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def check_at_rest(simulation: "Simulation") -> None:
     venue = simulation.venue
     simulation.compare_books()
     simulation.expectations.check_all_told()
+    check_no_complaints(simulation)
     levels = venue.exchange.queue_levels()
     if any(level.waiting for level in levels.values()) or venue.pending_events():
         raise broken("nothing waits at rest", f"{levels}")
@@ -26,6 +28,20 @@ def check_at_rest(simulation: "Simulation") -> None:
     for session_id, client in enumerate(simulation.clients):
         _check_log(simulation, session_id, client)
         _check_orders(simulation, session_id, client)
+
+
+def check_cancels(simulation: "Simulation", before: list[dict[int, int]]) -> None:
+    """Every connection has ended: who asked for it has no order left, and of the others all are there.
+
+    ``before`` has what :meth:`~exchange.simulation.simulator.Simulation.open_orders` gave then.
+    """
+    for user, had, has in zip(simulation.plan.users.users, before, simulation.open_orders(), strict=True):
+        expected = {} if user.cancels_on_disconnect else had
+        if has != expected:
+            raise broken(
+                "orders are cancelled on disconnect, if their owner wants it",
+                f"{user.name} had {had}, should have {expected}, and has {has}",
+            )
 
 
 def check_tables(simulation: "Simulation") -> None:

@@ -1,12 +1,14 @@
 """The end without notice, and what must be there afterwards.
 
-The process is killed, or the machine loses power. Every connection ends; what the exchange knew is gone but for its
-journal. Then an exchange is built anew and recovers, by the same code as a served one, and what it has is held against
-what there was:
+The process is killed, or the machine loses power, or the exchange ends itself, for its disk has failed. Every
+connection ends; what the exchange knew is gone but for its journal. If the disk is full, it does not start and says
+why; then there is room. So an exchange is built anew and recovers, by the same code as a served one, and what it has
+is held against what there was:
 
 * a process that was killed loses nothing that it had written, so nothing that it had sequenced, applied or told;
 * a power cut may take away what was not synced. With the gate ``synced`` that is nothing that anybody has been told;
   with the other gates a client may have to forget the newest of its messages, and nothing else;
+* a sync that failed is a power cut for its stream, and changes no other stream;
 * what is left is the same as before, byte for byte: the streams, the books, every message under its number.
 
 The twins go back to what is left, and are told of everything again; so are the expectations. Then the run goes on."""
@@ -24,26 +26,27 @@ if TYPE_CHECKING:
 
 KILL: Final = "kill"
 POWER_CUT: Final = "power cut"
+SYNC_FAILED: Final = "sync failed"
 
 OUTAGE_NS: Final = 2_000_000_000
 """How long an exchange is away."""
 
 
 def end_and_restart(simulation: "Simulation", kind: str) -> None:
-    """End the exchange as a kill or a power cut does, and recover. Raises BrokenInvariant."""
+    """End the exchange as a kill, a power cut or a failed sync does, and recover. Raises BrokenInvariant."""
     simulation.trace.note(kind)
+    closes, failed_stream = kind == SYNC_FAILED, simulation.failed_stream
+    if failed_stream and kind == KILL:  # before the exchange could end by itself
+        kind = SYNC_FAILED
     logs = [simulation.venue.logged_messages(number) for number in range(len(simulation.clients))]
     told_sequences = tuple(simulation.expectations.told_sequence)
     keeps_told = kind == KILL or simulation.plan.settings.journal.gate == "synced"  # type: ignore[union-attr]
-    simulation.end_venue(arrives=keeps_told)
-    if kind == POWER_CUT:
-        simulation.disk.lose_power()
+    simulation.end_venue(arrives=keeps_told, closes=closes)
+    if kind != KILL:
+        simulation.disk.lose_power("" if kind == POWER_CUT else failed_stream)
+    simulation.failed_stream = ""
     simulation.time.advance(OUTAGE_NS)
-    try:
-        simulation.build_venue()
-    except UserError as error:
-        where = f"{simulation.disk.folder}/"  # another one each time
-        raise broken("an exchange can be recovered", str(error).replace(where, "")) from error
+    _start(simulation)
     simulation.disk.note_synced()
     _check_streams(simulation, kind, told_sequences)
     for session_id, client in enumerate(simulation.clients):
@@ -54,6 +57,32 @@ def end_and_restart(simulation: "Simulation", kind: str) -> None:
                 f"{client.name}'s log had {len(logs[session_id])} messages, and now has {len(log)} others",
             )
         _check_told(simulation, session_id, client, log, keeps_told=keeps_told)
+
+
+def _start(simulation: "Simulation") -> None:
+    """Build the exchange anew; on a full disk it must not start before there is room."""
+    try:
+        if simulation.disk.is_full:
+            _check_does_not_start(simulation)
+            simulation.give_room()
+        simulation.build_venue()
+    except UserError as error:
+        where = f"{simulation.disk.folder}/"  # another one each time
+        raise broken("an exchange can be recovered", str(error).replace(where, "")) from error
+
+
+def _check_does_not_start(simulation: "Simulation") -> None:
+    """Raises UserError if it says anything else than that there is no room."""
+    try:
+        simulation.build_venue()
+    except UserError as error:
+        if "journal.segment_bytes" not in str(error):
+            raise
+        simulation.trace.note("does not start")
+    else:
+        raise broken(
+            "a full disk is told of", "the exchange has started, and there is no room for its journal"
+        )
 
 
 def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[int, ...]) -> None:

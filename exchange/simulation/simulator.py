@@ -21,7 +21,6 @@ from msgspec import structs
 from exchange.clock import ManualTime
 from exchange.gateway.order_table import USER_REFERENCE_MASK
 from exchange.journal.config import NoneJournalConfig
-from exchange.logs import LOGGER
 from exchange.matching.digest import state_digest
 from exchange.messages import (
     ALL_SYMBOLS,
@@ -33,12 +32,22 @@ from exchange.messages import (
     EventKind,
     SymbolState,
 )
+from exchange.native import load_int64
 from exchange.recovery.twin import make_snapshot
 from exchange.settings import JOURNAL_AGENT, Settings
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42
 from exchange.simulation.disk import SimulatedDisk
+from exchange.simulation.faults import (
+    Announcements,
+    change_room,
+    end_faults,
+    fail_sync,
+    hearing,
+    hindered,
+    keep_journals,
+)
 from exchange.simulation.invariants import (
     BrokenInvariant,
     Expectations,
@@ -50,7 +59,8 @@ from exchange.simulation.invariants import (
 from exchange.simulation.network import Line
 from exchange.simulation.oracle import ShardTwin
 from exchange.simulation.plan import PROFILE, Plan, draw_plan
-from exchange.simulation.rest import check_at_rest, check_tables
+from exchange.simulation.refusals import room_from
+from exchange.simulation.rest import check_at_rest, check_cancels, check_tables
 from exchange.simulation.restart import KILL, POWER_CUT, end_and_restart
 from exchange.simulation.venue import START_NS, Made, SimulatedVenue, SteppedAgent
 
@@ -103,9 +113,10 @@ def simulate(
         UserError: a profile that cannot be simulated.
     """
     plan = draw_plan(seed, profile, overrides, actions)
+    steps = Trace(tell)
     failure, trace = None, ""
-    with fresh_folder(folder) as place, _quiet():
-        simulation = Simulation(seed, plan, Trace(tell), place)
+    with fresh_folder(folder) as place, hearing(steps) as announcements:
+        simulation = Simulation(seed, plan, steps, place, announcements)
         try:
             simulation.run()
         except BrokenInvariant as error:
@@ -129,17 +140,6 @@ def fresh_folder(folder: Path | None = None) -> Iterator[Path]:
         yield Path(path)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have the exchange log nothing: ends and torn journals are nothing special here."""
-    was_disabled = LOGGER.disabled
-    LOGGER.disabled = True
-    try:
-        yield
-    finally:
-        LOGGER.disabled = was_disabled
-
-
 class Simulation:
     """An exchange, its clients and the world between them.
 
@@ -147,15 +147,23 @@ class Simulation:
         seed: decides everything.
         plan: what it has decided so far.
         trace: where steps are noted.
+        folder: where the disk is.
+        announcements: what the exchange says of it.
     """
 
-    def __init__(self, seed: int, plan: Plan, trace: Trace, folder: Path) -> None:
+    def __init__(
+        self, seed: int, plan: Plan, trace: Trace, folder: Path, announcements: Announcements
+    ) -> None:
         self.plan: Final = plan._replace(settings=_kept_in(plan.settings, folder / "journal"))
         self.trace: Final = trace
+        self.announcements: Final = announcements
         self.time: Final = ManualTime(START_NS)
         self._chance: Final = Chance.of(seed, "turns")
         self._network: Final = Chance.of(seed, "network")
+        self.fault_chance: Final = Chance.of(seed, "faults")
         self.disk: Final = SimulatedDisk(folder, Chance.of(seed, "disk"), trace)
+        self.failed_stream = ""
+        """The stream whose sync has failed, until the exchange has ended of it."""
         settings, book = plan.settings, plan.settings.book
         symbols = settings.gateway.symbols
         self.twins: Final = [
@@ -176,14 +184,37 @@ class Simulation:
 
     def build_venue(self) -> None:
         """Build the exchange, which recovers if there is a journal. Raises UserError."""
-        self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
+        self.announcements.complaints.clear()
+        with room_from(self.disk.ask_for_room, self.now_ns):
+            self.venue = SimulatedVenue(self.plan.settings, self.plan.users, self.time, self.trace)
         self._agents = {agent.name: agent for agent in self.venue.agents}
 
-    def end_venue(self, *, arrives: bool) -> None:
-        """End the exchange without notice: its connections are closed, and its memory is gone.
+    def now_ns(self) -> int:
+        """The simulation's time."""
+        return load_int64(self.time.clock.address)
 
-        What it has sent and may have to take back does not arrive any more; else it does.
+    def may_crash(self) -> bool:
+        """Whether the exchange may end once more. It counts as one if it may."""
+        if self.crashes == CRASHES_MAX:
+            return False
+        self.crashes += 1
+        return True
+
+    def give_room(self) -> None:
+        """The disk is not full any more."""
+        if self.disk.is_full:
+            self.disk.is_full = False
+            self.trace.note("disk has room")
+
+    def end_venue(self, *, arrives: bool, closes: bool) -> None:
+        """End the exchange: its connections are closed, and its memory is gone.
+
+        What it has sent and may have to take back does not arrive any more; else it does. ``closes`` says whether it
+        still gets to close its journals.
         """
+        if closes:
+            self.venue.close_journals()
+            self._note_synced()
         for line in self._lines:
             line.far.close()
             if not arrives:
@@ -210,11 +241,10 @@ class Simulation:
                 acted += self._act(self._chance.pick(self.clients))
             else:
                 getattr(self, "_turn_" + whose)()
+        self._end_faults()
         self._come_to_rest()
         check_at_rest(self)
-        if self.plan.has_journal:
-            end_and_restart(self, KILL)
-            check_tables(self)
+        self._end_all_connections()
 
     def close(self) -> None:
         """Give all sockets and memory back."""
@@ -225,12 +255,24 @@ class Simulation:
 
     # Turns.
 
+    def step_agent(self, name: str) -> None:
+        """A turn of the agent with that name."""
+        self._step(self._agents[name])
+
     def _step(self, agent: SteppedAgent) -> int:
-        done, made = self.venue.step(agent)
+        is_full = self.disk.is_full
+        refused = self.venue.refused_count(agent) if is_full else 0
+        if is_full and self.plan.refuses_writes:
+            with hindered(self, agent):
+                done, made = self.venue.step(agent)
+        else:
+            done, made = self.venue.step(agent)
         if done:
             self.trace.note(agent.name, done)
             if agent.name == JOURNAL_AGENT:
-                self.disk.note_synced()
+                self._note_synced()
+        if is_full and self.venue.refused_count(agent) > refused:
+            self.trace.note("refused", agent.name)
         if made is not None:
             self._follow(made)
         return done
@@ -300,9 +342,18 @@ class Simulation:
         self.trace.note("time", duration_ns)
         self.time.advance(duration_ns)
 
+    def _note_synced(self) -> None:
+        for stream in self.venue.newly_synced():
+            self.disk.note_synced(stream)
+
     def _turn_keeper(self) -> None:
-        self.venue.keep_journal()
-        self.disk.note_new_files()
+        keep_journals(self)
+
+    def _turn_room(self) -> None:
+        change_room(self)
+
+    def _turn_failure(self) -> None:
+        fail_sync(self)
 
     def _turn_snapshot(self) -> None:
         """What the process beside the exchange does: it reads the journal, and reads only."""
@@ -310,8 +361,7 @@ class Simulation:
         self.trace.note("snapshot", "none" if path is None else path.name)
 
     def _turn_crash(self) -> None:
-        if self.crashes < CRASHES_MAX:
-            self.crashes += 1
+        if self.may_crash():
             end_and_restart(self, self._network.pick((KILL, POWER_CUT)))
 
     def _turn_cut(self) -> None:
@@ -365,27 +415,51 @@ class Simulation:
 
     # The end.
 
-    def _come_to_rest(self) -> None:
-        """No faults any more: go on until nothing moves."""
+    def _end_faults(self) -> None:
         self.trace.note("no more faults")
+        end_faults(self)
         for client in self.clients:
             client.be_careful()
+
+    def _end_all_connections(self) -> None:
+        """Clients hang up for good, or the exchange is killed, or both: it must cancel what it is to cancel."""
+        resting = self.open_orders()
+        if self.plan.hangs_up_first:
+            self.trace.note("all hang up")
+            for line in self._lines:
+                line.cut(0)
+            self._come_to_rest(has_clients=False)
+            check_cancels(self, resting)
+        if self.plan.has_journal:
+            end_and_restart(self, KILL)
+            check_tables(self)
+            self._come_to_rest(has_clients=False)
+            check_cancels(self, resting)
+        check_tables(self)
+
+    def open_orders(self) -> list[dict[int, int]]:
+        """For each session its open lots by the orders' numbers, as the books have them."""
+        books = [twin.book for twin in self.twins]
+        return [open_orders(books, session_id).lots for session_id in range(len(self.clients))]
+
+    def _come_to_rest(self, *, has_clients: bool = True) -> None:
+        """Go on until nothing moves, and all clients are connected, or none is."""
+        clients = self.clients if has_clients else []
         quiet, decoded = 0, b""
         for _round in range(ROUNDS_TO_REST_MAX):
             moved = 0
-            for client in self.clients:
+            for client in clients:
                 self._act(client)
             for line in self._lines:
                 moved += self._carry_up(line, 1 << 16)
             self.venue.look_at_door(0)
             moved += sum(self._step(agent) for agent in self.venue.agents)
             self._turn_keeper()
-            moved += sum(self._carry_down(client, 1 << 16) for client in self.clients)
+            moved += sum(self._carry_down(client, 1 << 16) for client in clients)
             self.time.advance(ROUND_NS)
             before, decoded = decoded, self.venue.input_words()
-            is_quiet = (
-                moved == 0 and decoded == before and all(client.is_logged_on for client in self.clients)
-            )
+            connected = [client.is_logged_on for client in clients] or [not self.venue.control.connections]
+            is_quiet = moved == 0 and decoded == before and all(connected)
             quiet = quiet + 1 if is_quiet and self.venue.waiting() == 0 else 0
             if quiet == QUIET_ROUNDS:
                 return

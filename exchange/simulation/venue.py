@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import string_at
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
@@ -31,13 +32,15 @@ from exchange.gateway.session_memory import (
     REQUESTS,
     WAYS,
 )
-from exchange.journal.config import NoneJournalConfig
+from exchange.journal.config import FileJournalConfig, NoneJournalConfig
 from exchange.journal.identity import Opening
 from exchange.journal.layout import first_sequence_of, shard_stream
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
 from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.segment import segment_paths
+from exchange.journal.segmented import SegmentedJournal
+from exchange.journal.streams import JournalStreams
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
 from exchange.messages import RECORD_BYTES, Command
@@ -48,8 +51,9 @@ from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount
 from exchange.settings import Settings, agent_names
 from exchange.simulation.chance import Trace
-from exchange.simulation.invariants import text_of_words
+from exchange.simulation.invariants import broken, text_of_words
 from exchange.simulation.network import Line
+from exchange.simulation.refusals import close_as_the_kernel_does
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
 from exchange.wire.fields import WireError
@@ -59,6 +63,7 @@ from exchange.wire.soupbintcp import LoginRejected, LoginRejectReason, LoginRequ
 START_NS: Final = 1_700_000_000_000_000_000
 """When every simulation begins: a moment in November 2023."""
 
+EGRESS: Final = "egress"
 OPENING: Final = Opening("run1", START_NS // DAY_NS * DAY_NS, START_NS)
 
 
@@ -97,6 +102,7 @@ class SimulatedVenue:
         self.settings: Final = settings
         self._trace: Final = trace
         self._waiting: list[tuple[Line, bytearray]] = []
+        self._syncs: Final[dict[str, int]] = {}
         is_kept = not isinstance(settings.journal, NoneJournalConfig)
         self._journal: Final = KeptJournal(settings, users, OPENING) if is_kept else None
         self._users: Final = users if self._journal is None else self._journal.users
@@ -120,7 +126,7 @@ class SimulatedVenue:
                 self.transport.cancel_on_disconnect(session_id)
             if user.protocol == OUCH42:
                 self.transport.speak_ouch42(session_id)
-        streams = None if self._journal is None else self._journal.open_streams()
+        streams = self._open_streams()
         self.exchange: Final = Exchange(settings, len(symbols), self.transport, None, streams)
         self.control: Final = ControlPlane(self.transport, self._users, OPENING.session_name)
         self.agents: Final = _agents_of(self.exchange, agent_names(settings))
@@ -130,18 +136,34 @@ class SimulatedVenue:
         if self._journal is None or self._journal.is_new:
             self.transport.announce(EventCode.START_OF_DAY)
 
+    def _open_streams(self) -> JournalStreams | None:
+        if self._journal is None:
+            return None
+        try:
+            return self._journal.open_streams()
+        except UserError:
+            self.close()
+            raise
+
     # Agents.
 
     def step(self, agent: SteppedAgent) -> tuple[int, Made | None]:
-        """Let an agent do what it can; how much that was, and what it made if it is a shard."""
+        """Let an agent do what it can; how much that was, and what it made if it is a shard.
+
+        Raises:
+            BrokenInvariant: it made something of what its journal has not taken.
+        """
         if agent.shard < 0:
             return agent.body(agent.state), None
         words = agent.state.words
         sequence, events = load_int64(words + SEQUENCE), load_int64(words + EVENTS)
+        refused = self.refused_count(agent)
         done = agent.body(agent.state)
         records = load_int64(words + SEQUENCE) - sequence
         if records == 0:
             return done, None
+        if self.refused_count(agent) > refused:
+            raise broken("what is not written is not done", f"{agent.name} has sequenced {records} records")
         made = load_int64(words + EVENTS) - events
         return done, Made(
             agent.shard,
@@ -159,10 +181,38 @@ class SimulatedVenue:
             return string_at(place + offset - size_bytes, size_bytes)
         return os.pread(place, size_bytes, offset - size_bytes)
 
-    def keep_journal(self) -> None:
-        """What the journal's keeper does in a turn."""
-        for one in (*self.exchange.journals.shards, self.exchange.journals.merge):
-            one.keep()
+    def streams(self) -> list[SegmentedJournal]:
+        """The journals of all streams that are kept."""
+        journals = (*self.exchange.journals.shards, self.exchange.journals.merge)
+        return [one for one in journals if isinstance(one, SegmentedJournal)]
+
+    def journal_of(self, agent: SteppedAgent) -> SegmentedJournal | None:
+        """The journal that an agent appends to: a shard its own, the egress that of their order."""
+        journal = (
+            self.exchange.journals.shards[agent.shard] if agent.shard >= 0 else self.exchange.journals.merge
+        )
+        is_writer = agent.shard >= 0 or agent.name == EGRESS
+        return journal if is_writer and isinstance(journal, SegmentedJournal) else None
+
+    def refused_count(self, agent: SteppedAgent) -> int:
+        """How many of its appends were refused."""
+        journal = self.journal_of(agent)
+        return 0 if journal is None else journal.refused_count()
+
+    def newly_synced(self) -> list[str]:
+        """The names of the streams that have been synced since somebody last asked."""
+        found = []
+        for journal in self.streams():
+            name, count = journal.folder.name, journal.sync_count()
+            if count > self._syncs.get(name, 0):
+                self._syncs[name] = count
+                found.append(name)
+        return found
+
+    def close_journals(self) -> None:
+        """Close all journals as an exchange does that ends because its disk has failed."""
+        with suppress(OSError):
+            self.exchange.journals.close()
 
     def sequence(self, shard: int) -> int:
         """The number of the last record that a shard has."""
@@ -306,6 +356,9 @@ class SimulatedVenue:
         self.transport.close()
         if self._journal is not None:
             self._journal.close()
+        # What is mapped closes its descriptors itself when nobody has it any more.
+        if isinstance(self.settings.journal, FileJournalConfig):
+            close_as_the_kernel_does(Path(self.settings.journal.directory))
 
 
 def _agents_of(exchange: Exchange, names: Sequence[str]) -> list[SteppedAgent]:

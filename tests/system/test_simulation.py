@@ -3,9 +3,14 @@
 A bug is planted without touching the exchange's files: the simulation is given another body for an agent, or a function
 of the control plane is replaced. Each must be found within the seeds of :data:`FOUND_WITHIN`."""
 
+import gc
+import os
 import re
+import resource
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +18,13 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec import structs
 
+from exchange.agent import do_work
 from exchange.assembly import Exchange
 from exchange.errors import UserError
 from exchange.gateway import control
 from exchange.gateway.order_table import order_at, remove_order
 from exchange.gateway.session_memory import LAST_USER_REFERENCE, WAYS
+from exchange.journal.config import FileJournalConfig, MappedJournalConfig, NoneJournalConfig
 from exchange.journal.layout import (
     FRAME_CHECKED,
     FRAME_CHECKSUM,
@@ -26,21 +33,27 @@ from exchange.journal.layout import (
     SEGMENT_HEADER_BYTES,
     frame_bytes,
 )
-from exchange.matching.shard import PENDING, SEQUENCE
-from exchange.native import crc32c_of, load_int64, store_int64
+from exchange.journal.none import NoneWriter
+from exchange.journal.segmented import SegmentedJournal
+from exchange.journal.words import APPENDED, DURABLE, OFFSET, PLACE, SYNC_FAILURE
+from exchange.logs import LOGGER
+from exchange.matching.shard import HELD, PENDING, SEQUENCE
+from exchange.native import body_for, crc32c_of, load_int64, store_int64
 from exchange.recovery.kept import KeptJournal
 from exchange.settings import Settings
 from exchange.simulation import simulator
 from exchange.simulation.campaign import Options, run_campaign
 from exchange.simulation.disk import SimulatedDisk
+from exchange.simulation.plan import draw_plan
 from exchange.simulation.simulator import Outcome, simulate
-from exchange.simulation.venue import SimulatedVenue, SteppedAgent
+from exchange.simulation.venue import Made, SimulatedVenue, SteppedAgent
 from exchange.transport.network import NetworkTransport
 
 REPOSITORY = Path(__file__).parents[2]
 NO_JOURNAL = ("shards.count=1", "journal.kind=none", "risk.kind=none")
 JOURNAL = ("shards.count=1", "journal.kind=mapped", "journal.gate=synced", "risk.kind=limits")
 TWO_SHARDS = ("shards.count=2", "journal.kind=mapped", "risk.kind=limits")
+FILE = ("shards.count=1", "journal.kind=file", "journal.gate=synced", "risk.kind=limits")
 """Some loops less to compile than if the seed draws these as well."""
 FOUND_WITHIN = range(1, 1001)
 SET = [word for override in NO_JOURNAL for word in ("--set", override)]
@@ -50,12 +63,12 @@ def failures(seeds: Iterator[int] | range, overrides: tuple[str, ...] = NO_JOURN
     return (one for seed in seeds if (one := simulate(seed, overrides=overrides)).failure is not None)
 
 
-@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL, TWO_SHARDS])
+@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL, FILE, TWO_SHARDS])
 def test_seeds_find_nothing(overrides: tuple[str, ...]) -> None:
     assert list(failures(range(1, 26), overrides)) == []
 
 
-@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL])
+@pytest.mark.parametrize("overrides", [NO_JOURNAL, JOURNAL, FILE])
 def test_a_seed_is_the_same_every_time(overrides: tuple[str, ...]) -> None:
     first, second = simulate(11, overrides=overrides), simulate(11, overrides=overrides)
     assert first == second
@@ -70,6 +83,60 @@ def test_exchanges_end_in_both_ways_and_recover() -> None:
     words = [step.split()[1:] for step in steps]
     assert {"kill", "power", "recovered", "sectors", "snapshot"} <= {line[0] for line in words}
     assert any(line[0] == "recovered" and line[2] != line[3] for line in words), "nothing was ever lost"
+
+
+@pytest.mark.parametrize("overrides", [JOURNAL, FILE])
+def test_disks_are_full_and_fail_and_exchanges_go_on(overrides: tuple[str, ...]) -> None:
+    steps: list[str] = []
+    for seed in range(1, 26):
+        simulate(seed, overrides=overrides, tell=steps.append)
+    seen = Counter(re.sub(r"^ *\d+ ([a-z -]*[a-z]).*", r"\1", step) for step in steps)
+    for fault in ("disk full", "disk has room", "refused shard", "does not start", "sync failed"):
+        assert seen[fault] > 0, f"{fault} never happened"
+    assert seen["journal-full shard"] >= seen["journal-has-room shard"] > 0
+    assert seen["sync fails shard"] >= seen["sync failed"]
+
+
+def test_a_full_disk_refuses_writes_wholly_and_in_part() -> None:
+    """Of a journal in files: part of a frame is taken, or nothing of it."""
+    failures = Counter[int]()
+
+    class WatchingVenue(SimulatedVenue):
+        def step(self, agent: SteppedAgent) -> tuple[int, Made | None]:
+            journal = self.journal_of(agent)
+            before = 0 if journal is None else journal.refused_count()
+            result = super().step(agent)
+            if journal is not None and journal.refused_count() > before:
+                place, offset = (load_int64(journal.words + word) for word in (PLACE, OFFSET))
+                failures[offset < journal.segment_bytes and any(os.pread(place, 1, offset))] += 1
+            return result
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(simulator, "SimulatedVenue", WatchingVenue)
+        for seed in range(1, 26):
+            simulate(seed, overrides=FILE)
+    assert failures[True] > 0
+    assert failures[False] > 0
+
+
+def test_each_seed_has_a_journal_of_some_kind_or_none() -> None:
+    kinds = Counter(type(draw_plan(seed).settings.journal) for seed in range(100))
+    assert set(kinds) == {NoneJournalConfig, MappedJournalConfig, FileJournalConfig}
+    assert min(kinds.values()) > 5
+
+
+@pytest.mark.parametrize("overrides", [JOURNAL, FILE])
+def test_the_process_is_afterwards_as_it_was_before(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    simulate(1, overrides=overrides, folder=tmp_path)
+    gc.collect()
+    before = os.posix_fallocate, time.monotonic_ns, resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = len(os.listdir("/proc/self/fd"))
+    for seed in range(1, 6):
+        simulate(seed, overrides=overrides, folder=tmp_path)
+    gc.collect()
+    assert (os.posix_fallocate, time.monotonic_ns, resource.getrlimit(resource.RLIMIT_FSIZE)) == before
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert LOGGER.handlers == []
 
 
 def test_a_seed_is_the_same_in_another_process() -> None:
@@ -159,8 +226,8 @@ def plant_a_checksum_that_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> Non
     """Whatever is in the place of a frame's checksum after a power cut, it is the right one."""
     whole = SimulatedDisk.lose_power
 
-    def forgiving(disk: SimulatedDisk) -> None:
-        whole(disk)
+    def forgiving(disk: SimulatedDisk, stream: str = "") -> None:
+        whole(disk, stream)
         for path in disk.folder.rglob("*.segment"):
             content = bytearray(path.read_bytes())
             for place in range(SEGMENT_HEADER_BYTES, len(content), FRAME_HEADER_BYTES):
@@ -186,6 +253,52 @@ def plant_an_order_forgotten_by_the_restart(monkeypatch: pytest.MonkeyPatch) -> 
                 return
 
     monkeypatch.setattr(KeptJournal, "recover", forgetful)
+
+
+def plant_an_append_refused_and_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard whose journal has no room does without it."""
+
+    def careless(agent: SteppedAgent) -> Callable[..., int]:
+        without = agent.state._replace(journal=NoneWriter())
+
+        def body(state: object) -> int:
+            done = int(agent.body(state))
+            if load_int64(agent.state.words + HELD) > 0:
+                done += int(body_for(do_work, without)(without))
+            return done
+
+        return body
+
+    with_bodies(monkeypatch, "shard", careless)
+
+
+def plant_a_full_disk_that_nobody_hears_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SegmentedJournal, "_log", lambda *_fields, **_more: None)
+
+
+def plant_a_failed_sync_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal's agent takes what could not be synced for synced, and events leave that waited for it."""
+
+    def trusting(agent: SteppedAgent) -> Callable[..., int]:
+        def body(state: object) -> int:
+            done = int(agent.body(state))
+            for journal in agent.state.journals:
+                words = journal.shape.words
+                if load_int64(words + SYNC_FAILURE) != 0:
+                    store_int64(words + DURABLE, load_int64(words + APPENDED))
+            return done
+
+        return body
+
+    with_bodies(monkeypatch, "journal", trusting)
+
+
+def plant_a_failed_sync_that_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SegmentedJournal, "_check_failures", lambda _journal: None)
+
+
+def plant_orders_that_outlive_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NetworkTransport, "cancel_on_disconnect", lambda *_arguments: None)
 
 
 class PlantedBug(NamedTuple):
@@ -219,6 +332,23 @@ PLANTED = {
         plant_a_checksum_that_is_not_checked,
         "the journal is the stream|an exchange can be recovered|nothing written is lost",
         JOURNAL,
+    ),
+    "an append refused and acknowledged": PlantedBug(
+        plant_an_append_refused_and_acknowledged, "what is not written is not done", JOURNAL
+    ),
+    "a full disk that nobody hears of": PlantedBug(
+        plant_a_full_disk_that_nobody_hears_of, "a full disk is told of", FILE
+    ),
+    "a failed sync taken for one": PlantedBug(
+        plant_a_failed_sync_taken_for_one,
+        "an exchange can be recovered: .* is known to have been in the stream|nothing acknowledged is lost",
+        FILE,
+    ),
+    "a failed sync that ends nothing": PlantedBug(
+        plant_a_failed_sync_that_ends_nothing, "a sync that fails ends the exchange", JOURNAL
+    ),
+    "orders that outlive their connection": PlantedBug(
+        plant_orders_that_outlive_their_connection, "orders are cancelled on disconnect"
     ),
     "an order forgotten by the restart": PlantedBug(
         plant_an_order_forgotten_by_the_restart,
