@@ -28,10 +28,8 @@ from exchange.journal.layout import (
 )
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
-    copy_record,
     crc32c,
     crc32c_step,
-    crc32c_words,
     inlined,
     kernel,
     load_int64,
@@ -105,15 +103,6 @@ def seal_header(header: int, checksum: int) -> None:
     """Write what makes the frame one: magic and checksum, in one store that releases all the rest of it, for whoever
     reads the file meanwhile. ``checksum`` is not inverted yet."""
     store_release(header, FRAME_MAGIC | ((checksum ^ _ALL_ONES) << 32))
-
-
-@inlined
-def copy_records(target: int, records: int, count: int, checksum: int) -> int:
-    """Copy records and take them into ``checksum``; returns it, not inverted."""
-    for index in range(count):
-        copy_record(target + index * RECORD_BYTES, records + index * RECORD_BYTES)
-    # From the source, which is in the nearest cache: it has just been written.
-    return crc32c_words(checksum, records, count * RECORD_BYTES)
 
 
 @inlined

@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from exchange.journal.frames import copy_records, seal_header, write_header
+from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from exchange.journal.protocol import append, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
@@ -49,7 +49,9 @@ from exchange.journal.words import (
 )
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
+    DO_NOT_NEED,
     POPULATE_WRITE,
+    copy_with_crc32c,
     implements,
     kernel,
     load_acquire,
@@ -135,7 +137,9 @@ def _append(journal: MappedWriter, records_address: int, count: int, first_seque
         offset = SEGMENT_HEADER_BYTES
     frame = load_int64(words + PLACE) + offset
     checksum = write_header(frame, journal.shape.name, first_sequence, load_acquire(words + DURABLE), count)
-    seal_header(frame, copy_records(frame + FRAME_HEADER_BYTES, records_address, count, checksum))
+    seal_header(
+        frame, copy_with_crc32c(frame + FRAME_HEADER_BYTES, records_address, count * RECORD_BYTES, checksum)
+    )
     note_appended(words, shift, offset + size_bytes, first_sequence + count - 1)
     return True
 
@@ -147,8 +151,13 @@ def _durable_sequence(journal: MappedWriter) -> int:
 
 @implements(sync_segment, MappedWriter)
 def _sync_segment(journal: MappedWriter, slot: int, begin: int, end: int) -> int:
-    page = begin & -_PAGE_BYTES
-    return memory_sync(load_int64(slot + SLOT_PLACE) + page, end - page)
+    place, page = load_int64(slot + SLOT_PLACE), begin & -_PAGE_BYTES
+    # Nobody touches whole pages before the end again. A page that is in no mapping need not be taken away from its
+    # writer before the kernel writes it out, which would interrupt the writer's core for each.
+    whole_bytes = (end & -_PAGE_BYTES) - page
+    if whole_bytes > 0:
+        memory_advise(place + page, whole_bytes, DO_NOT_NEED)
+    return memory_sync(place + page, end - page)
 
 
 @implements(sync, MappedWriter, inline=False)

@@ -1,7 +1,8 @@
 """What the journals in files have in common: the owner of a stream's segments, and how a stream is synced.
 
 The owner's thread is the keeper's: :meth:`SegmentedJournal.keep` names segments that the writer has begun, closes
-those that are synced, and prepares the next one ahead of need. If the disk is full it says so once, tries again, and
+those that are synced, and prepares the next one when half of the last is full, so that a burst that finds room does
+not have to share the machine with that. If the disk is full it says so once, tries again, and
 says when there is room; meanwhile the writer goes on as long as the segments last that it has, and then its appends
 return False. Nothing else waits and nothing fails.
 
@@ -183,7 +184,7 @@ class SegmentedJournal(ABC):
         """Name, close and prepare segments. Called again and again by the keeper, and by nobody else meanwhile.
 
         Returns:
-            Whether there is no time to lose: half of the last segment is full, and the next one is in the making.
+            Whether there is no time to lose: most of the last segment is full, and the next one is in the making.
 
         Raises:
             OSError: the disk fails.
@@ -198,10 +199,10 @@ class SegmentedJournal(ABC):
             self._close(self._closed)
             self._closed += 1
         self._prefault(position)
-        if self._prepared == taken and self._prepared - self._closed < SLOTS:
+        left_bytes = (self._prepared << self.shape.segment_shift) - position
+        if left_bytes < self.segment_bytes // 2 and self._prepared - self._closed < SLOTS:
             self._prepare()
-        is_half_full = position > (taken << self.shape.segment_shift) - self.segment_bytes // 2
-        return self._preparation is not None and is_half_full
+        return self._preparation is not None and left_bytes < self.segment_bytes // 4
 
     def close(self) -> None:
         """Sync and close. The threads that use the state have ended.

@@ -50,8 +50,9 @@ from exchange.native.big_endian import (  # noqa: E402
     store_big_endian_uint32,
     store_big_endian_uint48,
 )
-from exchange.native.checksum import crc32c, crc32c_of, crc32c_step, crc32c_words  # noqa: E402
+from exchange.native.checksum import copy_with_crc32c, crc32c, crc32c_of, crc32c_step, crc32c_words  # noqa: E402
 from exchange.native.files import (  # noqa: E402
+    DO_NOT_NEED,
     POPULATE_WRITE,
     VECTOR_BYTES,
     file_sync_data,
@@ -118,6 +119,7 @@ from exchange.native.system_calls import (  # noqa: E402
 
 __all__ = [
     "CACHE_LINE_BYTES",
+    "DO_NOT_NEED",
     "EPOLL_ADD",
     "EPOLL_DELETE",
     "EPOLL_EVENT_BYTES",
@@ -136,6 +138,7 @@ __all__ = [
     "compare_exchange",
     "copy_bytes",
     "copy_record",
+    "copy_with_crc32c",
     "count_leading_zeros",
     "count_trailing_zeros",
     "crc32c",

@@ -20,6 +20,8 @@ from exchange.native.system_calls import emit_call_with_errno, with_errno
 VECTOR_BYTES: Final = 16
 """``struct iovec``: an address and a length."""
 
+DO_NOT_NEED: Final = 4
+"""MADV_DONTNEED: take pages out of this mapping. What was written to a shared one is in the file and stays there."""
 POPULATE_WRITE: Final = 23
 """MADV_POPULATE_WRITE: make the pages present and writable now. Linux has it since 5.14; older ones say EINVAL."""
 
