@@ -251,11 +251,12 @@ LOAD_SECONDS_MIN: Final = 0.01
 LOAD_SECONDS_MAX: Final = 600.0
 """Ten minutes at one load."""
 
-LOAD_REQUESTS_MAX: Final = 1 << 21
-"""All requests of a run are made before it, some 120 bytes each: 250 MB."""
+LOAD_REQUESTS_MAX: Final = 1 << 22
+"""All requests of a run are made before it, some 120 bytes each: 500 MB."""
 
-LOAD_REQUESTS_PER_SECOND_MAX: Final = 1_000_000
-"""More than one thread can send over sockets, which is what a run without a rate must have ready."""
+LOAD_REQUESTS_PER_SECOND_MAX: Final = 4_000_000
+"""More than one thread can send over sockets, many in each packet, which is what a run without a rate must have
+ready."""
 
 LOAD_WINDOW_MAX: Final = 1 << 12
 """Requests of one session without an answer: 200 KiB on the line."""

@@ -64,7 +64,7 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
 }
 CORE_PROFILE: Final = "lockfree"
 BURST_SETTINGS: Final = ("journal.segment_bytes=256MiB",)
-SERVED_SETTINGS: Final = ("market_data.kind=none", "gateway.log_bytes=256MiB")
+SERVED_SETTINGS: Final = ("market_data.kind=none", "gateway.log_bytes=1GiB")
 JOURNAL_THREADS: Final = 'shards.threads=[["ingress","shard.0","egress"],["journal"]]'
 WARM_PART: Final = 10
 """One of so many commands is played before the clock runs."""

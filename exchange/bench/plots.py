@@ -227,11 +227,14 @@ def _bars(bars: Sequence[Bar], axis: str, formatted: _Format, name: str, narrow:
         height = (0.72 if narrow else 0.52) * len(bars) + 0.9
         figure = Figure(figsize=(4.6 if narrow else 11.5, height), layout="constrained")
         panel = figure.subplots()
-        smallest = min(min(bar.rounds) for bar in bars)
-        largest = max(max(bar.rounds) for bar in bars)
+        # A round in which nothing was done has no place on a logarithmic axis.
+        positive = [value for bar in bars for value in bar.rounds if value > 0] or [1.0]
+        smallest, largest = min(positive), max(positive)
         left = 10.0 ** (np.floor(np.log10(smallest * 0.7)))
         for row, bar in enumerate(bars):
-            panel.barh(row, bar.median - left, left=left, height=0.46, color=colour(bar.series), alpha=0.85)
+            panel.barh(
+                row, max(bar.median - left, 0.0), left=left, height=0.46, color=colour(bar.series), alpha=0.85
+            )
             panel.plot(
                 bar.rounds,
                 [row] * len(bar.rounds),

@@ -176,12 +176,26 @@ def make_room(folder: Path, next_sequence: int) -> None:
                 f"journal {path}: its stream goes on with sequence {next_sequence}; cut it or move it away"
             )
         else:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            settle(path)
     sync_folder(folder)
+
+
+def settle(path: Path) -> None:
+    """Have a file show what the disk has, before it is read to be gone on with.
+
+    A kernel that could not write a page says so once, and may go on showing what was to be written as if it were there
+    (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So what can be written is, and what is
+    then in the page cache is let go of.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def read_header(path: Path) -> bytes:

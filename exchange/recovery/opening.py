@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.errors import UserError
 from exchange.journal.identity import Identity, JournalDirectory
 from exchange.journal.judging import cut_torn_tail, judge_end
 from exchange.journal.reading import StreamReader
+from exchange.journal.segment import segment_paths, settle
 from exchange.journal.streams import stream_names
+from exchange.journal.words import SLOTS
 from exchange.logs import log_event
 from exchange.recovery.replayer import END, Position
 
@@ -40,10 +43,11 @@ def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = S
 
     Raises:
         JournalDamage: something that was synced is not there.
-        UserError: a file cannot be read.
+        UserError: a file cannot be read, or not be synced.
     """
     following, cut_bytes = [], 0
     for name, first in zip(stream_names(shard_count), first_sequences(shard_count, begin), strict=True):
+        _settle_last(directory.path / name)
         with StreamReader(directory.path / name, directory.identity.stream(name), first) as reader:
             reader.read_to_end()
             tear = judge_end(reader)
@@ -53,6 +57,17 @@ def find_ends(directory: JournalDirectory, shard_count: int, begin: Position = S
                 log_event("journal cut", level=logging.WARNING, stream=name, end=str(tear))
             following.append(reader.next_sequence)
     return Ends(following, cut_bytes)
+
+
+def _settle_last(folder: Path) -> None:
+    """Settle the segments of a stream that may have been unsynced when its writer ended."""
+    if not folder.is_dir():
+        return
+    for path in segment_paths(folder)[-SLOTS:]:
+        try:
+            settle(path)
+        except OSError as error:
+            raise UserError(f"journal {path}: {error.strerror}") from error
 
 
 def first_sequences(shard_count: int, begin: Position) -> list[int]:

@@ -143,7 +143,7 @@ def unused_port() -> int:
         (("--users", "alice,ALICE", "--password-env", "SECRET"), "ALICE is there twice"),
         (("--users", "alice", "--password-env", "SECRET", "--sessions", "2"), "--sessions 2: there are 1 users"),
         (("--users", "alice", "--password-env", "SECRET", "--rate", "often"), "--rate often: must be a number"),
-        (("--users", "alice", "--password-env", "SECRET", "--rate", "1e9"), "allowed are 2,097,152"),
+        (("--users", "alice", "--password-env", "SECRET", "--rate", "1e9"), "allowed are 4,194,304"),
         (("--users", "alice", "--password-env", "SECRET", "--seconds", "0"), "--seconds 0: allowed is 0.01 to 600"),
     ],
 )  # fmt: skip

@@ -1,5 +1,8 @@
 """The parts around a journal: who holds it, what its files are called, when it is synced, and a keeper that fails."""
 
+import ctypes
+import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -14,9 +17,11 @@ from exchange.journal.identity import JournalDirectory, holder_of, read_identity
 from exchange.journal.judging import judge_end
 from exchange.journal.layout import first_sequence_of, segment_name, stream_number
 from exchange.journal.reading import StreamReader
+from exchange.journal.segment import settle
 from exchange.journal.streams import JournalStreams
 from exchange.journal.syncing import NEXT_SYNC_NS, JournalSyncMemory
 from exchange.native import load_int64, monotonic_ns, store_int64
+from exchange.recovery.opening import find_ends
 from tests.journal_driver import OUTCOMES, STREAM, Desk
 
 
@@ -235,3 +240,45 @@ def test_a_torn_end_that_was_not_cut_does_not_matter_once_the_stream_goes_on(tmp
         assert [frame.first_sequence for frame in reader.frames()] == [1, 11]
         assert reader.next_sequence == 15
         assert judge_end(reader) is None
+
+
+def pages_in_memory(path: Path) -> int:
+    """How many pages of a file the kernel has in its page cache; see mincore(2)."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        found = (ctypes.c_ubyte * (len(mapping) // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(mapping)
+        failed = ctypes.CDLL(None).mincore(
+            ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapping)), found
+        )
+        del first
+        assert failed == 0
+        return sum(page & 1 for page in found)
+
+
+def test_what_is_settled_is_read_from_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    content = os.urandom(16 * mmap.PAGESIZE)
+    path.write_bytes(content)
+    assert pages_in_memory(path) == 16
+    settle(path)
+    kept = pages_in_memory(path)
+    if kept == 16:
+        pytest.skip("this file system keeps its files in memory")
+    assert kept == 0
+    assert path.read_bytes() == content
+
+
+def test_a_start_on_a_disk_that_cannot_sync_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Desk("file", tmp_path) as desk:
+        desk.append_surely(3)
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with JournalDirectory(tmp_path, OUTCOMES) as directory:
+        assert find_ends(directory, 1).next_sequences == [4]
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(UserError, match=r"\.segment: Input/output error"):
+            find_ends(directory, 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit, types
 
-from exchange.native import crc32c, crc32c_of, crc32c_step
+from exchange.native import copy_with_crc32c, crc32c, crc32c_of, crc32c_step, kernel
 from exchange.native.checksum import INSTRUCTION, LANE_BYTES, TABLE, emit_by_table, skip_lane
 from exchange.native.lowering import lowers_to
 
@@ -69,6 +69,22 @@ def test_lanes_come_to_what_steps_come_to(lanes: int, beyond_bytes: int) -> None
     plain = getattr(crc32c, "py_func", crc32c)
     assert crc32c(0x1234_5678, rows.ctypes.data, rows.nbytes) == expected
     assert plain(0x1234_5678, rows.ctypes.data, rows.nbytes) == expected
+
+
+@kernel
+def copied_checksum(target: int, source: int, size_bytes: int) -> int:
+    return copy_with_crc32c(target, source, size_bytes, 0x1234_5678)
+
+
+@pytest.mark.parametrize("records", [0, 1, 11, 12, 13, 24, 100])
+def test_a_copy_comes_with_its_checksum(records: int) -> None:
+    rows = np.random.default_rng(records).integers(-(1 << 63), (1 << 63) - 1, 8 * records)
+    expected = by_definition(rows.tobytes(), 0x1234_5678 ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+    for function in (copied_checksum, getattr(copied_checksum, "py_func", copied_checksum)):
+        target = np.full(8 * records + 8, 7, np.int64)
+        assert function(target.ctypes.data, rows.ctypes.data, rows.nbytes) == expected
+        assert target[: 8 * records].tolist() == rows.tolist()
+        assert target[8 * records :].tolist() == [7] * 8
 
 
 @given(checksum=st.integers(0, 0xFFFFFFFF))
