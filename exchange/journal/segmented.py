@@ -131,7 +131,7 @@ class SegmentedJournal(ABC):
         self.words: Final = self._arena.allocate(WORDS_BYTES)
         self.shape: Final = StreamShape(self.words, identity.name, segment_bytes.bit_length() - 1)
         self._named = self._closed = self._prepared = 0
-        self._retry_at_ns = 0
+        self._retry_at_ns = self._refused = 0
         self._preparation: Generator[None, None, int] | None = None
         self._is_full = self._is_failing = False
         for word in (APPENDED, DURABLE):
@@ -199,8 +199,12 @@ class SegmentedJournal(ABC):
             self._close(self._closed)
             self._closed += 1
         self._prefault(position)
-        left_bytes = (self._prepared << self.shape.segment_shift) - position
-        if left_bytes < self.segment_bytes // 2 and self._prepared - self._closed < SLOTS:
+        left_bytes = (taken << self.shape.segment_shift) - position
+        # A frame that found no room may be larger than what is left of a segment that is not half full.
+        refused, self._refused = self._refused, self.refused_count()
+        has_no_room = self._refused > refused and not self._is_failing
+        is_due = has_no_room or self._preparation is not None or left_bytes < self.segment_bytes // 2
+        if self._prepared == taken and is_due and self._prepared - self._closed < SLOTS:
             self._prepare()
         return self._preparation is not None and left_bytes < self.segment_bytes // 4
 
