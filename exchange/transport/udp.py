@@ -5,8 +5,9 @@ halves: :mod:`~exchange.transport.udp_receiving` (which datagrams are believed, 
 :mod:`~exchange.transport.udp_sending` (from sessions' logs into datagrams, and again). Everything else is alike for all
 transports with clients on a network: :mod:`~exchange.transport.network`. The format is :mod:`exchange.wire.soupbinudp`.
 
-All sessions share the one socket of the server. Login Requests come out of it in compiled code and are handed to the
-control plane through a pair of local sockets (:attr:`UdpTransport.logins`), each behind the address it came from.
+All sessions share one port (:mod:`exchange.datagrams`), here the one socket of the server. Login Requests come out of
+it in compiled code and are handed to the control plane through a pair of local sockets (:attr:`UdpTransport.logins`),
+each behind the address it came from.
 
 Rules: one lane. Several would have to share the socket, and the kernel deals datagrams out as it likes."""
 
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from exchange.book.config import BookConfig
+from exchange.datagrams.kernel_socket import KernelSocket
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.session_memory import PEER, START_SEQUENCE, TOKEN
 from exchange.messages import RECORD_BYTES
@@ -23,7 +25,6 @@ from exchange.native import (
     VECTOR_BYTES,
     Arena,
     store_int64,
-    store_uint8,
     view_bytes,
     write_vector,
 )
@@ -32,15 +33,18 @@ from exchange.native.datagram_headers import (
     SOCKET_ADDRESS_BYTES,
     write_message_header,
 )
+from exchange.queues.spsc import SpscQueue
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
 from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.udp_receiving import DATAGRAM_STRIDE, LOGIN_STRIDE, UdpSource
-from exchange.transport.udp_sending import HEADER_STRIDE, UdpSink
+from exchange.transport.udp_sending import ASKS_MAX, HEADER_STRIDE, UdpSink
 from exchange.wire.soupbintcp import CLIENT_PACKETS
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRuleTable
-from exchange.wire.soupbinudp import HEADER_BYTES, PACKETS_MAX, SequencedData
+from exchange.wire.soupbinudp import HEADER_BYTES, PACKETS_MAX
 
+ASKS_SLOTS: Final = 256
+"""Clients that may wait to be asked to send again; what finds no room is asked for a moment later."""
 _ALLOCATIONS: Final = 64
 """More than there are of them: each may lose two cache lines to alignment."""
 
@@ -81,20 +85,23 @@ class UdpTransport(NetworkTransport):
         self.logins, self._logins_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for one in (self.logins, self._logins_in):
             one.setblocking(False)
+        self._listener: Final = listener.fileno()
+        self._port: Final = KernelSocket(self._listener)
+        self._asks: Final = SpscQueue(ASKS_SLOTS, huge_pages="never")
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         received = udp_receiving.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + VECTOR_BYTES + LOGIN_STRIDE + 1)
         sent = udp_sending.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + 2 * VECTOR_BYTES + HEADER_STRIDE)
         lists = batch_commands * RECORD_BYTES + PACKETS_MAX * PLACE_DTYPE.itemsize + 8 * session_count
-        records = REQUESTS_BYTES + len(shard_of_symbol)
+        records = REQUESTS_BYTES + len(shard_of_symbol) + (1 + ASKS_MAX) * RECORD_BYTES
         self._arena = Arena.private(
             received + sent + lists + records + 2 * WORDS_BYTES + _ALLOCATIONS * 256 + 4096
         )
-        self._source = self._build_source(batch_commands, listener.fileno())
-        self._sink = self._build_sink(session_count, listener.fileno())
+        self._source = self._build_source(batch_commands)
+        self._sink = self._build_sink(session_count)
         self._begin([self._source.words], self._sink.words)
 
-    def _build_source(self, batch_commands: int, descriptor: int) -> UdpSource:
+    def _build_source(self, batch_commands: int) -> UdpSource:
         allocate, count = self._arena.allocate, udp_receiving.BATCH_DATAGRAMS
         headers, vectors = allocate(count * MESSAGE_HEADER_BYTES), allocate(count * VECTOR_BYTES)
         datagrams = allocate(count * LOGIN_STRIDE)
@@ -102,13 +109,6 @@ class UdpTransport(NetworkTransport):
             peer, vector = datagrams + index * LOGIN_STRIDE, vectors + index * VECTOR_BYTES
             write_vector(vector, peer + SOCKET_ADDRESS_BYTES, DATAGRAM_STRIDE)
             write_message_header(headers + index * MESSAGE_HEADER_BYTES, peer, vector)
-        answer, answer_vector, answer_header = (
-            allocate(HEADER_BYTES),
-            allocate(VECTOR_BYTES),
-            allocate(MESSAGE_HEADER_BYTES),
-        )
-        write_vector(answer_vector, answer, HEADER_BYTES)
-        write_message_header(answer_header, 0, answer_vector)
         words = allocate(WORDS_BYTES)
         return UdpSource(
             requests=self._requests(words, self._arena),
@@ -118,23 +118,22 @@ class UdpTransport(NetworkTransport):
             words=words,
             commands=allocate(batch_commands * RECORD_BYTES),
             batch_commands=batch_commands,
-            descriptor=descriptor,
+            port=self._port,
             headers=headers,
             datagrams=datagrams,
             undone=allocate(count),
             places=allocate(PACKETS_MAX * PLACE_DTYPE.itemsize),
-            answer_header=answer_header,
-            answer=answer,
+            asks=self._asks.producer(0),
+            ask=allocate(RECORD_BYTES),
             logins=self._logins_in.fileno(),
         )
 
-    def _build_sink(self, session_count: int, descriptor: int) -> UdpSink:
+    def _build_sink(self, session_count: int) -> UdpSink:
         allocate, count = self._arena.allocate, udp_sending.BATCH_DATAGRAMS
         headers, messages = allocate(count * HEADER_STRIDE), allocate(count * MESSAGE_HEADER_BYTES)
         vectors = allocate(count * 2 * VECTOR_BYTES)
         for index in range(count):
             header, vector = headers + index * HEADER_STRIDE, vectors + index * 2 * VECTOR_BYTES
-            store_uint8(header, SequencedData.layout.type_byte)
             write_vector(vector, header, HEADER_BYTES)
             write_vector(vector + VECTOR_BYTES, 0, 0)
             write_message_header(messages + index * MESSAGE_HEADER_BYTES, 0, vector, 2)
@@ -143,10 +142,12 @@ class UdpTransport(NetworkTransport):
             reports=self._reports(words, 8 * session_count, self._arena),
             latency=self.latency.state,
             words=words,
-            descriptor=descriptor,
+            port=self._port,
             headers=headers,
             vectors=vectors,
             messages=messages,
+            asks=self._asks.consumer(0),
+            asked=allocate(ASKS_MAX * RECORD_BYTES),
             clock=self.clock,
         )
 
@@ -181,7 +182,7 @@ class UdpTransport(NetworkTransport):
         view_bytes(session + PEER, SOCKET_ADDRESS_BYTES)[:] = peer
         store_int64(session + TOKEN, int.from_bytes(token.to_bytes(8, "big"), "big", signed=True))
         store_int64(session + START_SEQUENCE, sequence)
-        return self.connect(session_id, self._source.descriptor, start)
+        return self.connect(session_id, self._listener, start)
 
     def close(self) -> None:
         """Close the descriptors but the listener; the agents must not run any more."""

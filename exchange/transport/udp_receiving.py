@@ -1,17 +1,18 @@
 """The receiving half of the transport over UDP: one call for many datagrams, and what each comes to.
 
-All sessions share one socket. A turn takes up to :data:`BATCH_DATAGRAMS` datagrams with one ``recvmmsg`` and goes
-through them. A datagram says which session it belongs to; it is believed if it also says the connection's token, 64
-random bits, and comes from where that connection logged on. Everything else is dropped without an answer, except a
-Login Request, which is handed to the control plane as it is, through a socket that drops what it has no room for.
+All sessions share one port. A turn takes up to :data:`BATCH_DATAGRAMS` datagrams with one call and goes through them. A
+datagram says which session it belongs to; it is believed if it also says the connection's token, 64 random bits, and
+comes from where that connection logged on. Everything else is dropped without an answer, except a Login Request, which
+is handed to the control plane as it is, through a socket that drops what it has no room for.
 
 What is the client's next packet is decoded as in TCP; what has been decoded is skipped; what comes too early is
 dropped, and the client is asked, once for a gap and again after :data:`ASK_AGAIN_NS`, to send it again. So the order of
-requests is the order in which they were sent, each once, and nothing has to be kept for later.
+requests is the order in which they were sent, each once, and nothing has to be kept for later. Asking is the sending
+half's business, for one thread sends to a port: it is told of a session through a queue.
 
 Back-pressure: when the batch of commands is full, or a session has to wait for an answer that is on its way, the
 datagram stays where it is and is gone through again in the next turn; nothing more is received until the whole batch
-is dealt with. Then the socket's buffer fills, the kernel drops, and clients send again later.
+is dealt with. Then the port's buffer fills, what comes is dropped, and clients send again later.
 
 Rules: an agent here may let a connection go. Acknowledgements are the sending half's business; this one only notes
 what has to be acknowledged, and what has been. (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
@@ -19,6 +20,7 @@ what has to be acknowledged, and what has been. (The datagrams are :mod:`exchang
 from typing import Any, Final, NamedTuple
 
 from exchange.clock import now_ns
+from exchange.datagrams.protocol import receive_many
 from exchange.gateway.firm_requests import write_due_cancels
 from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
 from exchange.gateway.offsets import offsets_of
@@ -55,22 +57,19 @@ from exchange.native import (
     load_int64,
     load_uint8,
     load_uint32,
-    socket_receive_many,
     socket_send,
-    socket_send_many,
-    store_big_endian_int64,
-    store_big_endian_uint16,
     store_int64,
     store_release,
     store_uint8,
+    store_uint16,
     unlikely,
 )
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
-    PEER_ADDRESS,
     SIZE_BYTES,
     SOCKET_ADDRESS_BYTES,
 )
+from exchange.queues.protocol import try_push
 from exchange.transport.network_agents import (
     BEGIN,
     CANCELS_DUE,
@@ -111,6 +110,8 @@ DATAGRAM_STRIDE: Final = 2048
 """Longer datagrams than this are cut by the kernel, and so are none."""
 LOGIN_STRIDE: Final = SOCKET_ADDRESS_BYTES + DATAGRAM_STRIDE
 """Where a datagram came from, and the datagram: so it is handed to the control plane."""
+ASK_SESSION: Final = 0
+"""In a record for the sending half: the session whose client has to be asked to send again."""
 SCAN_NS: Final = 20_000_000
 ASK_AGAIN_NS: Final = 2_000_000
 
@@ -142,9 +143,9 @@ class UdpSource(NamedTuple):
 
     ``commands`` is room for ``batch_commands`` records. Of each of the :data:`BATCH_DATAGRAMS` datagrams, ``headers``
     has the kernel's structure, ``datagrams`` the bytes, each behind the address that it came from, and ``undone`` a
-    byte. ``places`` is room for the packets of one. ``answer_header`` is the kernel's structure of one datagram whose
-    :data:`~exchange.wire.soupbinudp.HEADER_BYTES` are at ``answer``. ``logins`` is a socket to the control plane,
-    ``control`` the consumer end of a queue of commands from there.
+    byte. ``places`` is room for the packets of one. ``asks`` is the producer end of a queue to the sending half, and
+    ``ask`` a record for it. ``logins`` is a socket to the control plane, ``control`` the consumer end of a queue of
+    commands from there.
     """
 
     requests: Requests
@@ -154,13 +155,13 @@ class UdpSource(NamedTuple):
     words: int
     commands: int
     batch_commands: int
-    descriptor: int
+    port: Any
     headers: int
     datagrams: int
     undone: int
     places: int
-    answer_header: int
-    answer: int
+    asks: Any
+    ask: int
     logins: int
 
 
@@ -192,7 +193,7 @@ def _decode_batch(source: UdpSource, limit: int) -> int:
     if unlikely(load_int64(words + CONTROL_DUE) != 0):
         count = take_control_commands(source.control, words, source.commands, count, limit, time_ns)
     if load_int64(words + BATCH) == 0:
-        received = socket_receive_many(source.descriptor, source.headers, BATCH_DATAGRAMS)
+        received = receive_many(source.port, source.headers, BATCH_DATAGRAMS)
         if received <= 0:
             return count
         store_int64(words + BATCH, received)
@@ -341,20 +342,13 @@ def _stall(session: int) -> int:
 
 @kernel
 def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, time_ns: int) -> None:
-    """Tell a client that there is a gap, unless it has been told a moment ago."""
+    """Have a client told that there is a gap, unless it has been told a moment ago."""
     if wanted == load_int64(session + ASKED_FOR) and time_ns - load_int64(session + ASKED_NS) < ASK_AGAIN_NS:
         return
     store_int64(session + ASKED_FOR, wanted)
     store_int64(session + ASKED_NS, time_ns)
-    answer = source.answer
-    store_uint8(answer, _ASK)
-    store_big_endian_uint16(answer + _AT.session_number, session_id)
-    store_big_endian_int64(answer + _AT.token, load_int64(session + TOKEN))
-    store_big_endian_int64(answer + _AT.sequence_number, load_acquire(session + LOG_MESSAGES) + 1)
-    store_big_endian_int64(answer + _AT.next_wanted, wanted)
-    store_big_endian_uint16(answer + _AT.message_count, 0)
-    store_int64(source.answer_header + PEER_ADDRESS, session + PEER)
-    socket_send_many(source.descriptor, source.answer_header, 1)  # what is lost is asked for again
+    store_uint16(source.ask + ASK_SESSION, session_id)
+    try_push(source.asks, source.ask)  # what finds no room is asked for again
 
 
 @kernel

@@ -1,8 +1,8 @@
 """The sending half of the transport over UDP: from the logs of sessions into datagrams, and again if they are lost.
 
 A session's log holds its messages framed as packets, end to end. So a datagram is a header of its own and a stretch of
-the log that ends between two messages; the kernel is given both places and nothing is copied by us. All that a turn has
-to send, of whatever sessions, goes with one ``sendmmsg`` for each :data:`BATCH_DATAGRAMS` datagrams.
+the log that ends between two messages; the port is given both places and nothing is copied by us. All that a turn has
+to send, of whatever sessions, goes with one call for each :data:`BATCH_DATAGRAMS` datagrams.
 
 A session is on the list while its client lacks anything: what is not sent, and what is sent and not acknowledged. A
 connection has at most :data:`~exchange.wire.soupbinudp.WINDOW_BYTES` on their way, so a client that is slow, or gone,
@@ -11,14 +11,16 @@ when nothing has been acknowledged for a while, which gets longer with each time
 as long as the settings say is let go.
 
 Every datagram says what has come from the client. If there is none to say it, one without packets is sent, when the
-sessions are looked over; that is the heartbeat as well.
+sessions are looked over; that is the heartbeat as well. With another type it asks the client to send again, when the
+receiving half says that there is a gap.
 
 Rules: as of the half over TCP; what the receiving half wrote about a connection counts once that half has adopted it.
-Sources: sendmmsg(2)."""
+"""
 
 from typing import Any, Final, NamedTuple
 
 from exchange.clock import now_ns
+from exchange.datagrams.protocol import attend, send_many
 from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.outbound import Reports, list_session
@@ -56,6 +58,7 @@ from exchange.gateway.session_memory import (
     Sessions,
     session_address,
 )
+from exchange.messages import RECORD_BYTES
 from exchange.native import (
     VECTOR_BYTES,
     WOULD_BLOCK,
@@ -64,12 +67,13 @@ from exchange.native import (
     kernel,
     load_acquire,
     load_int64,
+    load_uint16,
     load_uint32,
-    socket_send_many,
     store_big_endian_int64,
     store_big_endian_uint16,
     store_int64,
     store_release,
+    store_uint8,
     unlikely,
 )
 from exchange.native.datagram_headers import (
@@ -78,6 +82,7 @@ from exchange.native.datagram_headers import (
     VECTOR_ADDRESS,
     VECTOR_LENGTH,
 )
+from exchange.queues.protocol import poll_batch
 from exchange.transport.network_agents import (
     EVENTS,
     HEARTBEAT_NS,
@@ -90,29 +95,34 @@ from exchange.transport.network_agents import (
 )
 from exchange.transport.protocol import flush, send
 from exchange.transport.slow_readers import note_progress
-from exchange.wire.soupbinudp import PACKETS_BYTES_MAX, WINDOW_BYTES, SequencedData
+from exchange.transport.udp_receiving import ASK_SESSION
+from exchange.wire.soupbinudp import PACKETS_BYTES_MAX, WINDOW_BYTES, RetransmissionRequest, SequencedData
 
 # the agent's words, behind those that all transports have
 BATCH: Final = SENDING_WORDS
 """Datagrams that are put together and not sent yet."""
 REFUSED: Final = SENDING_WORDS + 8
-"""Datagrams, ever, that the kernel would not send."""
+"""Datagrams, ever, that the port would not send."""
 FULL: Final = SENDING_WORDS + 16
-"""Not 0: the socket had no room in this turn."""
+"""Not 0: the port had no room in this turn."""
 
 BATCH_DATAGRAMS: Final = 32
 HEADER_STRIDE: Final = 64
-"""Room for a header, and behind it what is needed if the kernel does not take it: whose it is, and what is in it."""
+"""Room for a header, and behind it what is needed if the port does not take it: whose it is, and what is in it."""
 OWNER: Final = 40
 FIRST: Final = 48
 FIRST_AT: Final = 56
 
 SCAN_NS: Final = 5_000_000
 """How late an acknowledgement may be that has no message to go with."""
+ASKS_MAX: Final = 16
+"""Clients that are asked to send again in one turn; the others in the next."""
 PATIENCE_NS_FIRST: Final = 20_000_000
 PATIENCE_NS_MAX: Final = 1_000_000_000
 
 _AT: Final = offsets_of(SequencedData)
+_DATA: Final = SequencedData.layout.type_byte
+_ASK: Final = RetransmissionRequest.layout.type_byte
 _SLOW_READER: Final = int(CloseReason.SLOW_READER)
 _LOG_FULL: Final = int(CloseReason.LOG_FULL)
 _ASKED: Final = int(CloseReason.ASKED)
@@ -122,16 +132,19 @@ class UdpSink(NamedTuple):
     """The logs of all sessions, and a batch of datagrams.
 
     For each of :data:`BATCH_DATAGRAMS` datagrams, ``headers`` has its first bytes (:data:`HEADER_STRIDE` apart),
-    ``vectors`` the kernel's two for it, and ``messages`` the kernel's structure.
+    ``vectors`` the kernel's two for it, and ``messages`` the kernel's structure. ``asks`` is the consumer end of a
+    queue of sessions whose clients have to send again, and ``asked`` room for :data:`ASKS_MAX` of its records.
     """
 
     reports: Reports
     latency: Latency
     words: int
-    descriptor: int
+    port: Any
     headers: int
     vectors: int
     messages: int
+    asks: Any
+    asked: int
     clock: Any
 
 
@@ -148,7 +161,8 @@ def _flush(sink: UdpSink) -> int:
     store_int64(words + FULL, 0)
     if unlikely(is_called(words, time_ns)):
         _look_around(sink, time_ns)
-    done = 0
+    done = attend(sink.port)
+    _ask_again(sink)
     listed, kept = load_int64(sink.reports.listed), 0
     for index in range(listed):
         session_id = load_int64(sink.reports.list_address + 8 * index)
@@ -189,10 +203,10 @@ def _send_due(sink: UdpSink, session_id: int, session: int, time_ns: int) -> int
                 break
             sequence, end = sequence + 1, further
         sequence += 1
-        # The kernel may not take it, and then these two are set back: they must be right before.
+        # The port may not take it, and then these two are set back: they must be right before.
         store_int64(session + SENT_SEQUENCE, sequence)
         store_int64(session + SENT, end)
-        _add_datagram(sink, session_id, session, first, sent, end - sent)
+        _add_datagram(sink, _DATA, session_id, session, first, sent, end - sent)
         store_int64(session + SENT_NS, time_ns)
         if load_int64(session + BLOCKED_NS) == 0:
             store_int64(session + BLOCKED_NS, time_ns)
@@ -242,7 +256,7 @@ def _go_back(session: int) -> None:
 
 @kernel
 def _add_datagram(
-    sink: UdpSink, session_id: int, session: int, sequence: int, sent: int, size_bytes: int
+    sink: UdpSink, kind: int, session_id: int, session: int, sequence: int, sent: int, size_bytes: int
 ) -> None:
     """Put a datagram together; it is a heartbeat if there are no bytes. If the batch is full, it is sent."""
     index = load_int64(sink.words + BATCH)
@@ -250,6 +264,7 @@ def _add_datagram(
     vectors = sink.vectors + index * 2 * VECTOR_BYTES
     count = load_int64(session + SENT_SEQUENCE) - sequence if size_bytes > 0 else 0
     store_int64(session + OWED_SEEN, load_acquire(session + IN_OWED))
+    store_uint8(header, kind)
     store_big_endian_uint16(header + _AT.session_number, session_id)
     store_big_endian_int64(header + _AT.token, load_int64(session + TOKEN))
     store_big_endian_int64(header + _AT.sequence_number, sequence)
@@ -268,10 +283,10 @@ def _add_datagram(
 
 @kernel
 def _send_batch(sink: UdpSink) -> None:
-    """Hand the batch to the kernel; what it has no room for counts as not sent."""
+    """Hand the batch to the port; what it has no room for counts as not sent."""
     words, begin, count = sink.words, 0, load_int64(sink.words + BATCH)
     while begin < count:
-        taken = socket_send_many(sink.descriptor, sink.messages + begin * MESSAGE_HEADER_BYTES, count - begin)
+        taken = send_many(sink.port, sink.messages + begin * MESSAGE_HEADER_BYTES, count - begin)
         if taken == WOULD_BLOCK:
             store_int64(words + FULL, 1)
             break
@@ -313,14 +328,24 @@ def _look_around(sink: UdpSink, time_ns: int) -> None:
             sink, session, time_ns
         ):
             store_int64(session + SENT_NS, time_ns)
-            _add_datagram(
-                sink,
-                session_id,
-                session,
-                load_int64(session + SENT_SEQUENCE),
-                load_int64(session + SENT),
-                0,
-            )
+            _add_word(sink, _DATA, session_id, session)
+
+
+@inlined
+def _add_word(sink: UdpSink, kind: int, session_id: int, session: int) -> None:
+    """Put a datagram without packets together."""
+    following, sent = load_int64(session + SENT_SEQUENCE), load_int64(session + SENT)
+    _add_datagram(sink, kind, session_id, session, following, sent, 0)
+
+
+@inlined
+def _ask_again(sink: UdpSink) -> None:
+    """Ask clients to send again from where the receiving half has a gap."""
+    for index in range(poll_batch(sink.asks, sink.asked, ASKS_MAX)):
+        session_id = load_uint16(sink.asked + index * RECORD_BYTES + ASK_SESSION)
+        session = session_address(sink.reports.sessions, session_id)
+        if is_outbound_connected(session):
+            _add_word(sink, _ASK, session_id, session)
 
 
 @inlined
