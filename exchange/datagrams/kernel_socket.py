@@ -1,19 +1,50 @@
 """A port that is a UDP socket of the kernel: a system call for each batch, and the kernel does the rest.
 
 Rules: the socket is bound, non-blocking and of IPv4. If it is connected, it receives from that peer only, and who sends
-may leave the receiver out. Whoever opened it closes it.
+may leave the receiver out.
 """
 
-from typing import NamedTuple
+import socket
+from typing import Final, NamedTuple
 
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.native import implements, socket_receive_many, socket_send_many
 
 
 class KernelSocket(NamedTuple):
-    """The socket's descriptor."""
+    """The state: the socket's descriptor."""
 
     descriptor: int
+
+
+class SocketPort:
+    """The owner of a socket, which it closes."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket: Final = opened
+
+    @property
+    def state(self) -> KernelSocket:
+        """What the operations take."""
+        return KernelSocket(self._socket.fileno())
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where others find it: address and port."""
+        address, port = self._socket.getsockname()[:2]
+        return str(address), int(port)
+
+    def readiness(self) -> int:
+        """The socket itself."""
+        return self._socket.fileno()
+
+    def counters(self) -> dict[str, int]:
+        """The kernel counts for all sockets together, so there is nothing of this one's own."""
+        return {}
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 @implements(receive_many, KernelSocket)

@@ -95,8 +95,9 @@ class ControlPlane:
         """How many sessions are connected."""
         return len(self._sockets)
 
-    async def accept(self, listener: socket.socket) -> None:
+    async def accept(self, listener: socket.socket | None) -> None:
         """Accept connections until cancelled; ``listener`` is non-blocking."""
+        assert listener is not None
         await accept_clients(listener, self._places, self._doorkeeper, self.refusals, self._welcome)
 
     def reap(self) -> None:

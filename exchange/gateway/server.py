@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
+from exchange.datagrams.kernel_socket import SocketPort
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
@@ -98,10 +99,7 @@ class Server:
         if self.journal is not None:
             users, opening = self.journal.users, self.journal.opening
         self._opening: Final = opening
-        is_udp = isinstance(settings.transport, UdpTransportConfig)
-        self.listener: Final = bind_listener(
-            settings.transport.address, settings.transport.port, is_udp=is_udp
-        )
+        self.listener: Final = self._bind(settings.transport)
         self.transport: Final = self._build_transport(settings.transport, users)
         for session_id, user in enumerate(users.users):
             if user.cancels_on_disconnect:
@@ -123,6 +121,10 @@ class Server:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
         return KeptJournal(self.settings, users, opening) if kept else None
 
+    def _bind(self, config: TcpTransportConfig | UdpTransportConfig) -> socket.socket | None:
+        """The socket that will listen, where clients connect to one."""
+        return bind_listener(config.address, config.port) if isinstance(config, TcpTransportConfig) else None
+
     def _build_transport(
         self, config: TcpTransportConfig | UdpTransportConfig, users: Users
     ) -> NetworkTransport:
@@ -136,12 +138,17 @@ class Server:
             risk=build_risk(settings.risk, names, settings.gateway.symbols),
         )
         if isinstance(config, UdpTransportConfig):
-            return UdpTransport(*alike, shards.batch_commands, self.listener, options)
+            port = SocketPort(bind_listener(config.address, config.port, is_udp=True))
+            try:
+                return UdpTransport(*alike, shards.batch_commands, port, options)
+            except BaseException:
+                port.close()
+                raise
         return TcpTransport(*alike, config.ingress_lanes, shards.batch_commands, options)
 
     def _build_control(self, users: Users, session: str) -> ControlPlane:
         if isinstance(self.transport, UdpTransport):
-            return UdpControlPlane(self.transport, users, session, self.listener)
+            return UdpControlPlane(self.transport, users, session)
         return ControlPlane(self.transport, users, session)
 
     def _build_feed(self, opening: Opening) -> FeedServer | None:
@@ -174,6 +181,9 @@ class Server:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens: address and port."""
+        if isinstance(self.transport, UdpTransport):
+            return self.transport.port.address
+        assert self.listener is not None
         address, port = self.listener.getsockname()[:2]
         return str(address), int(port)
 
@@ -276,7 +286,8 @@ class Server:
 
     def close(self) -> None:
         """Close every descriptor; no thread of the exchange may be running. :meth:`serve` does it at its end."""
-        self.listener.close()
+        if self.listener is not None:
+            self.listener.close()
         self.transport.close()
         if self.admin is not None:
             self.admin.close()
@@ -290,7 +301,7 @@ class Server:
         with self.exchange.threads:
             if self._is_to_begin():
                 await self._announce(EventCode.START_OF_DAY)
-            if self.listener.type == socket.SOCK_STREAM:
+            if self.listener is not None:
                 _listen(self.listener)
             if self.admin is not None:
                 _listen(self.admin.listener)
@@ -306,7 +317,7 @@ class Server:
                 for task in (accepting, watching):
                     task.cancel()
                 await asyncio.gather(accepting, watching, return_exceptions=True)
-                if self.listener.type == socket.SOCK_STREAM:
+                if self.listener is not None:
                     self.listener.close()
                 self.transport.drain()
                 await self._come_to_rest()

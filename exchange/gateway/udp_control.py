@@ -15,9 +15,9 @@ import secrets
 import socket
 import time
 from collections import deque
-from contextlib import suppress
 from typing import Any, Final
 
+from exchange.datagrams.port import PortByHand
 from exchange.gateway.admission import network_of
 from exchange.gateway.control import RELEASE_SECONDS, Connection, ControlPlane
 from exchange.gateway.credentials import Users
@@ -89,22 +89,19 @@ class UdpControlPlane(ControlPlane):
         transport: whose agents serve the connections.
         users: who may log on; a user's number is the session's.
         session_name: up to ten characters that name this run of the exchange.
-        listener: the socket of all connections.
     """
 
-    def __init__(
-        self, transport: UdpTransport, users: Users, session_name: str, listener: socket.socket
-    ) -> None:
+    def __init__(self, transport: UdpTransport, users: Users, session_name: str) -> None:
         super().__init__(transport, users, session_name)
         self._udp: Final = transport
-        self._listener: Final = listener
+        self._by_hand: PortByHand | None = None
         self._peers: dict[int, _Connection] = {}
         self._working_on: set[tuple[bytes, int]] = set()
         self._answered: dict[tuple[bytes, int], LoginAccepted | LoginRejected] = {}
         self._refused: deque[tuple[bytes, int]] = deque()
 
-    async def accept(self, listener: socket.socket) -> None:
-        """Take Login Requests until cancelled."""
+    async def accept(self, listener: socket.socket | None) -> None:
+        """Take Login Requests until cancelled; they come without a listener."""
         loop = asyncio.get_running_loop()
         while True:
             data = await loop.sock_recv(self._udp.logins, SOCKET_ADDRESS_BYTES + 2048)
@@ -140,12 +137,15 @@ class UdpControlPlane(ControlPlane):
         self.send(peer, datagram.encode())
 
     def send(self, peer: bytes, data: bytes) -> None:
-        """Send a datagram's bytes; what the kernel has no room for is lost like any other."""
-        with suppress(OSError):
-            self._listener.sendto(data, address_and_port(peer))
+        """Have a datagram's bytes sent, or send them when the agents have ended; what finds no room is lost."""
+        if self._by_hand is None:
+            self._udp.mailbox.put(peer, data)
+        else:
+            self._by_hand.send(peer, data)
 
     async def end_sessions(self) -> None:
         """Send everybody what is lacking, and End of Session. The agents must have ended."""
+        self._by_hand = by_hand = PortByHand(self._udp.port.state)
         deadline = time.monotonic() + END_SECONDS
         tails = {session_id: self._tail(session_id) for session_id in self._peers}
         while any(tail.unacknowledged for tail in tails.values()) and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ class UdpControlPlane(ControlPlane):
                 for data in tail.due(time.monotonic()):
                     self.send(self._peers[session_id].peer, data)
             await asyncio.sleep(0.001)
-            self._hear(tails)
+            self._hear(by_hand, tails)
         for connection in self._peers.values():
             connection.say(EndOfSession)
         self._peers.clear()
@@ -175,16 +175,16 @@ class UdpControlPlane(ControlPlane):
             tail.put(packet)
         return tail
 
-    def _hear(self, tails: dict[int, DatagramConnection]) -> None:
+    def _hear(self, by_hand: PortByHand, tails: dict[int, DatagramConnection]) -> None:
         """Look at acknowledgements; what clients still ask for is not taken, and not acknowledged either."""
         for _ in range(HEARD_MAX):
-            try:
-                data, _address = self._listener.recvfrom(2048)
-                session_id, _token = number_of(data) or (-1, 0)
-                datagram: Any = CLIENT_DATAGRAMS.decode(data)
-            except BlockingIOError:
+            received = by_hand.receive()
+            if received is None:
                 return
-            except (OSError, WireError):
+            session_id, _token = number_of(received[1]) or (-1, 0)
+            try:
+                datagram: Any = CLIENT_DATAGRAMS.decode(received[1])
+            except WireError:
                 continue
             if session_id in tails and isinstance(datagram, SequencedData | RetransmissionRequest):
                 numbers = (session_id, datagram.token, datagram.sequence_number, datagram.next_wanted, 0)

@@ -5,11 +5,11 @@ halves: :mod:`~exchange.transport.udp_receiving` (which datagrams are believed, 
 :mod:`~exchange.transport.udp_sending` (from sessions' logs into datagrams, and again). Everything else is alike for all
 transports with clients on a network: :mod:`~exchange.transport.network`. The format is :mod:`exchange.wire.soupbinudp`.
 
-All sessions share one port (:mod:`exchange.datagrams`), here the one socket of the server. Login Requests come out of
-it in compiled code and are handed to the control plane through a pair of local sockets (:attr:`UdpTransport.logins`),
-each behind the address it came from.
+All sessions share one port (:mod:`exchange.datagrams`). Login Requests come out of it in compiled code and are handed
+to the control plane through a pair of local sockets (:attr:`UdpTransport.logins`), each behind the address it came
+from. What the control plane answers goes through a mailbox to the egress, which alone sends.
 
-Rules: one lane. Several would have to share the socket, and the kernel deals datagrams out as it likes."""
+Rules: one lane. Several would have to share the port, and a kernel deals datagrams out as it likes."""
 
 import select
 import socket
@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from exchange.book.config import BookConfig
-from exchange.datagrams.kernel_socket import KernelSocket
+from exchange.datagrams.port import Port
+from exchange.datagrams.posting import Mailbox
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.session_memory import PEER, START_SEQUENCE, TOKEN
 from exchange.messages import RECORD_BYTES
@@ -45,6 +46,8 @@ from exchange.wire.soupbinudp import HEADER_BYTES, PACKETS_MAX
 
 ASKS_SLOTS: Final = 256
 """Clients that may wait to be asked to send again; what finds no room is asked for a moment later."""
+NO_DESCRIPTOR: Final = -1
+"""A connection has none of its own."""
 _ALLOCATIONS: Final = 64
 """More than there are of them: each may lose two cache lines to alignment."""
 
@@ -60,9 +63,11 @@ class UdpTransport(NetworkTransport):
         shard_count: how many shards there are.
         batch_commands: how many commands an ingress takes in a turn.
         options: what is not usual.
-        listener: a bound, non-blocking UDP socket over IPv4, which the caller closes after this.
+        port: where datagrams come in and go out; it is closed with this.
 
     Attributes:
+        port: the same.
+        mailbox: where the control plane puts what the egress is to send.
         logins: where the control plane reads Login Requests.
 
     Raises:
@@ -77,7 +82,7 @@ class UdpTransport(NetworkTransport):
         shard_of_symbol: Sequence[int],
         shard_count: int,
         batch_commands: int,
-        listener: socket.socket,
+        port: Port,
         options: NetworkOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__(config, book, session_count, shard_of_symbol, shard_count, 1, options)
@@ -85,11 +90,12 @@ class UdpTransport(NetworkTransport):
         self.logins, self._logins_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for one in (self.logins, self._logins_in):
             one.setblocking(False)
-        self._listener: Final = listener.fileno()
-        self._port: Final = KernelSocket(self._listener)
+        self.port: Final = port
+        self.mailbox: Final = Mailbox()
         self._asks: Final = SpscQueue(ASKS_SLOTS, huge_pages="never")
         self._epoll = select.epoll()
-        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        if (descriptor := port.readiness()) is not None:
+            self._epoll.register(descriptor, select.EPOLLIN)
         received = udp_receiving.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + VECTOR_BYTES + LOGIN_STRIDE + 1)
         sent = udp_sending.BATCH_DATAGRAMS * (MESSAGE_HEADER_BYTES + 2 * VECTOR_BYTES + HEADER_STRIDE)
         lists = batch_commands * RECORD_BYTES + PACKETS_MAX * PLACE_DTYPE.itemsize + 8 * session_count
@@ -118,7 +124,7 @@ class UdpTransport(NetworkTransport):
             words=words,
             commands=allocate(batch_commands * RECORD_BYTES),
             batch_commands=batch_commands,
-            port=self._port,
+            port=self.port.state,
             headers=headers,
             datagrams=datagrams,
             undone=allocate(count),
@@ -142,10 +148,11 @@ class UdpTransport(NetworkTransport):
             reports=self._reports(words, 8 * session_count, self._arena),
             latency=self.latency.state,
             words=words,
-            port=self._port,
+            port=self.port.state,
             headers=headers,
             vectors=vectors,
             messages=messages,
+            post=self.mailbox.post,
             asks=self._asks.consumer(0),
             asked=allocate(ASKS_MAX * RECORD_BYTES),
             clock=self.clock,
@@ -161,7 +168,7 @@ class UdpTransport(NetworkTransport):
         return self._sink
 
     def readiness(self) -> int:
-        """An epoll with the one socket in it."""
+        """An epoll with the port in it, if that can be waited for."""
         return self._epoll.fileno()
 
     def connect_peer(self, session_id: int, peer: bytes, token: int, start: int, sequence: int) -> int:
@@ -182,9 +189,9 @@ class UdpTransport(NetworkTransport):
         view_bytes(session + PEER, SOCKET_ADDRESS_BYTES)[:] = peer
         store_int64(session + TOKEN, int.from_bytes(token.to_bytes(8, "big"), "big", signed=True))
         store_int64(session + START_SEQUENCE, sequence)
-        return self.connect(session_id, self._listener, start)
+        return self.connect(session_id, NO_DESCRIPTOR, start)
 
     def close(self) -> None:
-        """Close the descriptors but the listener; the agents must not run any more."""
-        for one in (self.logins, self._logins_in, self._epoll):
+        """Close the port and the descriptors; the agents must not run any more."""
+        for one in (self.logins, self._logins_in, self._epoll, self.port):
             one.close()

@@ -20,6 +20,7 @@ Rules: as of the half over TCP; what the receiving half wrote about a connection
 from typing import Any, Final, NamedTuple
 
 from exchange.clock import now_ns
+from exchange.datagrams.posting import Post, deliver
 from exchange.datagrams.protocol import attend, send_many
 from exchange.gateway.latency import Latency, count_latencies, note_events
 from exchange.gateway.offsets import offsets_of
@@ -132,8 +133,9 @@ class UdpSink(NamedTuple):
     """The logs of all sessions, and a batch of datagrams.
 
     For each of :data:`BATCH_DATAGRAMS` datagrams, ``headers`` has its first bytes (:data:`HEADER_STRIDE` apart),
-    ``vectors`` the kernel's two for it, and ``messages`` the kernel's structure. ``asks`` is the consumer end of a
-    queue of sessions whose clients have to send again, and ``asked`` room for :data:`ASKS_MAX` of its records.
+    ``vectors`` the kernel's two for it, and ``messages`` the kernel's structure. ``post`` is what the control plane has
+    to say. ``asks`` is the consumer end of a queue of sessions whose clients have to send again, and ``asked`` room for
+    :data:`ASKS_MAX` of its records.
     """
 
     reports: Reports
@@ -143,6 +145,7 @@ class UdpSink(NamedTuple):
     headers: int
     vectors: int
     messages: int
+    post: Post
     asks: Any
     asked: int
     clock: Any
@@ -161,7 +164,7 @@ def _flush(sink: UdpSink) -> int:
     store_int64(words + FULL, 0)
     if unlikely(is_called(words, time_ns)):
         _look_around(sink, time_ns)
-    done = attend(sink.port)
+    done = attend(sink.port) + deliver(sink.post, sink.port)
     _ask_again(sink)
     listed, kept = load_int64(sink.reports.listed), 0
     for index in range(listed):

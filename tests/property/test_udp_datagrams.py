@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from exchange.book.config import LadderBookConfig
+from exchange.datagrams.kernel_socket import SocketPort
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.session_memory import (
     ACKNOWLEDGED,
@@ -58,7 +59,7 @@ class Bench:
             one.setblocking(False)
         config = GatewayConfig(capacity_orders=1 << 14, log_bytes=1 << 16, time_zone="UTC")
         self.transport = UdpTransport(
-            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, self.listener
+            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, SocketPort(self.listener)
         )
         self.source = self.transport.source(0)
         self.session = self.transport.memory.address(SESSION)
@@ -108,7 +109,6 @@ class Bench:
 
     def close(self) -> None:
         self.transport.close()
-        self.listener.close()
         self.client.close()
 
 
