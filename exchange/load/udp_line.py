@@ -5,33 +5,34 @@ It is the client's end of :mod:`exchange.wire.soupbinudp`, compiled; the plain t
 logs it out afterwards.
 
 *Out.* All requests lie in memory, one behind the other, and each is one packet. So a datagram is a header of its own
-and a stretch of those bytes, and nothing is copied: a session's due datagrams go with one ``sendmmsg``. Requests are
+and a stretch of those bytes, and nothing is copied here: a session's due datagrams go with one call. Requests are
 numbered as they lie. Going back is setting "sent so far" to what is acknowledged: when the exchange asks for it, and
 when nothing has been acknowledged for a while, which gets longer with each time.
 
-*In.* Each session has a socket, connected to the exchange. A receive takes a batch of datagrams with one ``recvmmsg``.
-One that does not say the session's number and token is dropped and counted. What is the next packet is handed on, what
-has come before is skipped, and what comes too early is dropped and asked for, once for a gap and again after
-:data:`ASK_AGAIN_NS`.
+*In.* A receive takes a batch of datagrams with one call, from the session's socket or from the port of all
+(:mod:`exchange.load.udp_ports`). One that does not say a session's number and token is dropped and counted. What is the
+next packet is handed on, what has come before is skipped, and what comes too early is dropped and asked for, once for a
+gap and again after :data:`ASK_AGAIN_NS`.
 
 *Acknowledgements* stand in every datagram. If packets have come and no request goes out in the next turn to say so,
 a datagram without packets does.
 
 Rules: as of the protocol. No more than :data:`~exchange.wire.soupbinudp.WINDOW_BYTES` are on their way; what has to
-wait for that, or for room in the socket, counts as a line that was full. The batch is shared by all sessions."""
+wait for that, or for room in the port, counts as a line that was full. The batch is shared by all sessions."""
 
 import errno
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from exchange.datagrams.port import Port
 from exchange.gateway.offsets import offsets_of
 from exchange.load.protocol import next_packets, receive, send
 from exchange.load.requests import SessionRequests
+from exchange.load.udp_ports import SessionSockets, SharedPort, is_own, peer_of, receive_for, send_for
 from exchange.load.words import (
     ASKED_AGAIN,
     CLOSED,
-    DESCRIPTOR,
     ENDED,
     FAILURE,
     FULL,
@@ -62,19 +63,19 @@ from exchange.native import (
     load_int64,
     load_uint8,
     load_uint32,
-    socket_receive_many,
-    socket_send,
-    socket_send_many,
     store_big_endian_int64,
     store_big_endian_uint16,
     store_int64,
     store_uint8,
     unlikely,
+    view_bytes,
     write_vector,
 )
 from exchange.native.datagram_headers import (
     MESSAGE_HEADER_BYTES,
+    PEER_ADDRESS,
     SIZE_BYTES,
+    SOCKET_ADDRESS_BYTES,
     VECTOR_ADDRESS,
     VECTOR_LENGTH,
     write_message_header,
@@ -101,6 +102,8 @@ from exchange.wire.soupbinudp_connection import (
 BATCH: Final = LOAD_LINE_WORDS
 """Datagrams that were received last, and how many of them have been looked at."""
 LOOKED_AT: Final = LOAD_LINE_WORDS + 8
+FIRST_SESSION: Final = LOAD_LINE_WORDS + 16
+"""The address of the session with which a turn begins."""
 
 # a session's words
 SESSION_NUMBER: Final = LINE_WORDS
@@ -122,14 +125,16 @@ ASKED_FOR: Final = LINE_WORDS + 72
 ASKED_NS: Final = LINE_WORDS + 80
 OWED: Final = LINE_WORDS + 88
 """What the exchange has to be told: 0 nothing, 1 what has come, 2 what is missing."""
+PEER: Final = LINE_WORDS + 96
+"""Where the exchange is, in 16 bytes, if the port is shared."""
 SESSION_BYTES: Final = LINE_WORDS + 128
 
 BATCH_DATAGRAMS: Final = 32
 """A whole window, if its datagrams are full."""
 DATAGRAM_STRIDE: Final = 2048
-"""Longer datagrams than this are cut by the kernel, and so are none."""
+"""Longer datagrams than this are cut, and so are none."""
 HEADER_STRIDE: Final = 64
-"""Room for a header, and behind it the first request in the datagram, in case the kernel does not take it."""
+"""Room for a header, and behind it the first request in the datagram, in case the port does not take it."""
 FIRST: Final = 40
 
 PATIENCE_NS_FIRST: Final = int(PATIENCE_SECONDS_FIRST * 1e9)
@@ -151,7 +156,7 @@ _BARE: Final = (_AGAIN, _CLOSED, EndOfSession.layout.type_byte)
 
 
 class UdpLine(NamedTuple):
-    """The load's words, which packets an exchange sends, and room for the places of those in a datagram.
+    """The load's words, the ports, which packets an exchange sends, and room for the places of those in a datagram.
 
     For each of :data:`BATCH_DATAGRAMS` datagrams: on their way out, ``headers`` has the first bytes
     (:data:`HEADER_STRIDE` apart), ``vectors`` the kernel's two and ``messages`` its structure; on their way in,
@@ -159,6 +164,7 @@ class UdpLine(NamedTuple):
     """
 
     words: int
+    ports: Any
     rules: PacketRules
     places: int
     headers: int
@@ -179,7 +185,8 @@ class UdpLineMemory:
         "strange datagrams": STRANGE,
     }
 
-    def __init__(self, words: int) -> None:
+    def __init__(self, words: int, port: Port | None = None) -> None:
+        self._port: Final = port
         self._rules: Final = PacketRuleTable(SERVER_PACKETS, PACKETS_BYTES_MAX)
         self._places: Final = np.zeros(PACKETS_MAX, PLACE_DTYPE)
         datagram_bytes = HEADER_STRIDE + 3 * VECTOR_BYTES + 2 * MESSAGE_HEADER_BYTES + DATAGRAM_STRIDE
@@ -200,6 +207,9 @@ class UdpLineMemory:
             write_message_header(received + index * MESSAGE_HEADER_BYTES, 0, vector)
         return UdpLine(
             words=words,
+            ports=SessionSockets(-1)
+            if self._port is None
+            else SharedPort(self._port.state, words + FIRST_SESSION),
             rules=self._rules.state,
             places=address_of(self._places),
             headers=headers,
@@ -212,6 +222,9 @@ class UdpLineMemory:
     def lay_out(self, address: int, session: Any) -> None:
         """As the protocol says; the session has a ``connection``, whose place the loop takes."""
         connection = session.connection
+        view_bytes(address + PEER, SOCKET_ADDRESS_BYTES)[:] = session.peer
+        if load_int64(self.state.words + FIRST_SESSION) == 0:
+            store_int64(self.state.words + FIRST_SESSION, address)
         for offset, value in (
             (SESSION_NUMBER, connection.session_number),
             (TOKEN, int.from_bytes(connection.token.to_bytes(8, "big"), "big", signed=True)),
@@ -270,7 +283,7 @@ def _send_requests(line: UdpLine, session: int, due: int, elapsed_ns: int) -> in
         begin, count = end, count + 1
     is_full, sent = following < due, 0
     if count > 0:
-        sent = socket_send_many(load_int64(session + DESCRIPTOR), line.messages, count)
+        sent = send_for(line.ports, session, line.messages, count)
         if sent < 0 and sent not in _FULL:
             return sent
         if sent < count:
@@ -301,6 +314,9 @@ def _put_together(
     vector = line.vectors + (2 * index + 1) * VECTOR_BYTES
     store_int64(vector + VECTOR_ADDRESS, load_int64(session + PACKETS) + begin)
     store_int64(vector + VECTOR_LENGTH, size_bytes)
+    store_int64(
+        line.messages + index * MESSAGE_HEADER_BYTES + PEER_ADDRESS, peer_of(line.ports, session + PEER)
+    )
 
 
 @inlined
@@ -317,8 +333,10 @@ def _write_header(session: int, header: int, kind: int, first: int, count: int) 
 def _send_word(line: UdpLine, session: int, elapsed_ns: int) -> int:
     """Send a datagram without packets, as what is owed or as a heartbeat; 0 or -errno."""
     kind = _AGAIN if load_int64(session + OWED) == _ASK else _DATA
-    _write_header(session, line.headers, kind, load_int64(session + FOLLOWING), 0)
-    sent = socket_send(load_int64(session + DESCRIPTOR), line.headers, HEADER_BYTES)
+    following = load_int64(session + FOLLOWING)
+    _put_together(line, session, 0, following, 0, 0, 0)
+    store_uint8(line.headers, kind)
+    sent = send_for(line.ports, session, line.messages, 1)
     if sent < 0:
         return 0 if sent in _FULL else sent
     add(line.words + ASKED_AGAIN, 1 if kind == _AGAIN else 0)
@@ -329,7 +347,8 @@ def _send_word(line: UdpLine, session: int, elapsed_ns: int) -> int:
 
 @implements(receive, UdpLine)
 def _receive(line: UdpLine, session: int, elapsed_ns: int) -> int:
-    received = socket_receive_many(load_int64(session + DESCRIPTOR), line.received, BATCH_DATAGRAMS)
+    before = load_int64(line.words + BATCH)
+    received = receive_for(line.ports, session, line.received, BATCH_DATAGRAMS, before)
     if received < 0:
         if received != WOULD_BLOCK:
             fail(line.words, session, received)
@@ -347,7 +366,8 @@ def _next_packets(line: UdpLine, session: int, elapsed_ns: int) -> tuple[int, in
         size_bytes = load_uint32(line.received + index * MESSAGE_HEADER_BYTES + SIZE_BYTES)
         index += 1
         if unlikely(not _is_believed(session, datagram, size_bytes)):
-            add(line.words + STRANGE, 1)
+            if is_own(line.ports):
+                add(line.words + STRANGE, 1)
             continue
         store_int64(session + HEARD_NS, elapsed_ns)
         _note_kept(session, load_big_endian_int64(datagram + _AT.next_wanted), elapsed_ns)

@@ -19,6 +19,7 @@ from exchange.datagram_line import LOGIN_REPEAT_SECONDS
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint, Login
 from exchange.load.sessions import CONNECT_SECONDS, NEWEST, TICK_SECONDS, refusal
+from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES, AccountQuery, AccountQueryResponse, CancelOrder
 from exchange.wire.soupbintcp import SERVER_PACKETS, SequencedData, UnsequencedData
@@ -39,10 +40,12 @@ class UdpSession:
 
     Attributes:
         connection: how far the connection has come, before the loop has it and afterwards.
+        peer: where the exchange is, for a port that does not know; nothing, for a socket is connected.
     """
 
     def __init__(self, endpoint: Endpoint, login: Login) -> None:
         self.name: Final = login.name
+        self.peer: Final = bytes(SOCKET_ADDRESS_BYTES)
         self.socket: Final = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._says_goodbye_at = 0.0
         try:
