@@ -265,7 +265,7 @@ class _Run:
     def _lay_out(self, index: int, session: Session, requests: SessionRequests) -> None:
         address = self._address(index)
         for offset, value in (
-            (words.DESCRIPTOR, session.socket.fileno()),
+            (words.DESCRIPTOR, -1 if session.descriptor is None else session.descriptor),
             (words.RECORDS, address_of(requests.records)),
             (words.COUNT, len(requests.records)),
             (words.PACKETS, address_of(requests.packets)),
@@ -275,8 +275,9 @@ class _Run:
         ):
             store_int64(address + offset, value)
         self._line.lay_out(address, session)
-        write_epoll_event(address_of(self._events), READABLE, index)
-        epoll_control(self._epoll.fileno(), EPOLL_ADD, session.socket.fileno(), address_of(self._events))
+        if session.descriptor is not None:
+            write_epoll_event(address_of(self._events), READABLE, index)
+            epoll_control(self._epoll.fileno(), EPOLL_ADD, session.descriptor, address_of(self._events))
 
     def _address(self, index: int) -> int:
         return self._base + index * self._line.session_bytes

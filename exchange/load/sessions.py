@@ -7,7 +7,6 @@ the compiled loop has the socket.
 Rules: every wait is bounded. What goes wrong while logging on is a UserError that names address and user; what goes
 wrong while logging out is nobody's business any more."""
 
-import socket
 import time
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -34,8 +33,8 @@ class Session(Protocol):
         """The user's."""
 
     @property
-    def socket(self) -> socket.socket:
-        """The connection's, not blocking."""
+    def descriptor(self) -> int | None:
+        """Of the connection's socket, not blocking; None if it shares a port with others."""
 
     @property
     def next_number(self) -> int:
@@ -47,6 +46,9 @@ class Session(Protocol):
     def has_logged_out(self) -> bool:
         """Do what can be done without waiting; whether the exchange has closed too, or never will."""
 
+    def close(self) -> None:
+        """Let go of the connection."""
+
 
 def log_out(sessions: Sequence[Session], resting_numbers: Sequence[list[int]]) -> None:
     """End all sessions, together within :data:`LOGOUT_SECONDS`."""
@@ -56,7 +58,7 @@ def log_out(sessions: Sequence[Session], resting_numbers: Sequence[list[int]]) -
     while (waiting := [one for one in waiting if not one.has_logged_out()]) and time.monotonic() < deadline:
         time.sleep(TICK_SECONDS)
     for session in sessions:
-        session.socket.close()
+        session.close()
 
 
 def refusal(

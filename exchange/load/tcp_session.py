@@ -76,6 +76,15 @@ class TcpSession:
             data += piece
         return data
 
+    @property
+    def descriptor(self) -> int:
+        """As the protocol says."""
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        """As the protocol says."""
+        self.socket.close()
+
     def begin_logout(self, resting_numbers: list[int]) -> None:
         """As the protocol says."""
         cancels = b"".join(

@@ -10,7 +10,6 @@ misses it. That query is a packet, too: the load's first request is the second o
 Rules: as of :mod:`exchange.load.sessions`. IPv4 only, as the exchange's end."""
 
 import secrets
-import socket
 import time
 from contextlib import suppress
 from typing import Final
@@ -19,38 +18,37 @@ from exchange.datagram_line import LOGIN_REPEAT_SECONDS
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint, Login
 from exchange.load.sessions import CONNECT_SECONDS, NEWEST, TICK_SECONDS, refusal
-from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES
+from exchange.load.udp_carriers import SocketCarrier, UdpCarrier
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES, AccountQuery, AccountQueryResponse, CancelOrder
 from exchange.wire.soupbintcp import SERVER_PACKETS, SequencedData, UnsequencedData
-from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejected, LoginRequest
+from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejected, LoginRequest, number_of
 from exchange.wire.soupbinudp_connection import DatagramConnection
 
 LOGOUT_REPEAT_SECONDS: Final = 0.05
 """A Logout Request that is lost is not missed by anybody else."""
 
-RECEIVE_BUFFER_BYTES: Final = 1 << 20
-"""What is asked for of the kernel: a window of datagrams with one short message each takes it many times 32 KiB."""
-
-DATAGRAM_BYTES: Final = 2048
-
 
 class UdpSession:
     """See :class:`~exchange.load.sessions.Session`.
 
+    Args:
+        endpoint: where the exchange listens.
+        login: who logs on.
+        carrier: what carries datagrams; None is a socket of its own.
+
     Attributes:
         connection: how far the connection has come, before the loop has it and afterwards.
-        peer: where the exchange is, for a port that does not know; nothing, for a socket is connected.
     """
 
-    def __init__(self, endpoint: Endpoint, login: Login) -> None:
+    def __init__(self, endpoint: Endpoint, login: Login, carrier: UdpCarrier | None = None) -> None:
         self.name: Final = login.name
-        self.peer: Final = bytes(SOCKET_ADDRESS_BYTES)
-        self.socket: Final = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._says_goodbye_at = 0.0
         try:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-            self.socket.connect(endpoint)
+            self._carrier: Final = SocketCarrier(endpoint) if carrier is None else carrier
+        except OSError as error:
+            raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+        try:
             answer = self._log_on(login)
             if isinstance(answer, LoginRejected):
                 raise refusal(endpoint, login, answer)
@@ -58,39 +56,57 @@ class UdpSession:
                 answer.session_number, answer.token, answer.sequence_number, time.monotonic()
             )
             self.next_number: Final = self._query_number()
-            self.socket.setblocking(False)
         except (TimeoutError, WireError) as error:
-            self.socket.close()
+            self._carrier.close()
             raise UserError(f"{endpoint} did not log {login.name} on over UDP: {error}") from error
         except OSError as error:
-            self.socket.close()
+            self._carrier.close()
             raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
         except BaseException:
-            self.socket.close()
+            self._carrier.close()
             raise
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the session's own socket, if it has one."""
+        return self._carrier.descriptor
+
+    @property
+    def peer(self) -> bytes:
+        """Where the exchange is, in 16 bytes, for a port that has to be told."""
+        return self._carrier.peer
+
+    def close(self) -> None:
+        """Let go of what is the session's own."""
+        self._carrier.close()
 
     def _log_on(self, login: Login) -> LoginAccepted | LoginRejected:
         """Ask until there is an answer."""
         number = secrets.randbits(64)
         request = LoginRequest(number, login.name, login.password, "", NEWEST).encode()
+
+        def is_answer(data: bytes) -> bool:
+            with suppress(WireError):
+                answer = SERVER_DATAGRAMS.decode(data)
+                return isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number
+            return False
+
         deadline = time.monotonic() + CONNECT_SECONDS
-        self.socket.settimeout(LOGIN_REPEAT_SECONDS)
         while time.monotonic() < deadline:
-            self.socket.send(request)
-            with suppress(TimeoutError, WireError):
-                answer = SERVER_DATAGRAMS.decode(self.socket.recv(DATAGRAM_BYTES))
-                if isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number:
-                    return answer
+            self._carrier.send(request)
+            with suppress(TimeoutError):
+                answer = SERVER_DATAGRAMS.decode(self._carrier.receive(is_answer, LOGIN_REPEAT_SECONDS))
+                assert isinstance(answer, LoginAccepted | LoginRejected)
+                return answer
         raise TimeoutError("no answer")
 
     def _query_number(self) -> int:
         self.connection.put(UnsequencedData(AccountQuery().encode()).encode())
         deadline = time.monotonic() + CONNECT_SECONDS
-        self.socket.settimeout(TICK_SECONDS)
         while time.monotonic() < deadline and not self.connection.is_closed:
             self._send_due()
             with suppress(TimeoutError):
-                for packet in self._packets():
+                for packet in self._packets(TICK_SECONDS):
                     decoded = SERVER_PACKETS.decode(packet)
                     message = (
                         OUTBOUND_MESSAGES.decode(decoded.message)
@@ -102,13 +118,15 @@ class UdpSession:
                         return message.next_user_reference_number
         raise TimeoutError("no answer")
 
-    def _packets(self) -> list[bytes]:
-        """The packets of the next datagram."""
-        return self.connection.receive(self.socket.recv(DATAGRAM_BYTES), time.monotonic())
+    def _packets(self, seconds: float) -> list[bytes]:
+        """The packets of the next datagram of this connection. TimeoutError if none comes in time."""
+        own = (self.connection.session_number, self.connection.token)
+        data = self._carrier.receive(lambda data: number_of(data) == own, seconds)
+        return self.connection.receive(data, time.monotonic())
 
     def _send_due(self) -> None:
         for datagram in self.connection.due(time.monotonic()):
-            self.socket.send(datagram)
+            self._carrier.send(datagram)
 
     def go_on(self, first: int, next_wanted: int, unacknowledged: list[bytes], *, is_closed: bool) -> None:
         """Take over from the loop.
@@ -136,9 +154,9 @@ class UdpSession:
     def has_logged_out(self) -> bool:
         """As the protocol says: what is unacknowledged goes first, then goodbye, until the exchange has said it too."""
         try:
-            with suppress(BlockingIOError):
+            with suppress(TimeoutError):
                 while not self._has_ended():
-                    self._packets()
+                    self._packets(0)
             if not self._has_ended():
                 self._send_due()
                 self._say_goodbye()
@@ -155,4 +173,4 @@ class UdpSession:
         now = time.monotonic()
         if not self.connection.unacknowledged and now >= self._says_goodbye_at:
             self._says_goodbye_at = now + LOGOUT_REPEAT_SECONDS
-            self.socket.send(self.connection.logout())
+            self._carrier.send(self.connection.logout())

@@ -181,7 +181,7 @@ def logged_on(kind: type[Peer], count: int, seed: int) -> Iterator[tuple[list[Pe
         yield peers, lines
     finally:
         for line in lines:
-            line.socket.close()
+            line.close()
         for peer in peers:
             peer.stop()
 
