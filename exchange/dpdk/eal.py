@@ -25,7 +25,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +152,11 @@ class Eal:
         """Give back what EAL has taken. All devices are closed, and nobody polls. May be called again."""
         if self.is_up:
             self.is_up = False
+            folder = ctypes.string_at(call_shim("folder")).decode()
             call_shim("stop")
+            # EAL makes one also when it puts nothing into it.
+            with suppress(OSError):
+                os.rmdir(folder)
 
     @property
     def control_cores(self) -> set[int]:

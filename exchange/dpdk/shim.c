@@ -18,7 +18,6 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
-#include <rte_version.h>
 
 #define API __attribute__((visibility("default")))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
@@ -41,8 +40,6 @@ static inline void know_thread(void) {
     if (!LIKELY(is_known)) register_thread();
 }
 
-API const char *exchange_dpdk_version(void) { return rte_version(); }
-
 API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     if (pthread_key_create(&thread_end, unregister_thread) != 0) return -EAGAIN;
     int parsed = rte_eal_init((int)count, (char **)arguments);
@@ -55,6 +52,9 @@ API int64_t exchange_dpdk_stop(void) {
     is_up = 0;
     return rte_eal_cleanup();
 }
+
+/* The address of the name of the folder that EAL has made for this process. */
+API int64_t exchange_dpdk_folder(void) { return (int64_t)rte_eal_get_runtime_dir(); }
 
 /* ports */
 
