@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,21 +19,18 @@ import numpy as np
 from exchange.datagrams.batch import BatchMemory
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.datagrams.reflector import measure_echoes, measure_round_trips, reflect
-from exchange.dpdk.calls import allocate_buffers, send_burst
 from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.neighbours import peer_of, resolve
 from exchange.dpdk.port import BURST_FRAMES, DpdkPort
 from exchange.ethernet import PAYLOAD_BYTES_MAX, FrameKind
-from exchange.native import address_of
+from exchange.native import WOULD_BLOCK, address_of
 from tests.ethernet_oracle import THEM, US, arp, datagram, judge
 from tests.frame_injection import inject
 from tests.port_contract import End, check_contract
 
 ADDRESS = 0xC000_0201
 UDP_PORT = 9005
-
-
 
 
 def _open(stack: ExitStack, *devices: str, is_server: bool = True, **options: Any) -> list[DpdkDevice]:
@@ -85,7 +83,9 @@ def reflector(name: str) -> dict[str, Any]:
         return {"leaked": before - device.buffers_available(), "frames": counts}
 
 
-def client(name: str, rounds: str, duration_ms: str, window: str, payload_bytes: str = "64") -> dict[str, Any]:
+def client(
+    name: str, rounds: str, duration_ms: str, window: str, payload_bytes: str = "64"
+) -> dict[str, Any]:
     """Measure against a reflector at the other end of the wire."""
     with ExitStack() as stack:
         [device] = _open(stack, name, is_server=False, link_timeout_s=30)
@@ -109,6 +109,19 @@ def client(name: str, rounds: str, duration_ms: str, window: str, payload_bytes:
         }  # fmt: skip
 
 
+def flooding_client(name: str) -> None:
+    """Keep a reflector busy until killed."""
+    with ExitStack() as stack:
+        [device] = _open(stack, name, is_server=False, link_timeout_s=30)
+        outgoing, incoming = BatchMemory(BURST_FRAMES, 1536), BatchMemory(BURST_FRAMES, 1536)
+        peer = peer_of(ADDRESS, UDP_PORT, resolve(device.port, ADDRESS, 30))
+        for index in range(BURST_FRAMES):
+            outgoing.put(index, bytes(64), peer)
+        measure_echoes(device.port, outgoing.batch, incoming.batch, 256, 1_000_000)
+        print("ready", flush=True)
+        measure_echoes(device.port, outgoing.batch, incoming.batch, 256, 1 << 60)
+
+
 def comes_and_goes(name: str) -> dict[str, Any]:
     """Reconnect to a server that was killed, each time there is a line of input, and ask it something."""
     with ExitStack() as stack:
@@ -121,7 +134,9 @@ def comes_and_goes(name: str) -> dict[str, Any]:
             end.drain()
             memory = BatchMemory(1, 64)
             memory.put(0, b"are you there", peer_of(ADDRESS, UDP_PORT, mac))
-            measure_round_trips(device.port, memory.batch, end.memory.batch, address_of(np.zeros(1, np.int64)), 1)
+            measure_round_trips(
+                device.port, memory.batch, end.memory.batch, address_of(np.zeros(1, np.int64)), 1
+            )
             answers += end.memory.payload(0) == b"are you there"
             print("ready", flush=True)
         return {"answers": answers}
@@ -130,7 +145,12 @@ def comes_and_goes(name: str) -> dict[str, Any]:
 def wrong_frames() -> dict[str, Any]:
     """One frame of each sort through a ring: what the port counts, and what it answers."""
     frames = [datagram(b"right", THEM, US), datagram(b"", THEM, US)]
-    frames += [b"", bytes(13), datagram(b"x", THEM, US, destination_mac=THEM.mac), datagram(b"x", THEM, US, kind=0x86DD)]
+    frames += [
+        b"",
+        bytes(13),
+        datagram(b"x", THEM, US, destination_mac=THEM.mac),
+        datagram(b"x", THEM, US, kind=0x86DD),
+    ]
     frames += [arp(3, THEM, 0, US.address, US.mac), datagram(b"x", THEM, US, version=6)]
     damaged = bytearray(datagram(b"x", THEM, US))
     damaged[24] ^= 1
@@ -185,11 +205,21 @@ def kept_as_it_was() -> dict[str, Any]:
     """What starting EAL leaves of affinity and signals, and that its threads keep to their core."""
     core = min(os.sched_getaffinity(0))
     signal.signal(signal.SIGUSR1, lambda *_: None)
-    before = (os.sched_getaffinity(0), signal.getsignal(signal.SIGUSR1), _caught(), signal.pthread_sigmask(0, ()))
+    before = (
+        os.sched_getaffinity(0),
+        signal.getsignal(signal.SIGUSR1),
+        _caught(),
+        signal.pthread_sigmask(0, ()),
+    )
     mine = set(os.listdir("/proc/self/task"))
     config = EalConfig(devices=("net_ring0",), log_level="error", control_cores=(core,))
     with closing(start_eal(config)) as eal:
-        after = (os.sched_getaffinity(0), signal.getsignal(signal.SIGUSR1), _caught(), signal.pthread_sigmask(0, ()))
+        after = (
+            os.sched_getaffinity(0),
+            signal.getsignal(signal.SIGUSR1),
+            _caught(),
+            signal.pthread_sigmask(0, ()),
+        )
         others = set(os.listdir("/proc/self/task")) - mine
         stray = [task for task in others if os.sched_getaffinity(int(task)) != {core}]
         is_same = start_eal(config) is eal
@@ -231,10 +261,81 @@ def threads_come_and_go(count: str) -> dict[str, Any]:
         return {"got": len(got), "leaked": before - device.buffers_available()}
 
 
+def small_pool() -> dict[str, Any]:
+    """With fewer packet buffers than the ring has room for: they run out, sending is refused, and all come back."""
+    with ExitStack() as stack:
+        [device] = _open(stack, "net_ring0", buffers=1024)
+        before, end = device.buffers_available(), _end(device)
+        memory = BatchMemory(BURST_FRAMES, 64)
+        for index in range(BURST_FRAMES):
+            memory.put(index, b"x", end.peer)
+        sent = [_send(device.port, memory, BURST_FRAMES) for _ in range(64)]
+        drained = end.drain()
+        return {
+            "is_refused": sent[-1] == WOULD_BLOCK, "is_whole": drained == sum(count for count in sent if count > 0),
+            "leaked": before - device.buffers_available(), "is_counted": device.sent_counts()[1] > 0,
+        }  # fmt: skip
+
+
+def several_queues(receiving: str, sending: str) -> dict[str, Any]:
+    """Datagrams from many ports to a card with two queues: each port's come to one of them, and both get some."""
+    with ExitStack() as stack:
+        names = (receiving, sending)
+        eal = start_eal(EalConfig(devices=names, log_level="error"))
+        stack.callback(eal.close)
+        two = DpdkDevice(eal, ADDRESS, UDP_PORT, name=eal.devices[0].name, queues=2)
+        stack.callback(two.close)
+        one = DpdkDevice(eal, ADDRESS + 1, UDP_PORT, name=eal.devices[1].name)
+        stack.callback(one.close)
+        ends = [End(port, b"", PAYLOAD_BYTES_MAX + 1) for port in two.ports]
+        memory = BatchMemory(1, 64)
+        found: dict[str, list[int]] = {}
+        for flow in range(64):
+            local = one.port.local._replace(port_first=20_000 + flow % 32)
+            memory.put(0, b"%d" % (flow % 32), peer_of(ADDRESS, UDP_PORT, two.mac))
+            assert _send(one.port._replace(local=local), memory, 1) == 1
+            queue, text = _first_of(ends)
+            found.setdefault(text, []).append(queue)
+        mac = _resolved(one, two)
+        return {
+            "flows": len(found), "split": [text for text, queues in found.items() if len(set(queues)) > 1],
+            "used": sorted({queue for queues in found.values() for queue in queues}), "is_found": mac == two.mac,
+        }  # fmt: skip
+
+
+def _first_of(ends: list[End]) -> tuple[int, str]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for queue, end in enumerate(ends):
+            if receive_many(end.port, end.memory.batch.headers, 1) == 1:
+                return queue, end.memory.payload(0).decode()
+    raise AssertionError("nothing came")
+
+
+def _resolved(asking: DpdkDevice, asked: DpdkDevice) -> int:
+    """Ask for a card by ARP, while a thread of its own serves it."""
+    stop, memory = threading.Event(), BatchMemory(1, 64)
+
+    def serve() -> None:
+        while not stop.is_set():
+            for port in asked.ports:
+                receive_many(port, memory.batch.headers, 1)
+            attend(asked.port)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        return resolve(asking.port, asked.port.local.address, 30)
+    finally:
+        stop.set()
+        thread.join()
+
+
 CASES: dict[str, Callable[..., Any]] = {
     case.__name__: case
     for case in (
-        contract, reflector, client, comes_and_goes, wrong_frames, capture, kept_as_it_was, threads_come_and_go,
+        contract, reflector, client, flooding_client, comes_and_goes, wrong_frames, capture,
+        kept_as_it_was, threads_come_and_go, small_pool, several_queues,
     )
 }  # fmt: skip
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from exchange.dpdk.building import is_installed
-from exchange.dpdk.building import PACKAGES
+from exchange.dpdk.building import PACKAGES, is_installed
 
 REPOSITORY = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 240

@@ -1,8 +1,8 @@
-"""Asks an address over an ordinary socket and prints how many answers came: ``kernel_client.py INTERFACE ADDRESS PORT``.
+"""Asks an address over an ordinary socket and prints how many answers came.
 
-Run in a network namespace, and alone: it imports nothing of this project. The kernel leaves the checksum of UDP to the
-card, and a cable that is none has no card to do it; whoever reads its frames would find them damaged. So that is
-switched off first, as ``ethtool -K INTERFACE tx off`` would.
+``kernel_client.py INTERFACE ADDRESS PORT``, run in a network namespace, and alone: it imports nothing of this project.
+The kernel leaves the checksum of UDP to the card, and a cable that is none has no card to do it; whoever reads its
+frames would find them damaged. So that is switched off first, as ``ethtool -K INTERFACE tx off`` would.
 """
 
 import array

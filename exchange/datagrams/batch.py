@@ -1,7 +1,7 @@
 """Room for a batch of datagrams: headers, vectors, peers and bytes, laid out as a port wants them.
 
-Rules: a batch is used by one thread. Whoever sends from it sets the lengths of its vectors, and whoever receives into it
-again sets them back (:func:`give_all_room`), for a vector's length is how much there is to send, or how much room.
+Rules: a batch is used by one thread. Whoever sends from it sets the lengths of its vectors, and whoever receives into
+it again sets them back (:func:`give_all_room`), for a vector's length is how much there is to send, or how much room.
 """
 
 from typing import NamedTuple
@@ -25,29 +25,29 @@ from exchange.native.datagram_headers import (
 
 
 class Batch(NamedTuple):
-    """``count`` datagrams of up to ``room_bytes`` bytes each; of each one header, one vector, one peer, one place."""
+    """``capacity`` datagrams of up to ``room_bytes`` bytes; of each a header, a vector, a peer and a place."""
 
     headers: int
     vectors: int
     peers: int
     places: int
-    count: int
+    capacity: int
     room_bytes: int
 
 
 class BatchMemory:
     """The owner of a :class:`Batch`, and how Python reads and writes it."""
 
-    def __init__(self, count: int, room_bytes: int) -> None:
+    def __init__(self, capacity: int, room_bytes: int) -> None:
         stride = (room_bytes + 63) & -64
-        self._arena = arena = Arena.private(count * (stride + 256) + 4096, huge_pages="never")
+        self._arena = arena = Arena.private(capacity * (stride + 256) + 4096, huge_pages="never")
         headers, vectors = (
-            arena.allocate(count * MESSAGE_HEADER_BYTES),
-            arena.allocate(count * VECTOR_BYTES),
+            arena.allocate(capacity * MESSAGE_HEADER_BYTES),
+            arena.allocate(capacity * VECTOR_BYTES),
         )
-        peers, places = arena.allocate(count * SOCKET_ADDRESS_BYTES), arena.allocate(count * stride)
-        self.batch = Batch(headers, vectors, peers, places, count, stride)
-        for index in range(count):
+        peers, places = arena.allocate(capacity * SOCKET_ADDRESS_BYTES), arena.allocate(capacity * stride)
+        self.batch = Batch(headers, vectors, peers, places, capacity, stride)
+        for index in range(capacity):
             vector, peer = vectors + index * VECTOR_BYTES, peers + index * SOCKET_ADDRESS_BYTES
             write_vector(vector, places + index * stride, stride)
             write_message_header(headers + index * MESSAGE_HEADER_BYTES, peer, vector)
@@ -67,13 +67,11 @@ class BatchMemory:
 
     def peer(self, index: int) -> bytes:
         """Who one of them is from, or goes to: 16 bytes."""
-        return bytes(
-            view_bytes(self.batch.peers + index * SOCKET_ADDRESS_BYTES, SOCKET_ADDRESS_BYTES)
-        )
+        return bytes(view_bytes(self.batch.peers + index * SOCKET_ADDRESS_BYTES, SOCKET_ADDRESS_BYTES))
 
 
 @inlined
 def give_all_room(batch: Batch) -> None:
     """Make all vectors as long as there is room again."""
-    for index in range(batch.count):
+    for index in range(batch.capacity):
         store_int64(batch.vectors + index * VECTOR_BYTES + VECTOR_LENGTH, batch.room_bytes)

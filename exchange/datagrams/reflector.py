@@ -38,7 +38,7 @@ def reflect(port: Any, batch: Batch, stop: int) -> int:
     reflected = 0
     give_all_room(batch)
     while load_acquire(stop) == 0:
-        count = receive_many(port, batch.headers, batch.count)
+        count = receive_many(port, batch.headers, batch.capacity)
         if count > 0:
             for index in range(count):
                 size_bytes = load_uint32(batch.headers + index * MESSAGE_HEADER_BYTES + SIZE_BYTES)
@@ -66,9 +66,7 @@ def _send_all(port: Any, batch: Batch, count: int, stop: int) -> int:
 
 
 @kernel
-def measure_round_trips(
-    port: Any, outgoing: Batch, incoming: Batch, latencies_ns: int, rounds: int
-) -> int:
+def measure_round_trips(port: Any, outgoing: Batch, incoming: Batch, latencies_ns: int, rounds: int) -> int:
     """The time from before the first of ``outgoing`` is sent until something is back, ``rounds`` times.
 
     Args:
@@ -100,7 +98,9 @@ def _send_one(port: Any, outgoing: Batch, begin_ns: int) -> None:
 
 
 @kernel
-def measure_echoes(port: Any, outgoing: Batch, incoming: Batch, window: int, duration_ns: int) -> tuple[int, int, int]:
+def measure_echoes(
+    port: Any, outgoing: Batch, incoming: Batch, window: int, duration_ns: int
+) -> tuple[int, int, int]:
     """Keep up to ``window`` datagrams on their way for ``duration_ns``.
 
     Returns:
@@ -110,9 +110,9 @@ def measure_echoes(port: Any, outgoing: Batch, incoming: Batch, window: int, dur
     flying = back = lost = 0
     while time_ns - begin_ns < duration_ns:
         if flying < window:
-            sent = send_many(port, outgoing.headers, min(window - flying, outgoing.count))
+            sent = send_many(port, outgoing.headers, min(window - flying, outgoing.capacity))
             flying += max(sent, 0)
-        came = receive_many(port, incoming.headers, incoming.count)
+        came = receive_many(port, incoming.headers, incoming.capacity)
         time_ns = monotonic_ns()
         if came > 0:
             back, flying, progress_ns = back + came, max(flying - came, 0), time_ns

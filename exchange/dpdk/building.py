@@ -1,12 +1,13 @@
 """The shim: the few lines of C between compiled loops and DPDK, compiled where they run.
 
-Most of what a poll loop calls in DPDK is ``static inline`` in its headers, so there is nothing to call by name, and what
-the headers say depends on the version that is installed. Therefore ``shim.c`` is compiled on first use, against the
-libdpdk that ``pkg-config`` finds, and kept beside the other compiled code (:func:`exchange.native.cache.cache_root`).
+Most of what a poll loop calls in DPDK is ``static inline`` in its headers, so there is nothing to call by name, and
+what the headers say depends on the version that is installed. Therefore ``shim.c`` is compiled on first use, against
+the libdpdk that ``pkg-config`` finds, and kept beside the other compiled code
+(:func:`exchange.native.cache.cache_root`).
 
-Rules: the name of the library says what it was made from: the source, the compiler, the version of DPDK and its options.
-It is written under another name and renamed, so two processes that start at once both find a whole one. It is loaded for
-the whole process before any kernel is compiled that calls it: an unknown symbol ends the process.
+Rules: the name of the library says what it was made from: the source, the compiler, the version of DPDK and its
+options. It is written under another name and renamed, so two processes that start at once both find a whole one. It is
+loaded for the whole process before any kernel is compiled that calls it: an unknown symbol ends the process.
 """
 
 import ctypes

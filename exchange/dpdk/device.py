@@ -7,8 +7,8 @@ come to the same thread. There is one sending queue.
 Packet buffers come from one pool on the card's NUMA node. There must be enough of them for all that can hold some at
 once: the descriptors of every queue, a burst in each thread's hands, and each thread's cache.
 
-Rules: threads that poll have ended before :meth:`DpdkDevice.close`, which comes before EAL's. A card is opened once in a
-process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`.
+Rules: threads that poll have ended before :meth:`DpdkDevice.close`, which comes before EAL's. A card is opened once in
+a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`.
 """
 
 import ctypes
@@ -136,7 +136,7 @@ class DpdkDevice:
         self.wait_for_link(deadline - time.monotonic())
 
     def connect(self, peer: bytes) -> None:
-        """Say to whom datagrams without a receiver go: the bytes that :func:`exchange.dpdk.neighbours.peer_of` returns."""
+        """Say to whom datagrams without a receiver go: bytes as of :func:`exchange.dpdk.neighbours.peer_of`."""
         view_bytes(self._remote, PEER_BYTES)[:] = peer
 
     def statistics(self) -> dict[str, int]:
@@ -156,7 +156,8 @@ class DpdkDevice:
     def frame_counts(self) -> dict[FrameKind, int]:
         """How many frames of each kind have come, over all queues."""
         return {
-            kind: sum(load_acquire(port.words + KINDS + 8 * kind) for port in self.ports) for kind in FrameKind
+            kind: sum(load_acquire(port.words + KINDS + 8 * kind) for port in self.ports)
+            for kind in FrameKind
         }
 
     def sent_counts(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ PCI bus. DPDK itself says of a mistake in either no more than that it could not 
 ========================  ==========================================================================================
 
 Rules: nothing here touches a device. Errors name the key, what was written and what is allowed.
-Sources: "Network Interface Controller Drivers" of DPDK 22.11; the parameters are those that its drivers list themselves.
+Sources: "Network Interface Controller Drivers" of DPDK 22.11; the parameters are those that its drivers list.
 """
 
 import re

@@ -88,7 +88,9 @@ def parse_devices(config: EalConfig, table: str = "dpdk") -> tuple[Device, ...]:
     return devices
 
 
-def eal_arguments(config: EalConfig, process_id: int, usable_cores: frozenset[int], table: str = "dpdk") -> list[str]:
+def eal_arguments(
+    config: EalConfig, process_id: int, usable_cores: frozenset[int], table: str = "dpdk"
+) -> list[str]:
     """EAL's command line.
 
     Args:
@@ -145,7 +147,7 @@ class Eal:
         self.arguments: Final = arguments
         # DPDK keeps pointers into its command line.
         self._words = [ctypes.create_string_buffer(word.encode()) for word in ("exchange", *arguments)]
-        self._vector = (ctypes.c_char_p * (len(self._words) + 1))(*map(ctypes.addressof, self._words), None)
+        self._vector = (ctypes.c_void_p * (len(self._words) + 1))(*map(ctypes.addressof, self._words), None)
         self.is_up = False
 
     def close(self) -> None:
@@ -257,4 +259,6 @@ def _remove_stale_socket(device: Device, key: str) -> None:
             return
         except OSError as error:
             raise UserError(f"{key} = {device.text!r}: socket = {path!r} cannot be used ({error})") from error
-    raise UserError(f"{key} = {device.text!r}: another process listens at {path!r}; allowed is a path of our own")
+    raise UserError(
+        f"{key} = {device.text!r}: another process listens at {path!r}; allowed is a path of our own"
+    )

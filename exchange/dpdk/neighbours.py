@@ -1,8 +1,8 @@
 """Who wants to send first has to know the receiver's card: ARP, from the asking side.
 
 A server learns where its clients' cards are from their frames. A client knows its server's address only, so before its
-first datagram it asks who has that address, again and again until somebody answers. While it waits it answers others who
-ask for ours: the two may be looking for each other.
+first datagram it asks who has that address, again and again until somebody answers. While it waits it answers others
+who ask for ours: the two may be looking for each other.
 
 Rules: for one thread, which both receives and sends; datagrams that come in the meantime are lost, as datagrams may be.
 The address is one on the same wire, that of the server or of a router that leads to it.

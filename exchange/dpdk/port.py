@@ -1,16 +1,16 @@
 """A port that is a queue pair of DPDK's: frames come and go by polling, without the kernel, and ARP is ours to answer.
 
-A turn of the receiving thread takes a burst of frames from the card, reads each where it lies, and copies the payload of
-those that are datagrams for us to where the caller's vectors point. All others are counted by what was wrong with them
-and forgotten. Then all packet buffers go back at once.
+A turn of the receiving thread takes a burst of frames from the card, reads each where it lies, and copies the payload
+of those that are datagrams for us to where the caller's vectors point. All others are counted by what was wrong with
+them and forgotten. Then all packet buffers go back at once.
 
 A turn of the sending thread takes as many packet buffers as there are datagrams, puts the pieces of each behind the
 room for its headers, writes those, and hands the burst to the card. What the card does not take is given back and
 reported as not sent: nobody waits.
 
 An ARP request arrives at the receiving thread, and only the sending thread may answer. So the first keeps its bytes in
-a ring of :data:`ARP_SLOTS` slots and releases the count; the second acquires it in :func:`~exchange.datagrams.protocol.attend`.
-What finds the ring full is forgotten: who asks, asks again.
+a ring of :data:`ARP_SLOTS` slots and releases the count; the second acquires it when it attends. What finds the ring
+full is forgotten: who asks, asks again.
 
 Each queue has :data:`QUEUE_BYTES` of words::
 
@@ -39,7 +39,13 @@ from exchange.ethernet import (
     write_arp_request,
     write_datagram_headers,
 )
-from exchange.ethernet.layout import ARP_BYTES, ARP_SENDER_ADDRESS, ARP_SENDER_MAC, ETHERNET_BYTES, PEER_FAMILY
+from exchange.ethernet.layout import (
+    ARP_BYTES,
+    ARP_SENDER_ADDRESS,
+    ARP_SENDER_MAC,
+    ETHERNET_BYTES,
+    PEER_FAMILY,
+)
 from exchange.native import (
     VECTOR_BYTES,
     WOULD_BLOCK,
@@ -101,7 +107,8 @@ class DpdkPort(NamedTuple):
 
     ``words`` are this queue's, and ``first_words`` those of the first of ``queue_count`` queues. ``received`` and
     ``sending`` are room for :data:`BURST_FRAMES` addresses of packet buffers. ``remote`` is the address of the 16 bytes
-    of the peer to whom datagrams without a receiver go, zeros if there is none. The others are the places of fields in a packet buffer.
+    of the peer to whom datagrams without a receiver go, zeros if there is none. The others are the places of fields in
+    a packet buffer.
     """
 
     local: Local

@@ -82,12 +82,16 @@ API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64
         wanted.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         wanted.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
     }
-    if ((failure = rte_eth_dev_configure(id, (uint16_t)queues, 1, &wanted)) != 0) return failure;
+    /* Some devices, tap and virtio among them, have queues in pairs only. All but the first sending queue stay idle. */
+    uint16_t pairs = (uint16_t)RTE_MIN(queues, (int64_t)info.max_tx_queues);
+    if ((failure = rte_eth_dev_configure(id, (uint16_t)queues, pairs, &wanted)) != 0) return failure;
     if ((failure = rte_eth_dev_adjust_nb_rx_tx_desc(id, &receiving, &sending)) != 0) return failure;
     for (uint16_t queue = 0; queue < queues; queue++)
         if ((failure = rte_eth_rx_queue_setup(id, queue, receiving, (unsigned)numa_node, NULL, (void *)pool)) != 0)
             return failure;
-    return rte_eth_tx_queue_setup(id, 0, sending, (unsigned)numa_node, NULL);
+    for (uint16_t queue = 0; queue < pairs; queue++)
+        if ((failure = rte_eth_tx_queue_setup(id, queue, sending, (unsigned)numa_node, NULL)) != 0) return failure;
+    return 0;
 }
 
 API int64_t exchange_dpdk_start_port(int64_t port) { return rte_eth_dev_start((uint16_t)port); }

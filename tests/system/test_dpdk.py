@@ -1,4 +1,4 @@
-"""DPDK as a port: between two processes, to the kernel as a peer, from a captured file into another; and its manners."""
+"""DPDK as a port: between two processes, to the kernel as a peer, from one captured file to another; its manners."""
 
 import json
 import os
@@ -132,3 +132,25 @@ def test_starting_leaves_threads_and_signals_as_they_were() -> None:
 
 def test_threads_that_end_leave_their_place() -> None:
     assert run_case("threads_come_and_go", "300") == {"got": 300, "leaked": 0}
+
+
+def test_packet_buffers_that_run_out_come_back() -> None:
+    assert run_case("small_pool") == {"is_refused": True, "is_whole": True, "leaked": 0, "is_counted": True}
+
+
+@needs_namespaces
+def test_a_card_with_two_queues_deals_its_clients_out() -> None:
+    devices = ("net_af_packet0,iface=left,qpairs=2", "net_af_packet1,iface=right")
+    assert run_case("several_queues", *devices, in_namespace=True) == {
+        "flows": 32, "split": [], "used": [0, 1], "is_found": True,
+    }  # fmt: skip
+
+
+def test_a_client_that_was_killed_is_followed_by_another() -> None:
+    socket = f"socket=exchange-killed-{os.getpid()}"
+    device = f"net_memif0,role=client,{socket}"
+    with running("reflector", f"net_memif0,role=server,{socket}") as server:
+        for _ in range(3):
+            with running("flooding_client", device) as client:
+                client.kill()
+        check_round_trips(server, run_case("client", device, ROUNDS, DURATION_MS, WINDOW))
