@@ -6,6 +6,7 @@ case that stays (a server) is a :class:`Case`, which ends when it is told to by 
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,21 @@ def _can_make_namespaces() -> bool:
 needs_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason="network namespaces need root, unshare(1) and ip(8)"
 )
+
+needs_tap = pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no /dev/net/tun here")
+
+_AF_XDP = 44
+
+
+def _has_xdp() -> bool:
+    try:
+        socket.socket(_AF_XDP, socket.SOCK_RAW).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_xdp = pytest.mark.skipif(not _has_xdp(), reason="this kernel has no AF_XDP, or we may not use it")
 
 _WIRE = "ip link add left type veth peer name right; ip link set left up; ip link set right up; "
 

@@ -7,7 +7,7 @@ import pytest
 
 from exchange.datagrams.kernel_socket import KernelSocket
 from exchange.native.datagram_headers import socket_address
-from tests.dpdk_driver import needs_dpdk, needs_namespaces, run_case
+from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_xdp, run_case
 from tests.port_contract import CHECKS, End
 
 TOO_LONG_BYTES = 70_000
@@ -54,3 +54,12 @@ def test_shared_memory_keeps_the_contract() -> None:
 def test_a_packet_socket_keeps_the_contract() -> None:
     devices = ("net_af_packet0,iface=left", "net_af_packet1,iface=right")
     assert run_case("contract", *devices, in_namespace=True) == {"leaked": 0}
+
+
+@needs_dpdk
+@needs_namespaces
+@needs_xdp
+def test_af_xdp_keeps_the_contract() -> None:
+    devices = ("net_af_xdp0,iface=left", "net_af_xdp1,iface=right")
+    # What the kernel has sent is taken back with the next thing to send, so a few are always away.
+    assert 0 <= run_case("contract", *devices, in_namespace=True)["leaked"] < 64
