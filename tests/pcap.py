@@ -27,6 +27,11 @@ CLIENT, SERVER = (b"\x0a\0\0\1", 40_000), (b"\x0a\0\0\2", 9_000)
 
 def payloads(path: Path) -> Iterator[bytes]:
     """What each packet of a file carries above UDP or TCP."""
+    return map(_payload, frames(path))
+
+
+def frames(path: Path) -> Iterator[bytes]:
+    """The frames of a file, whole."""
     data = path.read_bytes()
     order = MAGICS[data[:4]]
     position = FILE_HEADER_BYTES
@@ -34,7 +39,7 @@ def payloads(path: Path) -> Iterator[bytes]:
         captured_bytes, original_bytes = struct.unpack_from(order + "II", data, position + 8)
         position += PACKET_HEADER_BYTES
         assert captured_bytes == original_bytes, f"{path.name}: a packet was cut while it was captured"
-        yield _payload(data[position : position + captured_bytes])
+        yield data[position : position + captured_bytes]
         position += captured_bytes
 
 
@@ -51,7 +56,7 @@ def write_conversation(path: Path, segments: Iterable[tuple[bool, bytes]]) -> No
         )  # fmt: skip
         sent[by_client] += len(payload)
         packets.append(_packet(TCP, source[0], target[0], header + payload))
-    _write(path, packets)
+    write_frames(path, packets)
 
 
 def write_datagrams(path: Path, datagrams: Iterable[bytes]) -> None:
@@ -60,7 +65,7 @@ def write_datagrams(path: Path, datagrams: Iterable[bytes]) -> None:
     for payload in datagrams:
         header = struct.pack(">HHHH", SERVER[1], CLIENT[1], UDP_HEADER_BYTES + len(payload), 0)
         packets.append(_packet(UDP, SERVER[0], CLIENT[0], header + payload))
-    _write(path, packets)
+    write_frames(path, packets)
 
 
 def _payload(frame: bytes) -> bytes:
@@ -84,8 +89,9 @@ def _packet(protocol: int, source: bytes, target: bytes, content: bytes) -> byte
     return ethernet + header + source + target + content
 
 
-def _write(path: Path, frames: list[bytes]) -> None:
+def write_frames(path: Path, content: Iterable[bytes]) -> None:
+    """Write whole frames, of any sort."""
     parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, 1)]
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(content):
         parts.append(struct.pack("<IIII", 0, number, len(frame), len(frame)) + frame)
     path.write_bytes(b"".join(parts))

@@ -47,7 +47,6 @@ from exchange.ethernet.layout import (
     UDP_SOURCE_PORT,
     Local,
 )
-from exchange.ethernet.parsing import pseudo_header_sum
 from exchange.native import (
     inlined,
     load_big_endian_uint16,
@@ -60,7 +59,8 @@ from exchange.native import (
 )
 
 _VERSION_4_WITHOUT_OPTIONS = 0x4500
-_TIME_TO_LIVE = 64
+_TIME_TO_LIVE_AND_PROTOCOL = 64 << 8 | PROTOCOL_UDP
+_SAME_IN_ALL_HEADERS = _VERSION_4_WITHOUT_OPTIONS + DO_NOT_FRAGMENT + _TIME_TO_LIVE_AND_PROTOCOL
 
 
 @inlined
@@ -78,21 +78,27 @@ def write_datagram_headers(frame: int, local: Local, local_port: int, peer: int,
     """
     ipv4, udp = frame + ETHERNET_BYTES, frame + ETHERNET_BYTES + IPV4_BYTES
     udp_bytes = UDP_BYTES + payload_bytes
+    address, port = load_big_endian_uint32(peer + PEER_ADDRESS), load_big_endian_uint16(peer + PEER_PORT)
     _write_ethernet(frame, load_big_endian_uint48(peer + PEER_MAC), local.mac, TYPE_IPV4)
+    # The checksums are taken from the numbers: reading back what was just written in other widths would wait for it.
     store_big_endian_uint16(ipv4 + IPV4_VERSION_AND_LENGTH, _VERSION_4_WITHOUT_OPTIONS)
     store_big_endian_uint16(ipv4 + IPV4_TOTAL_LENGTH, IPV4_BYTES + udp_bytes)
     # No identification: it tells fragments apart, and there are none (RFC 6864).
     store_big_endian_uint32(ipv4 + IPV4_TOTAL_LENGTH + 2, DO_NOT_FRAGMENT)
-    store_big_endian_uint16(ipv4 + IPV4_TIME_TO_LIVE, _TIME_TO_LIVE << 8 | PROTOCOL_UDP)
-    store_big_endian_uint16(ipv4 + IPV4_CHECKSUM, 0)
+    store_big_endian_uint16(ipv4 + IPV4_TIME_TO_LIVE, _TIME_TO_LIVE_AND_PROTOCOL)
     store_big_endian_uint32(ipv4 + IPV4_SOURCE, local.address)
-    store_big_endian_uint32(ipv4 + IPV4_DESTINATION, load_big_endian_uint32(peer + PEER_ADDRESS))
-    store_big_endian_uint16(ipv4 + IPV4_CHECKSUM, checksum_of(sum_of(ipv4, IPV4_BYTES)))
+    store_big_endian_uint32(ipv4 + IPV4_DESTINATION, address)
+    addresses = local.address + address
+    store_big_endian_uint16(
+        ipv4 + IPV4_CHECKSUM, checksum_of(_SAME_IN_ALL_HEADERS + IPV4_BYTES + udp_bytes + addresses)
+    )
     store_big_endian_uint16(udp + UDP_SOURCE_PORT, local_port)
-    store_big_endian_uint16(udp + UDP_DESTINATION_PORT, load_big_endian_uint16(peer + PEER_PORT))
+    store_big_endian_uint16(udp + UDP_DESTINATION_PORT, port)
     store_big_endian_uint16(udp + UDP_LENGTH, udp_bytes)
-    store_big_endian_uint16(udp + UDP_CHECKSUM, 0)
-    checksum = checksum_of(pseudo_header_sum(ipv4, udp_bytes) + sum_of(udp, udp_bytes))
+    pseudo_header = addresses + PROTOCOL_UDP + udp_bytes
+    checksum = checksum_of(
+        pseudo_header + local_port + port + udp_bytes + sum_of(frame + HEADERS_BYTES, payload_bytes)
+    )
     # 0 would say that there is none; its complement is the same number.
     store_big_endian_uint16(udp + UDP_CHECKSUM, checksum if checksum != 0 else 0xFFFF)
     return _pad(frame, HEADERS_BYTES + payload_bytes)

@@ -22,6 +22,9 @@ _ADDRESS = struct.Struct("@H2s4s8x")
 MESSAGE_HEADER_BYTES: Final = 64
 PEER_ADDRESS: Final = 0
 """Where in a header the address of the peer's address stands."""
+VECTORS_ADDRESS: Final = 16
+"""Where in a header the address of its vectors stands, and behind it their number."""
+VECTOR_COUNT: Final = 24
 SIZE_BYTES: Final = 56
 """Where in a header the kernel writes how many bytes came (4 bytes)."""
 VECTOR_ADDRESS: Final = 0

@@ -1,0 +1,234 @@
+"""The owner of a card: its memory for packets, its queues, its life; and what it says of itself.
+
+A card is opened with as many receiving queues as there are threads to poll them. With several, the card itself decides
+by a hash of addresses and ports which queue a frame goes to (receive-side scaling, RSS), so all datagrams of a client
+come to the same thread. There is one sending queue.
+
+Packet buffers come from one pool on the card's NUMA node. There must be enough of them for all that can hold some at
+once: the descriptors of every queue, a burst in each thread's hands, and each thread's cache.
+
+Rules: threads that poll have ended before :meth:`DpdkDevice.close`, which comes before EAL's. A card is opened once in
+a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`.
+"""
+
+import ctypes
+import os
+import time
+from typing import Final
+
+from exchange.dpdk.calls import call_shim
+from exchange.dpdk.eal import Eal, aside
+from exchange.dpdk.port import BURST_FRAMES, KINDS, NOT_SENT, QUEUE_BYTES, SENT, DpdkPort
+from exchange.errors import UserError
+from exchange.ethernet import FrameKind, Local
+from exchange.ethernet.layout import PEER_BYTES
+from exchange.native import CACHE_LINE_BYTES, Arena, load_acquire, view_bytes
+
+BUFFERS_MIN: Final = 1024
+BUFFERS_MAX: Final = 1 << 20
+QUEUES_MAX: Final = 64
+DESCRIPTORS: Final = 1024
+"""Frames that wait in a queue of the card at most, where the device does not know better."""
+_CACHED_BUFFERS: Final = 256
+_STATISTICS_MAX: Final = 1024
+_NAME_BYTES: Final = 64
+_LOOK_AGAIN_SECONDS: Final = 0.01
+_FIELDS: Final = ("data_address", "data_offset", "data_length", "frame_length")
+
+
+class DpdkDevice:
+    """A card, open and started.
+
+    Attributes:
+        ports: one for each receiving queue; the first is the one to send to and to attend.
+        mac: the card's own address.
+    """
+
+    def __init__(
+        self,
+        eal: Eal,
+        address: int,
+        port_first: int,
+        port_count: int = 1,
+        *,
+        name: str = "",
+        queues: int = 1,
+        buffers: int = 8191,
+        link_timeout_s: float = 0.0,
+        table: str = "dpdk",
+    ) -> None:
+        """Open a device of ``eal``'s.
+
+        Args:
+            eal: is up, and was started with the device.
+            address: our IPv4 address, as a number.
+            port_first: the first of our UDP ports; it is also where datagrams come from.
+            port_count: how many ports there are from that one on.
+            name: which of the devices, such as ``net_memif0``; by default the first.
+            queues: receiving queues.
+            buffers: packet buffers, of about 2.3 KB each; one less than a power of two wastes least.
+            link_timeout_s: how long to wait for the link, and for a server to connect to; 0 waits for neither.
+            table: the table of the profile that all this is from, for errors.
+
+        Raises:
+            UserError: a value is not allowed, the device cannot do it, or there was no link in time.
+        """
+        device = next((one for one in eal.devices if one.name == name), eal.devices[0])
+        self._key: Final = f"{table}.device = {device.text!r}"
+        self._is_open = self._is_started = False
+        if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
+            raise UserError(f"{table}.buffers = {buffers}: allowed are {BUFFERS_MIN} to {BUFFERS_MAX}")
+        self._eal: Final = eal
+        self._number: Final = self._found(device.name)
+        most = min(self._checked(call_shim("queues_max", self._number), "open it"), QUEUES_MAX)
+        if not 1 <= queues <= most:
+            raise UserError(f"{table}.queues = {queues}: {device.name} allows 1 to {most}")
+        # Without huge pages all memory is one block, on no node in particular.
+        numa_node = call_shim("numa_node", self._number) if eal.config.huge_pages else -1
+        self.pool: Final = self._make_pool(device.name, buffers, numa_node, table)
+        opened = call_shim("open", self._number, self.pool, queues, DESCRIPTORS, numa_node)
+        self._checked(opened, f"have {queues} receiving queues")
+        self._is_open = True
+        deadline = time.monotonic() + link_timeout_s
+        try:
+            self._start(deadline)
+            self.mac: Final = self._checked(call_shim("mac", self._number), "tell its address")
+            self.ports: Final = self._make_ports(Local(self.mac, address, port_first, port_count), queues)
+            if link_timeout_s > 0:
+                self.wait_for_link(deadline - time.monotonic())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def port(self) -> DpdkPort:
+        """The first of its ports: the one that is sent to and attended."""
+        return self.ports[0]
+
+    @property
+    def is_link_up(self) -> bool:
+        """Whether there is somebody, or a wire at least, at the other end."""
+        return call_shim("is_link_up", self._number) > 0
+
+    def wait_for_link(self, timeout_s: float) -> None:
+        """Wait until the link is up.
+
+        Raises:
+            UserError: it was not within ``timeout_s`` seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.is_link_up:
+            if time.monotonic() > deadline:
+                raise UserError(f"{self._key}: no link; is there somebody at the other end?")
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def reconnect(self, timeout_s: float) -> None:
+        """Stop and start the device, as memif's client has to when its server has been away. Nobody polls meanwhile.
+
+        Raises:
+            UserError: there was no link within ``timeout_s`` seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        with aside(self._eal.control_cores):
+            call_shim("stop_port", self._number)
+        self._is_started = False
+        self._start(deadline)
+        self.wait_for_link(deadline - time.monotonic())
+
+    def connect(self, peer: bytes) -> None:
+        """Say to whom datagrams without a receiver go: bytes as of :func:`exchange.dpdk.neighbours.peer_of`."""
+        view_bytes(self._remote, PEER_BYTES)[:] = peer
+
+    def statistics(self) -> dict[str, int]:
+        """What the driver counts, by its names (``rx_good_packets``, ``tx_errors`` ...)."""
+        names = ctypes.create_string_buffer(_STATISTICS_MAX * _NAME_BYTES)
+        values = (ctypes.c_uint64 * _STATISTICS_MAX)()
+        count = call_shim(
+            "statistics", self._number, ctypes.addressof(names), ctypes.addressof(values), _STATISTICS_MAX
+        )
+        self._checked(count, "tell its statistics")
+        found = {}
+        for index in range(min(count, _STATISTICS_MAX)):
+            text = names.raw[index * _NAME_BYTES : (index + 1) * _NAME_BYTES]
+            found[text.partition(b"\0")[0].decode()] = values[index]
+        return found
+
+    def frame_counts(self) -> dict[FrameKind, int]:
+        """How many frames of each kind have come, over all queues."""
+        return {
+            kind: sum(load_acquire(port.words + KINDS + 8 * kind) for port in self.ports)
+            for kind in FrameKind
+        }
+
+    def sent_counts(self) -> tuple[int, int]:
+        """How many frames the card has taken, and how many it had no room for."""
+        return load_acquire(self.port.words + SENT), load_acquire(self.port.words + NOT_SENT)
+
+    def buffers_available(self) -> int:
+        """How many packet buffers nobody holds now."""
+        return call_shim("available", self.pool)
+
+    def close(self) -> None:
+        """Stop the card and give its memory back; nobody polls any more. May be called again."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        with aside(self._eal.control_cores):
+            if self._is_started:
+                call_shim("stop_port", self._number)
+            call_shim("close_port", self._number)
+        call_shim("free_pool", self.pool)
+
+    def _found(self, name: str) -> int:
+        asked = ctypes.create_string_buffer(name.encode())
+        return self._checked(call_shim("find", ctypes.addressof(asked)), "find it")
+
+    def _make_pool(self, name: str, buffers: int, numa_node: int, table: str) -> int:
+        text = ctypes.create_string_buffer(f"{name[:16]}-buffers".encode())
+        pool = call_shim("make_pool", ctypes.addressof(text), buffers, _CACHED_BUFFERS, numa_node)
+        if pool < 0:
+            raise UserError(
+                f"{table}.buffers = {buffers}: not in memory ({os.strerror(-pool)}); allowed are fewer, or more "
+                f"{table}.memory_mib"
+            )
+        return pool
+
+    def _start(self, deadline: float) -> None:
+        """Start the card; memif's client cannot before its server, so it tries until the deadline."""
+        while True:
+            with aside(self._eal.control_cores):
+                started = call_shim("start_port", self._number)
+            if started == 0:
+                self._is_started = True
+                return
+            if time.monotonic() > deadline:
+                self._checked(started, "start; is there somebody at the other end?")
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _make_ports(self, local: Local, queues: int) -> tuple[DpdkPort, ...]:
+        burst_bytes = BURST_FRAMES * 8
+        self._arena = Arena.private(queues * (QUEUE_BYTES + 2 * burst_bytes) + 4096, huge_pages="never")
+        self._remote = self._arena.allocate(PEER_BYTES)
+        first_words = self._arena.allocate(queues * QUEUE_BYTES)
+        fields = {name: call_shim("offset", index) for index, name in enumerate(_FIELDS)}
+        return tuple(
+            DpdkPort(
+                local=local,
+                device=self._number,
+                queue=queue,
+                queue_count=queues,
+                pool=self.pool,
+                words=first_words + queue * QUEUE_BYTES,
+                first_words=first_words,
+                received=self._arena.allocate(burst_bytes, CACHE_LINE_BYTES),
+                sending=self._arena.allocate(burst_bytes, CACHE_LINE_BYTES),
+                remote=self._remote,
+                **fields,
+            )
+            for queue in range(queues)
+        )
+
+    def _checked(self, result: int, what: str) -> int:
+        if result < 0:
+            raise UserError(f"{self._key}: DPDK could not {what} ({os.strerror(-result)})")
+        return result

@@ -1,0 +1,173 @@
+/* What of DPDK is `static inline`, or wants a structure, made callable by name with plain numbers.
+ *
+ * Every argument and every result is an int64_t, so that a compiled loop calls these functions without knowing C's types;
+ * addresses are numbers too. A result below 0 is -errno. What a packet buffer (mbuf) looks like inside is told by
+ * exchange_dpdk_offset(), so that loops read and write it without a call.
+ *
+ * A thread that is not EAL's own has no cache of packet buffers and pays for each with an atomic operation. So whoever
+ * receives, sends or allocates for the first time is registered, and unregistered when the thread ends.
+ *
+ * Sources: the DPDK 22.11 programmer's guide and API reference: rte_eal.h, rte_ethdev.h, rte_mbuf.h, rte_lcore.h. */
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+
+#define API __attribute__((visibility("default")))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+
+static pthread_key_t thread_end;
+static volatile int is_up;
+static __thread int is_known __attribute__((tls_model("initial-exec")));
+
+static void unregister_thread(void *registered) {
+    (void)registered;
+    if (is_up) rte_thread_unregister();
+}
+
+static void __attribute__((noinline)) register_thread(void) {
+    is_known = 1; /* once: without a free place the thread goes on, only slower */
+    if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() == 0) pthread_setspecific(thread_end, &is_known);
+}
+
+static inline void know_thread(void) {
+    if (!LIKELY(is_known)) register_thread();
+}
+
+API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
+    if (pthread_key_create(&thread_end, unregister_thread) != 0) return -EAGAIN;
+    int parsed = rte_eal_init((int)count, (char **)arguments);
+    if (parsed < 0) return rte_errno > 0 ? -rte_errno : -EINVAL;
+    is_up = 1;
+    return 0;
+}
+
+API int64_t exchange_dpdk_stop(void) {
+    is_up = 0;
+    return rte_eal_cleanup();
+}
+
+/* The address of the name of the folder that EAL has made for this process. */
+API int64_t exchange_dpdk_folder(void) { return (int64_t)rte_eal_get_runtime_dir(); }
+
+/* ports */
+
+API int64_t exchange_dpdk_find(int64_t name) {
+    uint16_t port;
+    return rte_eth_dev_get_port_by_name((const char *)name, &port) != 0 ? -ENODEV : port;
+}
+
+API int64_t exchange_dpdk_numa_node(int64_t port) { return rte_eth_dev_socket_id((uint16_t)port); }
+
+API int64_t exchange_dpdk_queues_max(int64_t port) {
+    struct rte_eth_dev_info info;
+    int failure = rte_eth_dev_info_get((uint16_t)port, &info);
+    return failure != 0 ? failure : info.max_rx_queues;
+}
+
+API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64_t descriptors, int64_t numa_node) {
+    struct rte_eth_dev_info info;
+    struct rte_eth_conf wanted;
+    uint16_t id = (uint16_t)port, receiving = (uint16_t)descriptors, sending = (uint16_t)descriptors;
+    int failure = rte_eth_dev_info_get(id, &info);
+    if (failure != 0) return failure;
+    memset(&wanted, 0, sizeof wanted);
+    if (queues > 1 && info.flow_type_rss_offloads != 0) {
+        wanted.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        wanted.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
+    }
+    /* Some devices, tap and virtio among them, have queues in pairs only. All but the first sending queue stay idle. */
+    uint16_t pairs = (uint16_t)RTE_MIN(queues, (int64_t)info.max_tx_queues);
+    if ((failure = rte_eth_dev_configure(id, (uint16_t)queues, pairs, &wanted)) != 0) return failure;
+    if ((failure = rte_eth_dev_adjust_nb_rx_tx_desc(id, &receiving, &sending)) != 0) return failure;
+    for (uint16_t queue = 0; queue < queues; queue++)
+        if ((failure = rte_eth_rx_queue_setup(id, queue, receiving, (unsigned)numa_node, NULL, (void *)pool)) != 0)
+            return failure;
+    for (uint16_t queue = 0; queue < pairs; queue++)
+        if ((failure = rte_eth_tx_queue_setup(id, queue, sending, (unsigned)numa_node, NULL)) != 0) return failure;
+    return 0;
+}
+
+API int64_t exchange_dpdk_start_port(int64_t port) { return rte_eth_dev_start((uint16_t)port); }
+
+API int64_t exchange_dpdk_stop_port(int64_t port) { return rte_eth_dev_stop((uint16_t)port); }
+
+API int64_t exchange_dpdk_close_port(int64_t port) { return rte_eth_dev_close((uint16_t)port); }
+
+API int64_t exchange_dpdk_is_link_up(int64_t port) {
+    struct rte_eth_link link;
+    int failure = rte_eth_link_get_nowait((uint16_t)port, &link);
+    return failure != 0 ? failure : link.link_status == RTE_ETH_LINK_UP;
+}
+
+API int64_t exchange_dpdk_mac(int64_t port) {
+    struct rte_ether_addr address;
+    int failure = rte_eth_macaddr_get((uint16_t)port, &address);
+    if (failure != 0) return failure;
+    int64_t mac = 0;
+    for (int index = 0; index < RTE_ETHER_ADDR_LEN; index++) mac = mac << 8 | address.addr_bytes[index];
+    return mac;
+}
+
+/* Up to `room` statistics: their names to `names`, 64 bytes each, and their values; returns how many there are. */
+API int64_t exchange_dpdk_statistics(int64_t port, int64_t names, int64_t values, int64_t room) {
+    struct rte_eth_xstat found[room > 0 ? room : 1];
+    int count = rte_eth_xstats_get((uint16_t)port, room > 0 ? found : NULL, (unsigned)room);
+    if (count < 0 || count > room) return count;
+    count = rte_eth_xstats_get_names((uint16_t)port, (struct rte_eth_xstat_name *)names, (unsigned)room);
+    for (int index = 0; index < count && index < room; index++) ((uint64_t *)values)[index] = found[index].value;
+    return count;
+}
+
+/* packet buffers */
+
+API int64_t exchange_dpdk_make_pool(int64_t name, int64_t count, int64_t cached, int64_t numa_node) {
+    void *pool = rte_pktmbuf_pool_create((const char *)name, (unsigned)count, (unsigned)cached, 0,
+                                         RTE_MBUF_DEFAULT_BUF_SIZE, (int)numa_node);
+    return pool != NULL ? (int64_t)pool : -rte_errno;
+}
+
+API int64_t exchange_dpdk_free_pool(int64_t pool) {
+    rte_mempool_free((struct rte_mempool *)pool);
+    return 0;
+}
+
+API int64_t exchange_dpdk_available(int64_t pool) { return rte_mempool_avail_count((struct rte_mempool *)pool); }
+
+API int64_t exchange_dpdk_offset(int64_t field) {
+    switch (field) {
+    case 0: return offsetof(struct rte_mbuf, buf_addr);
+    case 1: return offsetof(struct rte_mbuf, data_off);
+    case 2: return offsetof(struct rte_mbuf, data_len);
+    case 3: return offsetof(struct rte_mbuf, pkt_len);
+    default: return -EINVAL;
+    }
+}
+
+/* what loops call */
+
+API int64_t exchange_dpdk_receive(int64_t port, int64_t queue, int64_t buffers, int64_t room) {
+    know_thread();
+    return rte_eth_rx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)room);
+}
+
+API int64_t exchange_dpdk_send(int64_t port, int64_t queue, int64_t buffers, int64_t count) {
+    know_thread();
+    return rte_eth_tx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)count);
+}
+
+API int64_t exchange_dpdk_allocate(int64_t pool, int64_t buffers, int64_t count) {
+    know_thread();
+    return rte_pktmbuf_alloc_bulk((struct rte_mempool *)pool, (struct rte_mbuf **)buffers, (unsigned)count);
+}
+
+API int64_t exchange_dpdk_free(int64_t buffers, int64_t count) {
+    rte_pktmbuf_free_bulk((struct rte_mbuf **)buffers, (unsigned)count);
+    return 0;
+}
