@@ -12,7 +12,7 @@ from exchange.cli_bench import command_line, finish, html_option, json_option, p
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.line import Carrier
+    from exchange.load.generator import LoadCarrier
 
 _CLOSED_LOOP = "max"
 
@@ -39,7 +39,27 @@ transport_option = click.option(
 @click.argument("endpoint", metavar="HOST:PORT")
 @users_option
 @password_option
-@transport_option
+@click.option(
+    "--transport",
+    type=click.Choice(["tcp", "udp", "dpdk"]),
+    default="tcp",
+    show_default=True,
+    help="What carries the orders; as transport.kind in the exchange's profile.",
+)
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    default="net_memif0,role=client,socket=exchange",
+    show_default=True,
+    help="With --transport dpdk: our card, as DPDK writes it.",
+)
+@click.option(
+    "--address",
+    metavar="IPV4",
+    default="10.0.0.2",
+    show_default=True,
+    help="With --transport dpdk: our address on the wire.",
+)
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",
@@ -93,7 +113,9 @@ def load(
     endpoint: str,
     users: str,
     password_env: str | None,
-    transport: "Carrier",
+    transport: "LoadCarrier",
+    device: str,
+    address: str,
     sessions: int | None,
     rates: tuple[str, ...],
     seconds: float,
@@ -111,9 +133,9 @@ def load(
     """Send orders to an exchange at fixed times, and measure how long each takes to be answered.
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
-    is an 'exchange serve serve-udp', whose datagrams are its own. Latency counts from the time at which a request
-    should have been sent, also of one that is lost and sent again. Orders are real: they are cancelled at the end, and
-    may trade before.
+    is an 'exchange serve serve-udp', whose datagrams are its own, and with dpdk the same without a kernel. Latency
+    counts from the time at which a request should have been sent, also of one that is lost and sent again. Orders are
+    real: they are cancelled at the end, and may trade before.
     """
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins
@@ -135,6 +157,8 @@ def load(
         rounds=rounds,
         seed=seed,
         transport=transport,
+        device=device if transport == "dpdk" else "",
+        address=address if transport == "dpdk" else "",
     )
     check_plan(plan)
     with progress_bar() as progress:

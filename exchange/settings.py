@@ -43,7 +43,12 @@ from exchange.queues.config import (
 from exchange.risk.config import NoneRiskConfig, RiskConfig
 from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
-from exchange.transport.config import MemoryTransportConfig, TransportConfig, UdpTransportConfig
+from exchange.transport.config import (
+    DpdkTransportConfig,
+    MemoryTransportConfig,
+    TransportConfig,
+    UdpTransportConfig,
+)
 
 JOURNAL_AGENT = "journal"
 """The agent that syncs the journal."""
@@ -349,10 +354,11 @@ def _impossible(settings: Settings) -> _Complaint | None:
     fractions = settings.bench.offered_load_fractions
     if any(low >= high for low, high in pairwise(fractions)):
         return _Complaint(("bench.offered_load_fractions",), "must ascend, each number once")
-    if isinstance(settings.transport, UdpTransportConfig) and settings.transport.ingress_lanes > 1:
+    is_datagrams = isinstance(settings.transport, UdpTransportConfig | DpdkTransportConfig)
+    if is_datagrams and settings.transport.ingress_lanes > 1:
         return _Complaint(
             ("transport.kind", "transport.ingress_lanes"),
-            f"all sessions of udp share one socket, which one ingress reads, and there are"
+            f"all sessions of udp and dpdk share one port, which one ingress reads, and there are"
             f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
         )
     problem = find_problem(settings.risk, settings.gateway.symbols)
@@ -394,6 +400,10 @@ def _impossible_waiting(settings: Settings) -> _Complaint | None:
     if isinstance(settings.transport, MemoryTransportConfig):
         return _Complaint(
             keys, "block sleeps until a socket has something, and transport.kind = memory has none"
+        )
+    if isinstance(settings.transport, DpdkTransportConfig):
+        return _Complaint(
+            keys, "block sleeps until a socket has something, and a card that is polled tells nobody"
         )
     layout = settings.shards.threads
     if layout == "auto" or sum(names != (JOURNAL_AGENT,) for names in layout) > 1:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
 from exchange.datagrams.kernel_socket import SocketPort
+from exchange.datagrams.port import Port
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
@@ -48,7 +49,12 @@ from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
-from exchange.transport.config import MemoryTransportConfig, TcpTransportConfig, UdpTransportConfig
+from exchange.transport.config import (
+    DpdkTransportConfig,
+    MemoryTransportConfig,
+    TcpTransportConfig,
+    UdpTransportConfig,
+)
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.udp import UdpTransport
@@ -70,6 +76,8 @@ QUIET_LOOKS: Final = 3
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 
+_Config = TcpTransportConfig | UdpTransportConfig | DpdkTransportConfig
+
 Listening = Callable[[str, int], None]
 """Told the address and the port when clients can connect."""
 
@@ -78,7 +86,7 @@ class Server:
     """An exchange and its gateway, built and not running.
 
     Args:
-        settings: a profile whose transport is ``tcp`` or ``udp``.
+        settings: a profile whose transport is ``tcp``, ``udp`` or ``dpdk``.
         users: who may log on.
 
     Raises:
@@ -88,8 +96,8 @@ class Server:
     def __init__(self, settings: Settings, users: Users) -> None:
         if isinstance(settings.transport, MemoryTransportConfig):
             raise UserError(
-                f"profile {settings.name}: transport.kind must be tcp or udp to be served; 'serve' is such a"
-                " profile, and --set transport.kind=tcp makes one of any other"
+                f"profile {settings.name}: transport.kind must be tcp, udp or dpdk to be served; 'serve' is such"
+                " a profile, and --set transport.kind=tcp makes one of any other"
             )
         _check_compiled(settings)
         self.settings: Final = settings
@@ -121,13 +129,11 @@ class Server:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
         return KeptJournal(self.settings, users, opening) if kept else None
 
-    def _bind(self, config: TcpTransportConfig | UdpTransportConfig) -> socket.socket | None:
+    def _bind(self, config: _Config) -> socket.socket | None:
         """The socket that will listen, where clients connect to one."""
         return bind_listener(config.address, config.port) if isinstance(config, TcpTransportConfig) else None
 
-    def _build_transport(
-        self, config: TcpTransportConfig | UdpTransportConfig, users: Users
-    ) -> NetworkTransport:
+    def _build_transport(self, config: _Config, users: Users) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
         owners = spread_symbols(len(settings.gateway.symbols), shards.count)
         names = [user.name for user in users.users]
@@ -137,8 +143,8 @@ class Server:
             midnight_ns=-self._opening.midnight_ns % DAY_NS,
             risk=build_risk(settings.risk, names, settings.gateway.symbols),
         )
-        if isinstance(config, UdpTransportConfig):
-            port = SocketPort(bind_listener(config.address, config.port, is_udp=True))
+        if not isinstance(config, TcpTransportConfig):
+            port = _open_port(config)
             try:
                 return UdpTransport(*alike, shards.batch_commands, port, options)
             except BaseException:
@@ -398,6 +404,20 @@ def open_day(time_zone: str, time_ns: int) -> Opening:
     """A day that begins at that time: its session is named by the second, its times count from the zone's midnight."""
     since_midnight_ns = (time_ns + zone_offset_ns(time_zone, time_ns)) % DAY_NS
     return Opening(f"{time_ns // 1_000_000_000:010d}", time_ns - since_midnight_ns, time_ns)
+
+
+def _open_port(config: UdpTransportConfig | DpdkTransportConfig) -> Port:
+    """Where datagrams come in. UserError if it cannot be had."""
+    if isinstance(config, UdpTransportConfig):
+        return SocketPort(bind_listener(config.address, config.port, is_udp=True))
+    from exchange.dpdk.eal import EalConfig
+    from exchange.dpdk.opened import OpenedCard
+
+    eal = EalConfig(
+        devices=(config.device,), memory_mib=config.memory_mib, huge_pages=config.huge_pages,
+        log_level=config.log_level, force=config.force,
+    )  # fmt: skip
+    return OpenedCard(eal, config.card_address, config.port)
 
 
 def _check_compiled(settings: Settings) -> None:

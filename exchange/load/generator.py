@@ -10,7 +10,8 @@ Rules: memory, time and counts have bounds (:mod:`exchange.limits`). Whatever ha
 import errno
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from resource import RUSAGE_SELF, getrusage
 from typing import Any, Final, Literal, NamedTuple
@@ -27,15 +28,11 @@ from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
 from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
+from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
 from exchange.load.logins import Endpoint, Login
 from exchange.load.loops import Account, Load, run_load
-from exchange.load.protocol import LineMemory
 from exchange.load.requests import SessionRequests, session_requests
 from exchange.load.sessions import Session, log_out
-from exchange.load.tcp_line import TcpLineMemory
-from exchange.load.tcp_session import TcpSession
-from exchange.load.udp_line import UdpLineMemory
-from exchange.load.udp_session import UdpSession
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_EVENT_BYTES,
@@ -60,9 +57,8 @@ DRAIN_NS: Final = 2_000_000_000
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
 
-LINES: Final[dict[Carrier, Callable[[int], LineMemory]]] = {"tcp": TcpLineMemory, "udp": UdpLineMemory}
-SESSIONS: Final[dict[Carrier, Callable[[Endpoint, Login], Session]]] = {"tcp": TcpSession, "udp": UdpSession}
-"""Who carries the bytes in the compiled loop, and who before and after it."""
+LoadCarrier = Carrier | Literal["dpdk"]
+"""What can carry a load: a client's carriers, and a card that all sessions share."""
 
 SENDING: Final = "sending"
 LEAVING: Final = "logging out"
@@ -76,8 +72,9 @@ class LoadPlan(NamedTuple):
     """What to do. ``rates`` are requests per second of all sessions together; None is "as many as are answered".
 
     ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
-    ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams. ``sleeps``
-    leaves the core to others while nothing is to be done, at the price of the kernel's waking in each latency."""
+    ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams, by sockets or by
+    a card of which ``device`` and ``address`` are DPDK's name and our IPv4 address. ``sleeps`` leaves the core to
+    others while nothing is to be done, at the price of the kernel's waking in each latency."""
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
@@ -91,8 +88,10 @@ class LoadPlan(NamedTuple):
     middle_ticks: int = 100_0000
     rounds: int = 1
     seed: int = 1
-    transport: Carrier = "tcp"
+    transport: LoadCarrier = "tcp"
     sleeps: bool = False
+    device: str = ""
+    address: str = ""
 
 
 class Measured(NamedTuple):
@@ -122,19 +121,20 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
     """
     check_plan(plan)
     progress.total(plan.rounds * len(plan.rates))
-    progress.detail("compiling")
-    compile_loop(plan.transport)
     points: list[LoadPoint] = []
     saturation: list[SaturationRound] = []
-    for round_index in range(plan.rounds):
-        for rate in plan.rates:
-            offered = "as many as are answered" if rate is None else f"{rate:,.0f} requests/s"
-            progress.step(f"{plan.endpoint}: {offered}, round {round_index + 1} of {plan.rounds}")
-            measured = run_once(plan, rate, round_index, progress.detail)
-            if rate is None:
-                saturation.append(_saturation_round(measured, round_index))
-            else:
-                points.append(_load_point(measured, rate, round_index))
+    with carriage_of(plan) as carriage:
+        progress.detail("compiling")
+        compile_loop(carriage)
+        for round_index in range(plan.rounds):
+            for rate in plan.rates:
+                offered = "as many as are answered" if rate is None else f"{rate:,.0f} requests/s"
+                progress.step(f"{plan.endpoint}: {offered}, round {round_index + 1} of {plan.rounds}")
+                measured = run_once(plan, rate, round_index, progress.detail, carriage)
+                if rate is None:
+                    saturation.append(_saturation_round(measured, round_index))
+                else:
+                    points.append(_load_point(measured, rate, round_index))
     profile = ProfileResult(
         name=str(plan.endpoint),
         description=f"{len(plan.logins)} sessions over {plan.transport.upper()}, one thread",
@@ -160,6 +160,16 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
         profiles=(profile,),
         warnings=_warnings([*(one.counts for one in points), *(one.counts for one in saturation)]),
     )
+
+
+@contextmanager
+def carriage_of(plan: LoadPlan) -> Iterator[Carriage]:
+    """What carries a plan's packets; a card is open as long as the block lasts."""
+    if plan.transport != "dpdk":
+        yield CARRIAGES[plan.transport]
+        return
+    with card_carriage(plan.device, plan.address, plan.endpoint) as carriage:
+        yield carriage
 
 
 def check_plan(plan: LoadPlan) -> None:
@@ -196,23 +206,31 @@ def request_count(plan: LoadPlan, rate: float | None) -> int:
     return max(int(rate * seconds), 1)
 
 
-def compile_loop(transport: Carrier = "tcp") -> None:
+def compile_loop(carriage: "Carriage | Carrier" = "tcp") -> None:
     """Compile the loop, or find it in the cache: it takes longer than an exchange waits for a client that is silent."""
     memory = np.zeros(words.LOAD_BYTES // 8, np.int64)
-    line = LINES[transport](address_of(memory))
+    chosen = CARRIAGES[carriage] if isinstance(carriage, str) else carriage
+    line = chosen.make_line(address_of(memory))
     run_load(Load(line.state, Account(0, 0, 0, 0), address_of(memory), 0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
-def run_once(plan: LoadPlan, rate: float | None, round_index: int, detail: Callable[[str], None]) -> Measured:
-    """Log on, send, read, log out."""
+def run_once(
+    plan: LoadPlan,
+    rate: float | None,
+    round_index: int,
+    detail: Callable[[str], None],
+    carriage: "Carriage | None" = None,
+) -> Measured:
+    """Log on, send, read, log out; ``carriage`` is the plan's, if that has to be opened."""
+    by = carriage or CARRIAGES[plan.transport]
     sessions: list[Session] = []
     resting: list[list[int]] = []
     detail("logging on")
     try:
         for login in plan.logins:
-            sessions.append(SESSIONS[plan.transport](plan.endpoint, login))
+            sessions.append(by.log_on(plan.endpoint, login))
             resting.append([])
-        run = _Run(plan, rate, round_index, sessions)
+        run = _Run(plan, rate, round_index, sessions, by)
         detail(SENDING)
         try:
             return run.measure()
@@ -228,7 +246,12 @@ class _Run:
     """The memory of one run, and the run."""
 
     def __init__(
-        self, plan: LoadPlan, rate: float | None, round_index: int, sessions: Sequence[Session]
+        self,
+        plan: LoadPlan,
+        rate: float | None,
+        round_index: int,
+        sessions: Sequence[Session],
+        carriage: "Carriage | None" = None,
     ) -> None:
         self._sessions: Final = sessions
         self._rate: Final = rate
@@ -255,7 +278,7 @@ class _Run:
         self._epoll: Final = select.epoll()
         self._load_memory: Final = Arena.private(words.LOAD_BYTES, huge_pages="never")
         self._words: Final = self._load_memory.allocate(words.LOAD_BYTES)
-        self._line: Final = LINES[plan.transport](self._words)
+        self._line: Final = (carriage or CARRIAGES[plan.transport]).make_line(self._words)
         session_bytes = self._line.session_bytes * len(sessions)
         self._session_memory: Final = Arena.private(session_bytes + 4096, huge_pages="never")
         self._base: Final = self._session_memory.allocate(session_bytes)
@@ -290,9 +313,14 @@ class _Run:
         )
         return Load(
             self._line.state, account, self._words, self._base, len(self._sessions), self._line.session_bytes,
-            self._epoll.fileno(), address_of(self._events),
+            self._watched(), address_of(self._events),
             time.monotonic_ns() + LEAD_NS, self._sending_ns, deadline_ns, self._window, int(self._sleeps),
         )  # fmt: skip
+
+    def _watched(self) -> int:
+        """The epoll of all sessions' sockets, or :data:`~exchange.load.loops.NO_EPOLL`."""
+        has_sockets = all(session.descriptor is not None for session in self._sessions)
+        return self._epoll.fileno() if has_sockets else loops.NO_EPOLL
 
     def measure(self) -> Measured:
         """Let the loop run to its end."""
@@ -419,7 +447,7 @@ def _saturation_round(measured: Measured, round_index: int) -> SaturationRound:
 
 
 def _settings(plan: LoadPlan) -> dict[str, Any]:
-    left_out = ("endpoint", "logins", "rates")
+    left_out = ("endpoint", "logins", "rates", *(() if plan.device else ("device", "address")))
     values = {key: value for key, value in plan._asdict().items() if key not in left_out}
     return values | {"sessions": len(plan.logins), "symbols": list(plan.symbols)}
 

@@ -80,6 +80,8 @@ from exchange.wire.ouch50 import OrderAccepted, OrderCanceled, OrderExecuted, Or
 from exchange.wire.soupbintcp import HEADER_BYTES, EndOfSession, SequencedData
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE
 
+NO_EPOLL: Final = -1
+"""There is nothing to wait for: all sessions share a port without a descriptor."""
 FEW: Final = 4
 """Up to so many sessions are read without asking which of them has something."""
 EVENTS_MAX: Final = 256
@@ -171,7 +173,7 @@ def _sleep(load: Load) -> None:
         if due < load_int64(session + COUNT):
             next_ns = min(next_ns, load_int64(record_of(session, due) + INTENDED_NS))
     wait_ns = next_ns - (monotonic_ns() - load.start_ns)
-    if wait_ns > 0:
+    if wait_ns > 0 and load.epoll != NO_EPOLL:
         store_int64(load.words + TIMEOUT, 0)
         store_int64(load.words + TIMEOUT + 8, wait_ns)
         system_call(_EPOLL_PWAIT2, load.epoll, load.events, 1, load.words + TIMEOUT, 0, 0)
@@ -222,7 +224,7 @@ def _is_gone(order: int) -> bool:
 
 @inlined
 def _read(load: Load, elapsed_ns: int) -> None:
-    if load.session_count <= FEW:
+    if load.session_count <= FEW or load.epoll == NO_EPOLL:
         for index in range(load.session_count):
             _receive(load, load.sessions + index * load.session_bytes, elapsed_ns)
     else:

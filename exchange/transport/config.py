@@ -52,4 +52,33 @@ class UdpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     port: Port = 9005
 
 
-TransportConfig = MemoryTransportConfig | TcpTransportConfig | UdpTransportConfig
+class DpdkTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="dpdk"):
+    """The datagrams of udp from a card that is polled without the kernel: for `exchange serve`. Needs DPDK."""
+
+    ingress_lanes: IngressLanes = 1
+    card_address: Annotated[
+        str,
+        Meta(
+            description="numeric IPv4 address of our own on the card's wire, which the kernel does not know"
+        ),
+    ] = "10.0.0.1"
+    port: Port = 9005
+    device: Annotated[
+        str,
+        Meta(description="a device as DPDK writes it, or a card's PCI address, such as 0000:03:00.0"),
+    ] = "net_memif0,role=server,socket=exchange"
+    memory_mib: Annotated[
+        int, Meta(ge=64, le=65_536, description="memory for packets and all else of DPDK's, in MiB")
+    ] = 128
+    huge_pages: Annotated[
+        bool, Meta(description="take that memory from huge pages, which the administrator has to set aside")
+    ] = False
+    log_level: Annotated[
+        str, Meta(description="what DPDK itself writes: error, warning, notice, info or debug, and all above")
+    ] = "warning"
+    force: Annotated[
+        bool, Meta(description="take the interface that carries the default route as well, and be cut off")
+    ] = False
+
+
+TransportConfig = MemoryTransportConfig | TcpTransportConfig | UdpTransportConfig | DpdkTransportConfig

@@ -1,0 +1,107 @@
+"""An exchange whose clients come over a card: the real one, served, under the load of another process.
+
+Over memif, which is shared memory, and over a cable between two network namespaces. Every request is answered, the
+sessions end in order, and both processes end when they are told to.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.dpdk_driver import needs_dpdk, needs_namespaces
+from tests.system.test_dpdk import wire
+from tests.system.test_serve_command import PASSWORD, add_user
+
+__all__ = ["wire"]
+
+pytestmark = needs_dpdk
+
+START_SECONDS = 240
+USERS = ("alice", "bob")
+SETTINGS = ("transport.kind=dpdk", "market_data.kind=none", "admin.kind=none")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "exchange", *arguments]
+
+
+@contextmanager
+def served(
+    users: Path, device: str, inside: Sequence[str] = (), *settings: str
+) -> Iterator[subprocess.Popen[str]]:
+    """An exchange on a card, until the block ends; it has to end in order then."""
+    for name in USERS:
+        add_user(users, name)
+    sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
+    process = subprocess.Popen(
+        [*inside, *command("serve", "serve", "--quiet", "--users", str(users), *sets)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        if "listening on 10.0.0.1 port 9005" not in process.stdout.readline():
+            raise AssertionError(process.communicate()[1])
+        yield process
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=30)
+        assert process.returncode == 0, output
+        assert "Traceback" not in output[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def load(folder: Path, device: str, inside: Sequence[str] = ()) -> dict[str, Any]:
+    """What a load over a card was answered."""
+    path = folder / "load.json"
+    done = subprocess.run(
+        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(USERS), "--password-env", "SECRET",
+         "--transport", "dpdk", "--device", device, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
+         "--json", str(path), "--html", str(folder / "load.html"))],
+        env=os.environ | {"SECRET": PASSWORD}, cwd=folder, capture_output=True, text=True, timeout=START_SECONDS,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (profile,) = json.loads(path.read_text())["profiles"]
+    found: dict[str, Any] = profile["load_points"][0]["counts"]
+    return found
+
+
+def check(counts: dict[str, Any]) -> None:
+    assert counts["sent"] == 600
+    assert counts["unanswered"] == counts["rejected"] == counts["not sent"] == 0
+    assert counts["answered"] + counts["lapsed"] == counts["sent"]
+    assert counts["executions"] > 0
+
+
+def test_over_shared_memory(tmp_path: Path) -> None:
+    socket = f"socket=exchange-served-{os.getpid()}"
+    with served(tmp_path / "users", f"net_memif0,role=server,{socket}"):
+        check(load(tmp_path, f"net_memif0,role=client,{socket}"))
+
+
+@needs_namespaces
+def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any) -> None:
+    left, right = wire
+    with served(tmp_path / "users", "net_af_packet0,iface=left", left):
+        check(load(tmp_path, "net_af_packet0,iface=right", right))
+
+
+def test_an_exchange_without_its_device_says_so(tmp_path: Path) -> None:
+    add_user(tmp_path / "users", "alice")
+    done = subprocess.run(
+        command("serve", "serve", "--users", str(tmp_path / "users"), "--set", "transport.kind=dpdk",
+                "--set", "transport.device=net_af_packet0,iface=nowhere"),
+        capture_output=True, text=True, check=False, timeout=START_SECONDS,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert "exchange: transport.device = " in done.stderr
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
