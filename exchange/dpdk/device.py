@@ -73,7 +73,10 @@ class DpdkDevice:
         Raises:
             UserError: a value is not allowed, the device cannot do it, or there was no link in time.
         """
-        device = next((one for one in eal.devices if one.name == name), eal.devices[0])
+        device = next((one for one in eal.devices if name in ("", one.name)), None)
+        if device is None:
+            there = ", ".join(one.name for one in eal.devices)
+            raise UserError(f"{table}.device = {name!r}: EAL was started without it; allowed are {there}")
         self._key: Final = f"{table}.device = {device.text!r}"
         self._is_open = self._is_started = False
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:

@@ -154,11 +154,7 @@ class Eal:
         """Give back what EAL has taken. All devices are closed, and nobody polls. May be called again."""
         if self.is_up:
             self.is_up = False
-            folder = ctypes.string_at(call_shim("folder")).decode()
             call_shim("stop")
-            # EAL makes one also when it puts nothing into it.
-            with suppress(OSError):
-                os.rmdir(folder)
 
     @property
     def control_cores(self) -> set[int]:
@@ -203,6 +199,9 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
             f"says itself stands above, and more of it with {table}.log_level = 'debug'"
         )
     eal.is_up = True
+    # EAL makes a folder also when it puts nothing into it; who is killed could not remove it.
+    with suppress(OSError):
+        os.rmdir(ctypes.string_at(call_shim("folder")).decode())
     atexit.register(eal.close)
     return eal
 
