@@ -203,7 +203,20 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
     with suppress(OSError):
         os.rmdir(ctypes.string_at(call_shim("folder")).decode())
     atexit.register(eal.close)
+    for device in devices:
+        if find_device(device.name) < 0:
+            eal.close()
+            raise UserError(
+                f"{table}.device = {device.text!r}: DPDK could not make it; why, it says above, and more of it with "
+                f"{table}.log_level = 'debug'"
+            )
     return eal
+
+
+def find_device(name: str) -> int:
+    """By which number DPDK calls a device, or -errno if there is none of that name."""
+    text = ctypes.create_string_buffer(name.encode())
+    return call_shim("find", ctypes.addressof(text))
 
 
 @contextmanager
