@@ -23,6 +23,7 @@ from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.neighbours import peer_of, resolve
 from exchange.dpdk.port import BURST_FRAMES, DpdkPort
+from exchange.errors import UserError
 from exchange.ethernet import PAYLOAD_BYTES_MAX, FrameKind
 from exchange.native import WOULD_BLOCK, address_of
 from tests.ethernet_oracle import THEM, US, arp, datagram, judge
@@ -331,11 +332,45 @@ def _resolved(asking: DpdkDevice, asked: DpdkDevice) -> int:
         thread.join()
 
 
+def refused(socket: str) -> dict[str, str]:
+    """What a user reads of devices that cannot be had, and of an address that nobody has."""
+    told: dict[str, str] = {}
+
+    def tell(name: str, what: Callable[[], Any]) -> None:
+        try:
+            what()
+        except UserError as error:
+            told[name] = str(error)
+
+    with ExitStack() as stack:
+        devices = (f"net_memif0,role=client,socket={socket}", "net_ring0")
+        eal = start_eal(EalConfig(devices=devices, log_level="alert"))
+        stack.callback(eal.close)
+        tell("nobody serves", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, link_timeout_s=0.1))
+        tell("unknown", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring1"))
+        tell("buffers", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", buffers=10))
+        tell("memory", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", buffers=1 << 20))
+        tell("queues", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", queues=0))
+        ring = DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0")
+        stack.callback(ring.close)
+        tell("nobody answers", lambda: resolve(ring.port, ADDRESS + 1, 0.1, "load.address"))
+    return told
+
+
+def not_started(device: str) -> str:
+    """What a user reads of a device that DPDK cannot make."""
+    try:
+        start_eal(EalConfig(devices=(device,), log_level="alert"))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 CASES: dict[str, Callable[..., Any]] = {
     case.__name__: case
     for case in (
         contract, reflector, client, flooding_client, comes_and_goes, wrong_frames, capture,
-        kept_as_it_was, threads_come_and_go, small_pool, several_queues,
+        kept_as_it_was, threads_come_and_go, small_pool, several_queues, refused, not_started,
     )
 }  # fmt: skip
 

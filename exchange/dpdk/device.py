@@ -17,7 +17,7 @@ import time
 from typing import Final
 
 from exchange.dpdk.calls import call_shim
-from exchange.dpdk.eal import Eal, aside
+from exchange.dpdk.eal import Eal, aside, find_device
 from exchange.dpdk.port import BURST_FRAMES, KINDS, NOT_SENT, QUEUE_BYTES, SENT, DpdkPort
 from exchange.errors import UserError
 from exchange.ethernet import FrameKind, Local
@@ -73,13 +73,16 @@ class DpdkDevice:
         Raises:
             UserError: a value is not allowed, the device cannot do it, or there was no link in time.
         """
-        device = next((one for one in eal.devices if one.name == name), eal.devices[0])
+        device = next((one for one in eal.devices if name in ("", one.name)), None)
+        if device is None:
+            there = ", ".join(one.name for one in eal.devices)
+            raise UserError(f"{table}.device = {name!r}: EAL was started without it; allowed are {there}")
         self._key: Final = f"{table}.device = {device.text!r}"
         self._is_open = self._is_started = False
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
             raise UserError(f"{table}.buffers = {buffers}: allowed are {BUFFERS_MIN} to {BUFFERS_MAX}")
         self._eal: Final = eal
-        self._number: Final = self._found(device.name)
+        self._number: Final = self._checked(find_device(device.name), "find it")
         most = min(self._checked(call_shim("queues_max", self._number), "open it"), QUEUES_MAX)
         if not 1 <= queues <= most:
             raise UserError(f"{table}.queues = {queues}: {device.name} allows 1 to {most}")
@@ -178,10 +181,6 @@ class DpdkDevice:
                 call_shim("stop_port", self._number)
             call_shim("close_port", self._number)
         call_shim("free_pool", self.pool)
-
-    def _found(self, name: str) -> int:
-        asked = ctypes.create_string_buffer(name.encode())
-        return self._checked(call_shim("find", ctypes.addressof(asked)), "find it")
 
     def _make_pool(self, name: str, buffers: int, numa_node: int, table: str) -> int:
         text = ctypes.create_string_buffer(f"{name[:16]}-buffers".encode())

@@ -154,11 +154,7 @@ class Eal:
         """Give back what EAL has taken. All devices are closed, and nobody polls. May be called again."""
         if self.is_up:
             self.is_up = False
-            folder = ctypes.string_at(call_shim("folder")).decode()
             call_shim("stop")
-            # EAL makes one also when it puts nothing into it.
-            with suppress(OSError):
-                os.rmdir(folder)
 
     @property
     def control_cores(self) -> set[int]:
@@ -203,8 +199,24 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
             f"says itself stands above, and more of it with {table}.log_level = 'debug'"
         )
     eal.is_up = True
+    # EAL makes a folder also when it puts nothing into it; who is killed could not remove it.
+    with suppress(OSError):
+        os.rmdir(ctypes.string_at(call_shim("folder")).decode())
     atexit.register(eal.close)
+    for device in devices:
+        if find_device(device.name) < 0:
+            eal.close()
+            raise UserError(
+                f"{table}.device = {device.text!r}: DPDK could not make it; why, it says above, and more of it with "
+                f"{table}.log_level = 'debug'"
+            )
     return eal
+
+
+def find_device(name: str) -> int:
+    """By which number DPDK calls a device, or -errno if there is none of that name."""
+    text = ctypes.create_string_buffer(name.encode())
+    return call_shim("find", ctypes.addressof(text))
 
 
 @contextmanager

@@ -177,3 +177,23 @@ def test_a_client_that_was_killed_is_followed_by_another() -> None:
             with running("flooding_client", device) as client:
                 client.kill()
         check_round_trips(server, run_case("client", device, ROUNDS, DURATION_MS, WINDOW))
+
+
+def test_what_cannot_be_had_is_refused_in_one_line() -> None:
+    socket = f"exchange-nobody-{os.getpid()}"
+    told = run_case("refused", socket)
+    memif = f"dpdk.device = 'net_memif0,role=client,socket={socket}'"
+    assert told["nobody serves"].startswith(
+        f"{memif}: DPDK could not start; is there somebody at the other end?"
+    )
+    assert told["unknown"].endswith("EAL was started without it; allowed are net_memif0, net_ring0")
+    assert told["buffers"] == "dpdk.buffers = 10: allowed are 1024 to 1048576"
+    assert told["memory"].startswith("dpdk.buffers = 1048576: not in memory")
+    assert told["queues"] == "dpdk.queues = 0: net_ring0 allows 1 to 16"
+    assert told["nobody answers"].startswith("load.address = 192.0.2.2: nobody on ")
+    assert not any("\n" in text for text in told.values())
+
+
+def test_a_device_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+    device = f"net_pcap0,rx_pcap={tmp_path}/nothing.pcap"
+    assert run_case("not_started", device).startswith(f"dpdk.device = {device!r}: DPDK could not make it")

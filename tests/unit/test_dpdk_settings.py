@@ -4,17 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from exchange.dpdk.devices import check_interfaces, parse_device
+from exchange.dpdk.eal import EalConfig, eal_arguments
 from exchange.errors import UserError
-from tests.dpdk_driver import needs_dpdk
-
-pytestmark = needs_dpdk  # the modules declare calls into its library
 
 USABLE = frozenset({0, 1, 5})
 
 
 def arguments(*devices: str, **changes: object) -> list[str]:
-    from exchange.dpdk.eal import EalConfig, eal_arguments
-
     return eal_arguments(EalConfig(devices=devices, **changes), 77, USABLE, "transport.dpdk")  # type: ignore[arg-type]
 
 
@@ -90,8 +87,6 @@ def test_devices_have_names_of_their_own() -> None:
 
 
 def test_the_interface_with_the_default_route_is_not_taken_unless_forced(tmp_path: Path) -> None:
-    from exchange.dpdk.devices import check_interfaces, parse_device
-
     (tmp_path / "route").write_text(
         "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
         "other\t00000A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\n"
