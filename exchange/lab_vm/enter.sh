@@ -21,8 +21,7 @@ $box hostname lab-vm
 $box ip link set lo up
 PATH=/usr/sbin:/usr/bin:/sbin:/bin modprobe -a $($box cat $folder/drivers) >/dev/console 2>&1
 $box echo up >&9
-if [ -e $folder/size ]; then
-    $box stty -F /dev/hvc0 $($box cat $folder/size)
+if [ -e $folder/terminal ]; then
     $box setsid -c /bin/sh $folder/job </dev/hvc0 >/dev/hvc0 2>&1
     status=$?
     $box cat $folder/end >/dev/vport0p1

@@ -284,7 +284,8 @@ def _archive(start: _Start, accelerator: Accelerator, end: bytes) -> bytes:
     }
     if start.has_terminal:
         columns, rows = os.get_terminal_size(1)
-        files["size"] = f"rows {rows or 24} cols {columns or 80}"
+        files["terminal"] = ""
+        files["job"] = f"/run/lab-vm/busybox stty rows {rows or 24} cols {columns or 80}\n" + files["job"]
     return initial_files(start.programs.busybox, modules_for(start.kernel, INITIAL_DRIVERS), files)
 
 
