@@ -23,6 +23,13 @@ type CardKind = Literal["virtio-net", "e1000e"]
 EMULATED_VARIABLE: Final = "EXCHANGE_EMULATED"
 """Set in the guest's environment, to the accelerator; a figure from there is marked by it."""
 
+COMPILER_VARIABLES: Final = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""}
+"""What the guest's compiler makes code for, unless its environment says otherwise.
+
+It is less than any processor has, here or emulated. So code that was compiled outside with the same variables is not
+compiled again inside, which would take tens of times longer.
+"""
+
 CARD_KINDS: Final[tuple[str, ...]] = get_args(CardKind.__value__)
 NODES: Final = 2
 DISTANCE_FAR: Final = 21

@@ -31,6 +31,7 @@ from exchange.errors import UserError
 from exchange.lab_vm.guest_kernel import DRIVERS, INITIAL_DRIVERS, GuestKernel, find_kernel, modules_for
 from exchange.lab_vm.initial_files import initial_files
 from exchange.lab_vm.machine import (
+    COMPILER_VARIABLES,
     EMULATED_VARIABLE,
     Accelerator,
     Channels,
@@ -143,6 +144,8 @@ def job_environment(accelerator: Accelerator) -> dict[str, str]:
     )
     environment["PATH"] = os.pathsep.join(filter(None, folders))
     environment[EMULATED_VARIABLE] = accelerator
+    if not COMPILER_VARIABLES.keys() & environment.keys():
+        environment |= COMPILER_VARIABLES
     return environment
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,29 @@ def test_output_streams_and_ctrl_c_ends_the_machine(tmp_path: Path) -> None:
     assert "exchange: stopped" in errors
     assert all(has_ended(pid) for pid in machine)
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_machine_dies_with_the_command_that_started_it(tmp_path: Path) -> None:
+    command = [*EXCHANGE, "run", "--accelerator", "tcg", *TIMEOUT, "--", "true"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment()
+    ) as running:
+        while not (machine := [pid for pid in descendants(running.pid) if is_qemu(pid)]):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.kill()
+    deadline_s = time.monotonic() + 60
+    while not all(map(has_ended, machine)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def is_qemu(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("qemu")
+    except OSError:
+        return False
 
 
 @pytest.mark.usefixtures("ready")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import UserError
-from exchange.lab_vm import guest_kernel, requirements
+from exchange.lab_vm import guest_kernel, requirements, running
 from exchange.lab_vm.guest_kernel import (
     GuestKernel,
     cached_kernel,
@@ -22,7 +22,15 @@ from exchange.lab_vm.guest_kernel import (
     modules_for,
 )
 from exchange.lab_vm.initial_files import File, Program, initial_files, is_static, read_module, write_archive
-from exchange.lab_vm.machine import EMULATED_VARIABLE, Channels, Machine, check_machine, qemu_arguments
+from exchange.lab_vm.machine import (
+    COMPILER_VARIABLES,
+    EMULATED_VARIABLE,
+    Accelerator,
+    Channels,
+    Machine,
+    check_machine,
+    qemu_arguments,
+)
 from exchange.lab_vm.running import Job, check_folder, job_environment, job_script, split_at_end
 
 CHANNELS = Channels(console=5, output=6, errors=7, status=8, has_terminal=False)
@@ -240,6 +248,47 @@ def test_the_environment_says_that_the_machine_is_emulated(monkeypatch: pytest.M
     assert environment["KEPT"] == "yes"
     assert "XDG_RUNTIME_DIR" not in environment
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_the_guest_compiles_for_a_processor_that_both_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in COMPILER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert job_environment("tcg").items() >= COMPILER_VARIABLES.items()
+    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
+    environment = job_environment("tcg")
+    assert environment["NUMBA_CPU_NAME"] == "generic"
+    assert "NUMBA_CPU_FEATURES" not in environment
+
+
+def run_and_fail(
+    accelerator: Accelerator | None, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], list[bytes], str]:
+    """Which accelerators are tried where nothing starts, what is said meanwhile, and the error."""
+    tried: list[str] = []
+    said: list[bytes] = []
+
+    def start(_start: object, accelerator: str, _writers: object) -> int:
+        tried.append(accelerator)
+        raise running._NotStarted("it said nothing")
+
+    monkeypatch.setattr(running, "_run_once", start)
+    monkeypatch.setattr(running, "find_programs", lambda: requirements.Programs(*[Path("/bin/true")] * 3))
+    monkeypatch.setattr(running, "find_kernel", lambda cache: GuestKernel("6", cache, cache))
+    monkeypatch.setattr(running, "choose_accelerator", lambda qemu: "kvm")
+    with pytest.raises(UserError) as failed:
+        running.run_job(
+            Job(("true",), Path("/")), Machine(), Path("/"), accelerator, said.append, said.append
+        )
+    return tried, said, str(failed.value)
+
+
+def test_a_machine_that_does_not_start_with_kvm_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, said, error = run_and_fail(None, monkeypatch)
+    assert tried == ["kvm", "tcg"]
+    assert said == [b"exchange: the machine does not start with KVM; it is started again, emulated\n"]
+    assert error == "the emulated machine did not start: it said nothing"
+    assert run_and_fail("kvm", monkeypatch)[:2] == (["kvm"], [])
+    assert run_and_fail("tcg", monkeypatch)[:2] == (["tcg"], [])
 
 
 @pytest.mark.parametrize("folder", ["/run/x", "/dev/shm", "/proc"])
