@@ -56,6 +56,10 @@ _COMMANDS: Final = {
         "exchange.cli_simulate:simulate",
         "Run the exchange through seeded faults, and check that it loses nothing.",
     ),
+    "lab-vm": (
+        "exchange.cli_lab_vm:lab_vm",
+        "Run a command in an emulated machine with NUMA nodes and network cards.",
+    ),
     "export": ("exchange.cli_export:export", "Write the order book as a C library that needs no Python."),
     "compare": ("exchange.cli_bench:compare", "Compare two result files."),
     "flame": ("exchange.cli_bench:flame", "Profile a running exchange and draw a flame graph."),

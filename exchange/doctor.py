@@ -25,7 +25,11 @@ from typing import Final, Literal
 import msgspec
 
 from exchange.bench.host import cpu_flags, cpu_model, hypervisor, read_word, transparent_huge_pages
+from exchange.cache_folder import cache_root
 from exchange.errors import UserError
+from exchange.lab_vm.guest_kernel import cached_kernel, installed_kernel
+from exchange.lab_vm.machine import EMULATED_VARIABLE
+from exchange.lab_vm.requirements import choose_accelerator, find_programs, missing_packages
 from exchange.placement import Assignment, apply_to_current_thread
 from exchange.placement.drawing import format_bytes
 from exchange.placement.topology import count_noun, format_cpu_list, read_cpu_list, read_this_machine
@@ -369,6 +373,27 @@ def _package_version(name: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def _check_lab_vm(_root: Path) -> Iterator[Finding]:
+    if accelerator := os.environ.get(EMULATED_VARIABLE):
+        yield Finding(
+            "lab-vm", "emulated machine", "ok", f"this is one ({accelerator}): its times mean nothing"
+        )
+        return
+    packages = missing_packages()
+    if packages:
+        detail = "NUMA nodes and network cards to try things on: programs are missing"
+        remedy = f"sudo apt-get install {' '.join(packages)}"
+        yield Finding("lab-vm", "emulated machine", "missing", detail, remedy)
+        return
+    kernel = installed_kernel() or cached_kernel(cache_root() / "lab-vm")
+    has_kernel = f"Linux {kernel.release}" if kernel else "a kernel that its first start fetches with apt"
+    if choose_accelerator(find_programs().qemu) == "kvm":
+        yield Finding("lab-vm", "emulated machine", "ok", f"qemu with KVM, {has_kernel}")
+    else:
+        detail = f"qemu, {has_kernel}; KVM does not work here, so that it is some thirty times slower"
+        yield Finding("lab-vm", "emulated machine", "limited", detail)
+
+
 def _check_flame(root: Path) -> Iterator[Finding]:
     beside = Path(sys.executable).parent / "py-spy"
     if shutil.which("py-spy") is None and not beside.exists():
@@ -432,6 +457,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_placement,
     _check_transport,
     _check_replication,
+    _check_lab_vm,
     _check_flame,
     _check_counters,
 )

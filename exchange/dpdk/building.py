@@ -3,7 +3,7 @@
 Most of what a poll loop calls in DPDK is ``static inline`` in its headers, so there is nothing to call by name, and
 what the headers say depends on the version that is installed. Therefore ``shim.c`` is compiled on first use, against
 the libdpdk that ``pkg-config`` finds, and kept beside the other compiled code
-(:func:`exchange.native.cache.cache_root`).
+(:func:`exchange.cache_folder.cache_root`).
 
 Rules: the name of the library says what it was made from: the source, the compiler, the version of DPDK and its
 options. It is written under another name and renamed, so two processes that start at once both find a whole one. It is
@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 
+from exchange.cache_folder import cache_root
 from exchange.errors import UserError
 from exchange.export.linking import find_c_compiler
-from exchange.native.cache import cache_root
 
 PACKAGES: Final = "libdpdk-dev dpdk pkg-config gcc"
 SOURCE: Final = Path(__file__).with_name("shim.c")

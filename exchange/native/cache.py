@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from exchange.cache_folder import cache_root
+
 PACKAGE: Final = Path(__file__).resolve().parent.parent
 KEPT_DIRECTORIES: Final = 32
 """How many digests' worth of machine code stay on disk; the least recently used ones are deleted."""
@@ -37,13 +39,6 @@ _NAME: Final = re.compile(rb"\w+")
 _included: dict[Path, bytes] = {}
 _dispatchers: list[Any] = []
 _package_directory: Path | None = None
-
-
-def cache_root() -> Path:
-    """The folder under which all compiled code lives: ``$EXCHANGE_CACHE``, else the user's cache folder."""
-    if "EXCHANGE_CACHE" in os.environ:
-        return Path(os.environ["EXCHANGE_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hpc-exchange"
 
 
 def compiled_sources(package: Path) -> dict[Path, bytes]:

@@ -32,7 +32,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
     ]
     assert names == [
         "demo", "bench", "replay", "serve", "load", "send", "user", "admin", "journal", "feed", "glimpse", "page",
-        "simulate", "export", "compare", "flame", "profile", "topology", "doctor",
+        "simulate", "lab-vm", "export", "compare", "flame", "profile", "topology", "doctor",
     ]  # fmt: skip
     code = (
         "import sys, exchange.cli; print(sorted({'numba', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)))"

@@ -10,6 +10,8 @@ import pytest
 
 from exchange import doctor
 from exchange.doctor import Finding, can_trace_child, compile_probe, diagnose, refused_units, render
+from exchange.lab_vm.machine import EMULATED_VARIABLE
+from exchange.lab_vm.requirements import Programs
 from exchange.placement.topology import read_synthetic
 
 THP = "sys/kernel/mm/transparent_hugepage/enabled"
@@ -75,6 +77,20 @@ def test_rdma_devices_are_listed(tmp_path: Path) -> None:
     write(tmp_path / "sys/class/infiniband/mlx5_0/x", "")
     assert "RDMA devices mlx5_0" in check("replication", tmp_path, "rdma").detail
     assert "no RDMA device" in check("replication", tmp_path / "nowhere", "rdma").detail
+
+
+def test_the_emulated_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(EMULATED_VARIABLE, raising=False)
+    monkeypatch.setattr(doctor, "missing_packages", lambda: ["qemu-system-x86", "kmod"])
+    found = check("lab_vm", tmp_path, "emulated machine")
+    assert (found.status, found.remedy) == ("missing", "sudo apt-get install qemu-system-x86 kmod")
+    monkeypatch.setattr(doctor, "missing_packages", list)
+    monkeypatch.setattr(doctor, "find_programs", lambda: Programs(*[Path("/bin/true")] * 3))
+    for accelerator, status in (("kvm", "ok"), ("tcg", "limited")):
+        monkeypatch.setattr(doctor, "choose_accelerator", lambda _, chosen=accelerator: chosen)
+        assert check("lab_vm", tmp_path, "emulated machine").status == status
+    monkeypatch.setenv(EMULATED_VARIABLE, "tcg")
+    assert "this is one" in check("lab_vm", tmp_path, "emulated machine").detail
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from exchange.bench.host import (
     thread_counters,
     transparent_huge_pages,
 )
+from exchange.lab_vm.machine import EMULATED_VARIABLE
 
 COUNTERS = ("voluntary_switches", "involuntary_switches", "migrations", "cpu_ns", "waiting_ns")
 
@@ -109,6 +110,17 @@ def test_arm_processors_are_named_by_their_numbers(tmp_path: Path) -> None:
     assert cpu_model(tmp_path) == "CPU implementer 0x41 CPU part 0xd40"
     assert cpu_flags(tmp_path) == {"fp", "asimd"}
     assert hypervisor(tmp_path) is None
+
+
+def test_what_runs_in_the_emulated_machine_is_comparable_with_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(EMULATED_VARIABLE, raising=False)
+    real = describe_host()
+    monkeypatch.setenv(EMULATED_VARIABLE, "kvm")
+    emulated = describe_host()
+    assert emulated["hypervisor"] == "emulated machine (kvm): times mean nothing"
+    assert emulated["fingerprint"] != real["fingerprint"]
 
 
 def test_hypervisors_are_named_as_well_as_can_be(tmp_path: Path) -> None:

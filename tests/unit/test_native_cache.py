@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import exchange
+from exchange.cache_folder import cache_root
 from exchange.native import cache
 
 SCRIPT = '''
@@ -127,7 +128,7 @@ def test_where_the_cache_is(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert cache.cache_root() == Path(expected)
+    assert cache_root() == Path(expected)
 
 
 def test_an_edit_of_what_is_never_compiled_keeps_the_code(copy: Path) -> None:
