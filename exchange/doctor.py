@@ -390,7 +390,7 @@ def _check_lab_vm(_root: Path) -> Iterator[Finding]:
     if choose_accelerator(find_programs().qemu) == "kvm":
         yield Finding("lab-vm", "emulated machine", "ok", f"qemu with KVM, {has_kernel}")
     else:
-        detail = f"qemu, {has_kernel}; KVM does not work here, so that it is some thirty times slower"
+        detail = f"qemu, {has_kernel}; KVM does not work here, so that it is emulated: tens of times slower"
         yield Finding("lab-vm", "emulated machine", "limited", detail)
 
 
