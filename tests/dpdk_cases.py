@@ -28,7 +28,7 @@ from exchange.ethernet import PAYLOAD_BYTES_MAX, FrameKind
 from exchange.native import WOULD_BLOCK, address_of
 from tests.ethernet_oracle import THEM, US, arp, datagram, judge
 from tests.frame_injection import inject
-from tests.port_contract import End, check_contract
+from tests.port_contract import End, check_contract, send
 
 ADDRESS = 0xC000_0201
 UDP_PORT = 9005
@@ -100,7 +100,10 @@ def client(
         measure_round_trips(*arguments, address_of(latencies_ns), min(1000, len(latencies_ns)))
         lost = measure_round_trips(*arguments, address_of(latencies_ns), len(latencies_ns))
         measure_echoes(*arguments, int(window), 1_000_000)
-        back, given_up, took_ns = measure_echoes(*arguments, int(window), int(duration_ms) * 1_000_000)
+        back, deadline = 0, time.monotonic() + 30
+        # On a busy machine the other process may not have had a turn in such a short time.
+        while back == 0 and time.monotonic() < deadline:
+            back, given_up, took_ns = measure_echoes(*arguments, int(window), int(duration_ms) * 1_000_000)
         _end(device).drain()
         p50, p99 = np.percentile(latencies_ns, [50, 99])
         return {
@@ -133,12 +136,8 @@ def comes_and_goes(name: str) -> dict[str, Any]:
             device.reconnect(60)
             mac = resolve(device.port, ADDRESS, 30)
             end.drain()
-            memory = BatchMemory(1, 64)
-            memory.put(0, b"are you there", peer_of(ADDRESS, UDP_PORT, mac))
-            measure_round_trips(
-                device.port, memory.batch, end.memory.batch, address_of(np.zeros(1, np.int64)), 1
-            )
-            answers += end.memory.payload(0) == b"are you there"
+            send(end, [b"are you there"], peer_of(ADDRESS, UDP_PORT, mac))
+            answers += end.receive(1)[0][0] == b"are you there"
             print("ready", flush=True)
         return {"answers": answers}
 

@@ -28,7 +28,7 @@ from exchange.native import (
 )
 from exchange.native.datagram_headers import MESSAGE_HEADER_BYTES, SIZE_BYTES, VECTOR_LENGTH
 
-LOST_NS: Final = 200_000_000
+LOST_NS: Final = 1_000_000_000
 """A datagram that is not back by then is lost."""
 
 
