@@ -36,6 +36,7 @@ class _StatisticsCollector(Collector):
         yield from self._shards()
         yield from self._gateway()
         yield from self._feed()
+        yield from self._port()
         yield from self._risk()
         halted = GaugeMetricFamily("exchange_symbol_halted", "1 while a symbol is halted.", labels=["symbol"])
         for symbol in self._statistics.symbols:
@@ -96,6 +97,16 @@ class _StatisticsCollector(Collector):
         yield _counter("feed_datagrams", "Datagrams that the kernel took.", feed.datagrams)
         yield _counter("feed_refused_datagrams", "Datagrams that the kernel refused.", feed.refused_datagrams)
         yield _counter("feed_requests_answered", "Re-requests answered.", feed.requests_answered)
+
+    def _port(self) -> Iterator[Metric]:
+        counts = CounterMetricFamily(
+            "exchange_port",
+            "What the card has counted: our frames, and the driver's names.",
+            labels=["counter"],
+        )
+        for name, count in self._statistics.port.items():
+            counts.add_metric([name], count)
+        yield counts
 
     def _risk(self) -> Iterator[Metric]:
         labels = ["user"]

@@ -39,6 +39,7 @@ from exchange.matching.shard import ShardStatus
 from exchange.native import view_bytes
 from exchange.risk.limits import LimitsMemory
 from exchange.transport.network import CHANGEABLE
+from exchange.transport.udp import UdpTransport
 
 if TYPE_CHECKING:
     from exchange.gateway.server import Server
@@ -183,7 +184,12 @@ class Readings:
             feed=self._feed(),
             symbols=self.symbols(),
             risk=self._risk(),
+            port=self._port(),
         )
+
+    def _port(self) -> dict[str, int]:
+        transport = self._server.transport
+        return transport.port.counters() if isinstance(transport, UdpTransport) else {}
 
     def _shards(self) -> list[ShardStatistics]:
         levels, capacity = self._server.exchange.queue_levels(), self._server.settings.book.capacity_orders

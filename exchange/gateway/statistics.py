@@ -105,7 +105,8 @@ class RiskStatistics(Struct, frozen=True):
 class Statistics(Struct, frozen=True):
     """The document. ``time_ns`` is the wall clock since 1970, ``feed`` is None if the exchange publishes none.
 
-    ``risk`` has the sessions about which there is something to say; none if nothing is limited or counted.
+    ``risk`` has the sessions about which there is something to say; none if nothing is limited or counted. ``port`` is
+    what a card has counted, frames and the driver's own names; empty where the kernel has the card.
     """
 
     time_ns: int
@@ -116,3 +117,4 @@ class Statistics(Struct, frozen=True):
     feed: FeedStatistics | None
     symbols: list[SymbolStatistics]
     risk: list[RiskStatistics] = []
+    port: dict[str, int] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.dpdk_driver import needs_dpdk, needs_namespaces
+from tests.market_data_driver import free_port
 from tests.system.test_dpdk import wire
 from tests.system.test_serve_command import PASSWORD, add_user
 
@@ -82,9 +83,21 @@ def check(counts: dict[str, Any]) -> None:
 
 
 def test_over_shared_memory(tmp_path: Path) -> None:
-    socket = f"socket=exchange-served-{os.getpid()}"
-    with served(tmp_path / "users", f"net_memif0,role=server,{socket}"):
+    socket, port, token = f"socket=exchange-served-{os.getpid()}", free_port(), tmp_path / "token"
+    admin = ("admin.kind=http", f"admin.port={port}", f"admin.token_file={token}")
+    with served(tmp_path / "users", f"net_memif0,role=server,{socket}", (), *admin):
         check(load(tmp_path, f"net_memif0,role=client,{socket}"))
+        asked = command(
+            "admin", "--json", "--url", f"http://127.0.0.1:{port}", "--token-file", str(token), "statistics"
+        )
+        told = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    counted = told["port"]
+    # All requests, and what logs on, acknowledges and logs out.
+    assert counted["frames_datagram"] > 100
+    assert counted["frames_arp_request"] >= 1
+    assert counted["frames_sent"] > 100
+    assert counted["frames_bad_udp_checksum"] == counted["frames_other_type"] == 0
+    assert "rx_good_packets" in counted, "the driver's own counts are there as well"
 
 
 @needs_namespaces
