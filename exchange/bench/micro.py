@@ -310,7 +310,7 @@ def finish(kind: str, table: Table, warnings: tuple[str, ...], command_line: str
     Raises:
         UserError: every variant was left out, so there is none.
     """
-    if not table.remaining():
+    if table.reasons() and not table.remaining():
         raise UserError(f"{kind}: nothing was measured: {table.reasons()}")
     return BenchResult(
         kind=kind,

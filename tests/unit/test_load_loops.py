@@ -69,6 +69,11 @@ class Line(NamedTuple):
     socket: socket.socket
     next_number: int
 
+    @property
+    def descriptor(self) -> int:
+        """The socket's."""
+        return self.socket.fileno()
+
 
 def run(
     sessions: int, rate: float | None, seed: int, **changes: Any
