@@ -35,7 +35,7 @@ from exchange.native import crc32c_of
 ZERO_BYTES: Final = 64 << 10
 """How many zeros are written at once. Linux (ext4 since 6.16, XFS for longer) keeps the pages of one write together and
 from then on writes them to the disk as one: more would be faster to lay out, and every small sync would write as
-much. Here 1 MiB made a sync of one record twice as slow, and 4 KiB made laying out four times as slow."""
+much; less would be slow to lay out. ``docs/examples/pages_of_a_file.py`` measures both."""
 _ZEROS: Final = bytes(ZERO_BYTES)
 STEP_BYTES: Final = 4 << 20
 """How much of a new segment is written and synced at a time: a stop, and syncs that events wait for, come in
