@@ -203,7 +203,9 @@ class SegmentedJournal(ABC):
         # A frame that found no room may be larger than what is left of a segment that is not half full.
         refused, self._refused = self._refused, self.refused_count()
         has_no_room = self._refused > refused and not self._is_failing
-        is_due = has_no_room or self._preparation is not None or left_bytes < self.segment_bytes // 2
+        # What was said of a full disk is taken back as soon as there is room, whether or not anybody needs it.
+        is_begun = self._preparation is not None or self._is_full
+        is_due = has_no_room or is_begun or left_bytes < self.segment_bytes // 2
         if self._prepared == taken and is_due and self._prepared - self._closed < SLOTS:
             self._prepare()
         return self._preparation is not None and left_bytes < self.segment_bytes // 4
