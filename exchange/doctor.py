@@ -27,6 +27,7 @@ import msgspec
 from exchange.bench.host import cpu_flags, cpu_model, hypervisor, read_word, transparent_huge_pages
 from exchange.cache_folder import cache_root
 from exchange.errors import UserError
+from exchange.export.linking import find_c_compiler
 from exchange.lab_vm.guest_kernel import cached_kernel, installed_kernel
 from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import choose_accelerator, find_programs, missing_packages
@@ -338,9 +339,17 @@ def _check_transport(_root: Path) -> Iterator[Finding]:
     yield Finding("transport", "memory", "ok", "needs nothing")
     yield Finding("transport", "tcp, udp", "ok", "need nothing but the kernel's sockets")
     version = _package_version("libdpdk")
-    detail = f"{_NOT_YET}this machine has " + (f"DPDK {version}" if version else "no DPDK")
-    remedy = None if version else "sudo apt-get install libdpdk-dev dpdk pkg-config"
-    yield Finding("transport", "dpdk", "missing", detail, remedy)
+    try:
+        find_c_compiler()
+        has_compiler = True
+    except UserError:
+        has_compiler = False
+    if version is not None and has_compiler:
+        yield Finding("transport", "dpdk", "ok", f"DPDK {version}, and a C compiler for the shim")
+        return
+    lacking = "no DPDK" if version is None else f"DPDK {version}, and no C compiler for the shim"
+    remedy = "sudo apt-get install libdpdk-dev dpdk pkg-config gcc"
+    yield Finding("transport", "dpdk", "missing", f"this machine has {lacking}", remedy)
 
 
 def _check_replication(root: Path) -> Iterator[Finding]:

@@ -68,9 +68,26 @@ def test_later_layers_are_named_as_not_in_this_version() -> None:
     }
     assert {
         ("placement", "numa"),
-        ("transport", "dpdk"),
         ("replication", "rdma"),
     } <= later
+
+
+@pytest.mark.parametrize(
+    ("version", "compiler", "status", "told"),
+    [
+        ("22.11", "true", "ok", "DPDK 22.11"),
+        ("22.11", "no-such-compiler", "missing", "no C compiler"),
+        (None, "true", "missing", "no DPDK"),
+    ],
+)
+def test_dpdk_needs_itself_and_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None, compiler: str, status: str, told: str
+) -> None:
+    monkeypatch.setattr(doctor, "_package_version", lambda name: version)
+    monkeypatch.setenv("CC", compiler)
+    found = check("transport", tmp_path, "dpdk")
+    assert (found.status, told in found.detail) == (status, True)
+    assert (found.remedy is None) == (status == "ok")
 
 
 def test_rdma_devices_are_listed(tmp_path: Path) -> None:
