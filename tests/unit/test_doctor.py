@@ -81,7 +81,12 @@ def test_later_layers_are_named_as_not_in_this_version() -> None:
     ],
 )
 def test_dpdk_needs_itself_and_a_compiler(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None, compiler: str, status: str, told: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: str | None,
+    compiler: str,
+    status: str,
+    told: str,
 ) -> None:
     monkeypatch.setattr(doctor, "_package_version", lambda name: version)
     monkeypatch.setenv("CC", compiler)
