@@ -19,7 +19,6 @@ from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
-from exchange.journal.protocol import append
 from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
@@ -28,7 +27,7 @@ from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
-from exchange.native import EPOLL_EVENT_BYTES, Arena, address_of
+from exchange.native import EPOLL_EVENT_BYTES, Arena
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
@@ -236,20 +235,18 @@ class Exchange:
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
     def append_to_merge(self, records: Sequence[bytes]) -> None:
-        """Append records to the merge stream, each in a frame of its own; the threads must not run.
+        """Append records to the merge stream; the threads must not run.
 
         Raises:
             UserError: the journal has no room for them.
         """
         assert self._gate_memory is not None
         sequence = self.journals.merge_sequence
-        for record in records:
-            sequence += 1
-            block = np.frombuffer(record, COMMAND_DTYPE).copy()
-            block["sequence"] = sequence
-            if not append(self.journals.merge.state, address_of(block), 1, sequence):
-                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
-        self._gate_memory.go_on_behind(sequence)
+        stream = np.frombuffer(b"".join(records), COMMAND_DTYPE).copy()
+        stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
+        if not self.journals.append_to_merge(stream, sequence + 1):
+            raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(sequence + len(stream))
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

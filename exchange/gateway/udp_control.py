@@ -22,7 +22,7 @@ from exchange.gateway.admission import network_of
 from exchange.gateway.control import RELEASE_SECONDS, Connection, ControlPlane
 from exchange.gateway.credentials import Users
 from exchange.gateway.session_log import position_of
-from exchange.gateway.session_memory import IN_ADOPTED, IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES
+from exchange.gateway.session_memory import IN_NEXT, KEPT, KEPT_END, LOG_END, LOG_MESSAGES, OUT_ADOPTED
 from exchange.limits import LOGONS_MAX
 from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
@@ -242,12 +242,13 @@ class UdpControlPlane(ControlPlane):
             self._sockets[session_id] = self._peers[session_id] = connection
             self._answered[peer, number] = accepted
             self.connections[session_id] = Connection(name, time.time_ns())
-            await self._adopted(session + IN_ADOPTED, connected)
+            await self._adopted(session + OUT_ADOPTED, connected)
         log_event("login", user=request.username, session=session_id, peer=name, sequence=sequence)
         return accepted
 
     async def _adopted(self, address: int, connection: int) -> None:
-        """Wait until the agents listen to a connection, so that the first datagram behind the answer is not lost."""
+        """Wait until the agents know a connection, the sending half last, so that the first datagram behind the answer
+        is neither lost nor left without one."""
         deadline = time.monotonic() + RELEASE_SECONDS
         while load_acquire(address) != connection and time.monotonic() < deadline:
             await asyncio.sleep(0.0002)

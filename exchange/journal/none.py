@@ -25,6 +25,10 @@ class NoneJournal:
         """Nothing to do."""
         return False
 
+    def make_ready(self) -> bool:
+        """There is always room."""
+        return True
+
     def close(self) -> None:
         """Nothing to close."""
 

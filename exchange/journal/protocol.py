@@ -68,5 +68,15 @@ class Journal(Protocol):
             Whether the writer will soon wait for it, so that the next call should come at once.
         """
 
+    def make_ready(self) -> bool:
+        """Make room at once, after an append has found none and before anybody runs that would.
+
+        Returns:
+            Whether there is room now; if not, the disk is full.
+
+        Raises:
+            OSError: the disk fails.
+        """
+
     def close(self) -> None:
         """Sync and close. No thread may use the state any more."""

@@ -244,7 +244,24 @@ class StreamReader:
             PLACES,
         )
         self.flaw = Flaw(flaw)
-        return int(found)
+        return self._without_given_up(int(found))
+
+    def _without_given_up(self, found: int) -> int:
+        """How many of the frames count that a scan has found: the last one does not if the next segment repeats it.
+
+        A full disk may take a frame but for its last bytes, which are zeros anyway. Then it is there, and its append
+        has failed: its records are appended again, perhaps with more, and perhaps more than the segment has room for.
+        """
+        segment, following = self.segment, self.later_segments
+        if segment is None or found == 0 or not following:
+            return found
+        last = self._places[found - 1]
+        if int(last["first_sequence"]) != following[0].first_sequence:
+            return found
+        self.next_sequence = int(last["first_sequence"])
+        self.offset = int(last["address"]) - FRAME_HEADER_BYTES - segment.base
+        self.flaw = Flaw.END
+        return found - 1
 
     def _step(self) -> bool:
         """Go to the next segment, if it begins where the frames of this one have ended."""

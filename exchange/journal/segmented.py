@@ -210,6 +210,15 @@ class SegmentedJournal(ABC):
             self._prepare()
         return self._preparation is not None and left_bytes < self.segment_bytes // 4
 
+    def make_ready(self) -> bool:
+        """Prepare the next segment whole. Raises OSError if the disk fails."""
+        prepared = self._prepared
+        while self._prepared == prepared:
+            self.keep()
+            if self._preparation is None and self._prepared == prepared:
+                return False
+        return True
+
     def close(self) -> None:
         """Sync and close. The threads that use the state have ended.
 

@@ -9,12 +9,20 @@ ended."""
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exchange.journal import build_journal
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
 from exchange.journal.keeper import JournalKeeper
 from exchange.journal.layout import MERGE_STREAM, shard_stream
+from exchange.journal.protocol import append
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
+from exchange.native import address_of
+
+_FRAME_RECORDS: Final = 32
+"""How many records of the merge stream go into a frame after a restart: it fits into any segment."""
 
 
 def stream_names(shard_count: int) -> tuple[str, ...]:
@@ -73,6 +81,19 @@ class JournalStreams:
     def is_kept(self) -> bool:
         """Whether anything is written at all."""
         return not isinstance(self.config, NoneJournalConfig)
+
+    def append_to_merge(self, records: NDArray[np.void], first_sequence: int) -> bool:
+        """Append records to the merge stream when no thread runs; False if there is no room on the disk.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        for begin in range(0, len(records), _FRAME_RECORDS):
+            frame = records[begin : begin + _FRAME_RECORDS]
+            while not append(self.merge.state, address_of(frame), len(frame), first_sequence + begin):
+                if not self.merge.make_ready():
+                    return False
+        return True
 
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""

@@ -11,6 +11,12 @@ before an event leaves. So those records are void, and whoever goes on with the 
 next restart would take them for events that came later: a record that names no shard and says how many records
 before it are void (:func:`correction`).
 
+**A merge stream that is behind** has lost the order in which the events that follow were taken, so another one is
+chosen, and written down likewise. Not any will do: in a session's table an order takes the room of one that was
+answered before it came. So the frame comes next whose *last* command is the oldest. If frame A holds an order that has
+the room of one that B answered, then B was applied before that order came, so all commands in B are older than it,
+and than the last in A: B, and all before it in its shard, come first.
+
 Rules: as of the replica, nothing else uses the shards."""
 
 from collections.abc import Iterator, Sequence
@@ -25,8 +31,8 @@ from exchange.journal.protocol import ALL_DURABLE
 from exchange.journal.reading import StreamReader, records_of
 from exchange.matching.gated_egress import NO_SHARD
 from exchange.matching.shard import EVENTS, SEQUENCE
-from exchange.messages import COMMAND_DTYPE, CommandKind
-from exchange.native import body_for, load_int64
+from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, CommandKind
+from exchange.native import body_for, load_int64, view_bytes
 from exchange.recovery.replaying import (
     IMPOSSIBLE,
     NOTHING_LEFT,
@@ -58,6 +64,7 @@ class Position(NamedTuple):
     taken: int = 0
 
 
+NEVER_NS: Final = 1 << 62
 END: Final = Position(())
 """Of no shard: the beginning of all streams, or their end, whatever is asked for."""
 
@@ -145,7 +152,7 @@ class Replayer:
             UserError: a record that this exchange cannot have written, with its place.
         """
         if self._merge is None:
-            self._run_rest(0)
+            self._run_one()
         else:
             self._run_merged(self._merge)
 
@@ -155,14 +162,9 @@ class Replayer:
         Raises:
             UserError: a record that this exchange cannot have written, with its place.
         """
+        self.run_ordered()
         if self._merge is not None:
-            self._run_merged(self._merge)
-        for shard in range(len(self._readers)):
-            before = load_int64(self._replica.shards[shard].words + EVENTS) - self._memory.left(shard)
-            self._run_rest(shard)
-            count = load_int64(self._replica.shards[shard].words + EVENTS) - before
-            if self._merge is not None and count > 0:
-                self.corrections.append(merge_record(shard, count))
+            self._run_rest()
 
     def _run_merged(self, merge: StreamReader) -> None:
         operation = body_for(replay_runs, self._replica)
@@ -197,12 +199,57 @@ class Replayer:
         if count > 0:
             self.corrections.append(merge_record(shard, count))
 
-    def _run_rest(self, shard: int) -> None:
-        operation = body_for(replay_rest, self._replica)
-        while operation(self._replica, shard) == NOTHING_LEFT:
-            if not self._refill(shard):
+    def _run_one(self) -> None:
+        """The only stream, to its end."""
+        while self._replay(0, ALL_DURABLE) == NOTHING_LEFT:
+            if not self._refill(0):
                 return
-        self._refuse()
+
+    def _run_rest(self) -> None:
+        """What the merge stream does not name, oldest frame first."""
+        runs: list[list[int]] = []
+        for shard in range(len(self._readers)):
+            self._note_run(runs, shard, self._memory.left(shard))
+            self._replay(shard, 0)
+        due = [self._due_ns(shard) for shard in range(len(self._readers))]
+        while min(due) < NEVER_NS:
+            shard = due.index(min(due))
+            before = self._events(shard)
+            self._replay(shard, 1)
+            self._note_run(runs, shard, self._events(shard) - before)
+            due[shard] = self._due_ns(shard)
+        self.corrections.extend(merge_record(shard, count) for shard, count in runs)
+
+    def _note_run(self, runs: list[list[int]], shard: int, count: int) -> None:
+        """So many events of a shard came next."""
+        if count > 0 and runs and runs[-1][0] == shard:
+            runs[-1][1] += count
+        elif count > 0:
+            runs.append([shard, count])
+
+    def _due_ns(self, shard: int) -> int:
+        """The time of the last command in a shard's next frame; never, if there is none."""
+        if self._sequence(shard) >= self._last[shard]:
+            return NEVER_NS
+        held = self._held[shard]
+        if held is None or self._memory.next_frame(shard) == len(held):
+            if not self._refill(shard):
+                return NEVER_NS
+            held = self._held[shard]
+            assert held is not None
+        frame = held[self._memory.next_frame(shard)]
+        records = view_bytes(int(frame["address"]), int(frame["record_count"]) * RECORD_BYTES)
+        return int(np.frombuffer(records, COMMAND_DTYPE)["timestamp_ns"].max())
+
+    def _replay(self, shard: int, frames: int) -> int:
+        """As :func:`replay_rest`. Raises UserError for a record that this exchange cannot have written."""
+        outcome = int(body_for(replay_rest, self._replica)(self._replica, shard, frames))
+        if outcome == IMPOSSIBLE:
+            self._refuse()
+        return outcome
+
+    def _events(self, shard: int) -> int:
+        return load_int64(self._replica.shards[shard].words + EVENTS)
 
     def _refill(self, shard: int) -> bool:
         """Put the shard's next frames before it; whether there are any that it may apply."""

@@ -7,8 +7,8 @@ first, and leaves the events where the shard left them. From there they go to th
 egress: the logs of sessions, the feed.
 
 One shard's events go on as they come. With several, the merge stream says whose come next and how many, so that they
-reach the sink in the order of the first time; what is behind its end had not left the exchange, and comes shard by
-shard (:func:`replay_rest`).
+reach the sink in the order of the first time; what is behind its end had not left the exchange for good, and comes
+in the order in which its frames were made (:class:`~exchange.recovery.replayer.Replayer`).
 
 Rules: no thread of the exchange runs. Addresses of frames must stay valid during a call."""
 
@@ -122,6 +122,10 @@ class ReplicaMemory:
         """Apply nothing behind that sequence."""
         store_int64(self.cursors + shard * CURSOR_BYTES + LAST, last_sequence)
 
+    def next_frame(self, shard: int) -> int:
+        """The index of the next one, or of the one that is being applied, among the frames that were put there."""
+        return load_int64(self.cursors + shard * CURSOR_BYTES + FRAME)
+
     def begin_runs(self) -> None:
         """The next records of the merge stream are others."""
         store_int64(self._merge_cursor + RUN, 0)
@@ -169,11 +173,11 @@ def replay_piece(replica: Any, shard: int) -> int:
 
 
 @generic
-def replay_rest(replica: Any, shard: int) -> int:
-    """Replay a shard's frames to their end, events left over first; all events go to the sink.
+def replay_rest(replica: Any, shard: int, frames: int) -> int:
+    """Replay up to so many of a shard's frames, events left over first; all events go to the sink.
 
     Returns:
-        :data:`NOTHING_LEFT` or :data:`IMPOSSIBLE`.
+        :data:`REPLAYED`, :data:`NOTHING_LEFT` if there were fewer, or :data:`IMPOSSIBLE`.
     """
     raise NotImplementedError
 
@@ -234,15 +238,18 @@ def take_left(cursor: int, limit: int) -> tuple[int, int]:
 
 
 @implements(replay_rest, Replica, inline=False)
-def _replay_rest(replica: Replica, shard: int) -> int:
+def _replay_rest(replica: Replica, shard: int, frames: int) -> int:
     cursor = replica.cursors + shard * CURSOR_BYTES
     while True:
         events, count = take_left(cursor, load_int64(cursor + LEFT))
         if count > 0:
             send(replica.sink, events, count)
+        if frames == 0:
+            return REPLAYED
         outcome = replay_piece(replica, shard)
         if outcome != REPLAYED:
             return outcome
+        frames -= load_int64(cursor + DONE) == 0
 
 
 @implements(replay_runs, Replica, inline=False)

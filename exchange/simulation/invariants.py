@@ -212,14 +212,32 @@ def open_orders(books: Sequence[NaiveBook], session_id: int) -> OpenOrders:
     )
 
 
-def check_limits(name: str, has: OpenOrders, risk: RiskConfig) -> None:
-    """A session has no more in the books than its limits allow."""
-    if not isinstance(risk, LimitsRiskConfig):
-        return
-    for what, found, most in (
-        ("open_orders_max", len(has.lots), risk.open_orders_max),
-        ("exposure_max", has.value, risk.exposure_max),
-        ("order_lots_max", max(has.lots.values(), default=0), risk.order_lots_max),
-    ):
-        if 0 < most < found:
-            raise broken("limits are kept", f"{name} has {found} in the books, and {what} is {most}")
+class LimitsKept:
+    """A session has no more in the books than its limits allow.
+
+    Limits are for a session, whatever the shard. So if a shard has lost its last records and others have not, a session
+    may have more, from what a restart has found in the books: orders that were gone came back beside those that came
+    after them. From then on it may only become less.
+    """
+
+    def __init__(self, risk: RiskConfig, session_count: int) -> None:
+        self._risk: Final = risk
+        self._found: Final = [(0, 0)] * session_count
+
+    def note_found(self, session_id: int, has: OpenOrders) -> None:
+        """A session has this after a restart."""
+        self._found[session_id] = (len(has.lots), has.value)
+
+    def check(self, name: str, session_id: int, has: OpenOrders) -> None:
+        """Raises BrokenInvariant."""
+        if not isinstance(self._risk, LimitsRiskConfig):
+            return
+        orders, value = self._found[session_id]
+        for what, count, found, most in (
+            ("open_orders_max", len(has.lots), orders, self._risk.open_orders_max),
+            ("exposure_max", has.value, value, self._risk.exposure_max),
+            ("order_lots_max", max(has.lots.values(), default=0), 0, self._risk.order_lots_max),
+        ):
+            if 0 < most < count and count > found:
+                raise broken("limits are kept", f"{name} has {count} in the books, and {what} is {most}")
+        self._found[session_id] = (min(orders, len(has.lots)), min(value, has.value))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.errors import UserError
 from exchange.messages import RECORD_BYTES
 from exchange.simulation.dialects import Ouch42
-from exchange.simulation.invariants import broken
+from exchange.simulation.invariants import broken, open_orders
 
 if TYPE_CHECKING:
     from exchange.simulation.client import SimulatedClient
@@ -105,6 +105,9 @@ def _check_streams(simulation: "Simulation", kind: str, told_sequences: tuple[in
             )
         simulation.expectations.add(shard, twin.go_back(left))
     simulation.compare_books()
+    books = [twin.book for twin in simulation.twins]
+    for session_id in range(len(simulation.clients)):
+        simulation.limits.note_found(session_id, open_orders(books, session_id))
 
 
 def _check_told(

@@ -51,9 +51,9 @@ from exchange.simulation.faults import (
 from exchange.simulation.invariants import (
     BrokenInvariant,
     Expectations,
+    LimitsKept,
     Texts,
     broken,
-    check_limits,
     open_orders,
 )
 from exchange.simulation.network import Line
@@ -174,6 +174,7 @@ class Simulation:
             SimulatedClient(user.name, dialect, symbols, habits, seed, trace)
             for user, dialect, habits in zip(plan.users.users, plan.dialects, plan.habits, strict=True)
         ]
+        self.limits: Final = LimitsKept(settings.risk, len(self.clients))
         self._lines: list[Line] = []
         self._texts: Texts = {}
         self._shard_steps = 0
@@ -298,10 +299,10 @@ class Simulation:
 
     def _check_limits(self, events: bytes) -> None:
         """The sessions that a step was about must have no more in the books than they may."""
-        risk, books = self.plan.settings.risk, [twin.book for twin in self.twins]
+        books = [twin.book for twin in self.twins]
         heads = (events[place + 6 : place + 8] for place in range(0, len(events), RECORD_BYTES))
         for session_id in sorted({int.from_bytes(head, "little") for head in heads}):
-            check_limits(self.clients[session_id].name, open_orders(books, session_id), risk)
+            self.limits.check(self.clients[session_id].name, session_id, open_orders(books, session_id))
 
     def _note_refused(self, events: bytes) -> None:
         """Take down what clients with tokens call the orders that a book refuses; the event does not say it."""
