@@ -151,6 +151,41 @@ def test_what_was_written_comes_back_byte_for_byte(tmp_path: Path, options: dict
     run(scenario(), overrides(tmp_path / "compiling", **options))
 
 
+def test_a_lost_order_of_events_is_replaced_by_that_of_the_commands(tmp_path: Path) -> None:
+    """An order in shard 0 has the room, in its session's table, of one in shard 1 that was cancelled before."""
+    few, options = ("gateway.capacity_orders=64",), VARIANTS[1]
+    path, copy = tmp_path / "journal", tmp_path / "copy"
+    numbers = range(8, 8 * 8 + 1, 8)  # as many as there is room for
+
+    async def scenario() -> None:
+        async with serving("alice", overrides=(*overrides(path, **options), *few)) as server:
+            alice = await BareClient.log_on(server, "alice")
+            await alice.packet()
+            await alice.answer()
+            await alice.request(*(order(number, symbol="MSFT") for number in numbers))
+            await alice.answers(8)
+            await alice.request(*(CancelOrder(number, 0) for number in numbers))
+            await alice.answers(8)
+            await alice.request(*(order(64 + number, symbol="AAPL") for number in numbers))
+            assert all(isinstance(one, OrderAccepted) for one in await alice.answers(8))
+            await settled(server)
+            before, digest = logs(server), server.exchange.digest()
+            shutil.copytree(path, copy, ignore=shutil.ignore_patterns("lock", "merge"))
+            await alice.close()
+        for _ in range(2):  # the second time in the order that the first time wrote down
+            again = Server(
+                load_profile("serve", [*SETTINGS, *overrides(copy, **options), *few]), users(["alice"])
+            )
+            assert again.journal is not None
+            again.journal.recover(again.exchange, again.transport, again.feed)
+            assert logs(again) == before
+            assert again.exchange.digest() == digest
+            again.close()
+
+    compile_recovery((*overrides(tmp_path / "compiling", **options), *few))
+    run(scenario(), (*overrides(tmp_path / "compiling", **options), *few))
+
+
 def compile_recovery(settings: tuple[str, ...]) -> None:
     """Compile what a restart takes, so that no test waits for it."""
     server = Server(load_profile("serve", [*SETTINGS, *settings]), users(["nobody"]))

@@ -16,13 +16,13 @@ from exchange.journal.config import FileJournalConfig, JournalConfig, MappedJour
 from exchange.journal.identity import JournalDirectory, holder_of, read_identity
 from exchange.journal.judging import judge_end
 from exchange.journal.layout import first_sequence_of, segment_name, stream_number
-from exchange.journal.reading import StreamReader
+from exchange.journal.reading import StreamReader, records_of
 from exchange.journal.segment import settle
 from exchange.journal.streams import JournalStreams
 from exchange.journal.syncing import NEXT_SYNC_NS, JournalSyncMemory
 from exchange.native import load_int64, monotonic_ns, store_int64
 from exchange.recovery.opening import find_ends
-from tests.journal_driver import OUTCOMES, STREAM, Desk
+from tests.journal_driver import OUTCOMES, STREAM, Desk, make_records
 
 
 def test_names_of_segments_and_streams() -> None:
@@ -240,6 +240,37 @@ def test_a_torn_end_that_was_not_cut_does_not_matter_once_the_stream_goes_on(tmp
         assert [frame.first_sequence for frame in reader.frames()] == [1, 11]
         assert reader.next_sequence == 15
         assert judge_end(reader) is None
+
+
+def test_a_frame_that_a_full_disk_gave_up_is_none_though_it_is_whole(tmp_path: Path) -> None:
+    with Desk("file", tmp_path) as desk:
+        desk.append(10)
+        desk.append(3)
+        desk.journal.keep()
+        identity = desk.identity
+    with Desk("file", tmp_path, 11) as desk:  # the append failed, and was tried again with more records
+        desk.append(4)
+        desk.append(1)
+        desk.close()
+    with StreamReader(tmp_path / STREAM, identity) as reader:
+        assert [(frame.first_sequence, frame.record_count) for frame in reader.frames()] == [
+            (1, 10), (11, 4), (15, 1),
+        ]  # fmt: skip
+        assert judge_end(reader) is None
+    with StreamReader(tmp_path / STREAM, identity, 12) as reader:
+        assert [frame.first_sequence for frame in reader.frames()] == [11, 15]
+
+
+def test_before_the_threads_run_the_merge_stream_gets_the_room_that_it_needs(tmp_path: Path) -> None:
+    config = FileJournalConfig(segment_bytes=8192)
+    with JournalDirectory(tmp_path, OUTCOMES) as directory:
+        streams = JournalStreams(config, directory, 2)
+        records = make_records(1, 100)
+        assert streams.append_to_merge(records, 1)
+        streams.close()
+        with StreamReader(tmp_path / "merge", directory.identity.stream("merge")) as reader:
+            assert b"".join(records_of(frame).tobytes() for frame in reader.frames()) == records.tobytes()
+            assert len(reader.segments) > 1
 
 
 def pages_in_memory(path: Path) -> int:
