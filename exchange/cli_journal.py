@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange.ending import end_with_parent
+from exchange.errors import UserError
 from exchange.logs import start_logging
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def replay(directory: Path, until: int | None, book: str, from_start: bool) -> N
     with Twin(directory, book=book, from_snapshot=not from_start and until is None) as twin:
         shards = twin.identity.outcomes.shard_count
         replayer = twin.replay(END if until is None else Position((until,) * shards, ALL_DURABLE))
+        if until is not None and until > max(twin.position.shards):
+            ends = ", ".join(f"shard-{shard} at {end}" for shard, end in enumerate(twin.position.shards))
+            raise UserError(f"--until {until}: the streams end before that, {ends}")
         if holder_of(directory) is None:
             for tear in twin.tears:
                 click.echo(str(tear))

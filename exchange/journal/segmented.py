@@ -258,13 +258,13 @@ class SegmentedJournal(ABC):
             if error.errno not in _NO_ROOM:
                 raise
             if not self._is_full:
-                self._log("journal-full", logging.ERROR, needed_bytes=self.segment_bytes)
+                self._log("journal-full", logging.ERROR, wanted="segment", needed_bytes=self.segment_bytes)
             self._is_full = True
             self._preparation = None
             self._retry_at_ns = time.monotonic_ns() + RETRY_NS
             return
         if self._is_full:
-            self._log("journal-has-room", logging.WARNING)
+            self._log("journal-has-room", logging.WARNING, wanted="segment")
         self._is_full = False
 
     def _continue_preparation(self) -> None:
@@ -293,7 +293,10 @@ class SegmentedJournal(ABC):
             )
         if bool(failure) != self._is_failing:
             self._is_failing = bool(failure)
-            self._log("journal-full" if failure else "journal-has-room", logging.ERROR)
+            event, level = (
+                ("journal-full", logging.ERROR) if failure else ("journal-has-room", logging.WARNING)
+            )
+            self._log(event, level, wanted="write")
 
     def _log(self, event: str, level: int, **fields: object) -> None:
         log_event(event, level=level, stream=self.folder.name, folder=str(self.folder.parent), **fields)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from exchange.cli_journal import journal
 from exchange.errors import UserError
 from exchange.gateway.server import Server
 from exchange.gateway.session_memory import LOG_END, SessionMemory
@@ -181,6 +183,10 @@ def test_a_lost_order_of_events_is_replaced_by_that_of_the_commands(tmp_path: Pa
             assert logs(again) == before
             assert again.exchange.digest() == digest
             again.close()
+        cut = CliRunner().invoke(journal, ["replay", str(copy), "--until", "2", "--book", "naive"])
+        assert "shard-0: sequence 2, 2 records" in cut.output
+        beyond = CliRunner().invoke(journal, ["replay", str(copy), "--until", "999", "--book", "naive"])
+        assert str(beyond.exception).startswith("--until 999: the streams end before that, shard-0 at ")
 
     compile_recovery((*overrides(tmp_path / "compiling", **options), *few))
     run(scenario(), (*overrides(tmp_path / "compiling", **options), *few))
