@@ -59,6 +59,7 @@ from exchange.native import (
     store_uint32,
 )
 from exchange.native.datagram_headers import (
+    MESSAGE_HEADER_BYTES,
     PEER_ADDRESS,
     SIZE_BYTES,
     VECTOR_ADDRESS,
@@ -170,8 +171,20 @@ def write_answer(words: int, local: Local, frame: int) -> int:
 
 
 @inlined
-def trouble_with(remote: int, header: int) -> int:
-    """Why a datagram can never be sent, as -errno, or 0."""
+def count_sendable(remote: int, headers_address: int, count: int) -> tuple[int, int]:
+    """How many of ``count`` datagrams, up to a burst, can be sent before the first that never can; and why, as -errno.
+
+    ``headers_address``: as many ``struct mmsghdr``.
+    """
+    sendable, trouble = 0, 0
+    while sendable < min(count, BURST_FRAMES) and trouble == 0:
+        trouble = _trouble_with(remote, headers_address + sendable * MESSAGE_HEADER_BYTES)
+        sendable += 1 if trouble == 0 else 0
+    return sendable, trouble
+
+
+@inlined
+def _trouble_with(remote: int, header: int) -> int:
     if load_int64(header + PEER_ADDRESS) == 0 and load_uint16(remote + PEER_FAMILY) == 0:
         return _NO_RECEIVER
     return _TOO_LONG if _payload_bytes(header) > PAYLOAD_BYTES_MAX else 0

@@ -17,10 +17,10 @@ from exchange.datagrams.frames import (
     BURST_FRAMES,
     QUEUE_BYTES,
     ask,
+    count_sendable,
     is_asked,
     note_sent,
     take_frame,
-    trouble_with,
     write_answer,
     write_frame,
 )
@@ -94,10 +94,7 @@ def frame_of(port: DpdkPort, buffer: int) -> int:
 
 @implements(send_many, DpdkPort, inline=False)
 def _send_many(port: DpdkPort, headers_address: int, count: int) -> int:
-    wanted, trouble = 0, 0
-    while wanted < min(count, BURST_FRAMES) and trouble == 0:
-        trouble = trouble_with(port.remote, headers_address + wanted * MESSAGE_HEADER_BYTES)
-        wanted += 1 if trouble == 0 else 0
+    wanted, trouble = count_sendable(port.remote, headers_address, count)
     if unlikely(wanted == 0):
         return trouble
     if unlikely(allocate_buffers(port.pool, port.sending, wanted) != 0):
