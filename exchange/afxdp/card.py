@@ -6,7 +6,7 @@ What can be had differs between interfaces, and so does what the kernel still do
 ``skb``          the kernel makes a socket buffer of it, runs our program on that, and copies it: any interface
 ``native``       our program runs in the driver, which then copies the frame: no socket buffer is made of what comes
 ``zero-copy``    the card writes into our memory and reads from it: where the driver can
-``auto``         the last of them that the interface can do; which that is stands in the log
+``auto``         the last of them that the interface can do; the log says which that is
 ===============  =====================================================================================================
 
 Rules: one queue, and one program on the interface: a second who wants either is refused. Threads that poll have ended
@@ -17,7 +17,6 @@ takes it apart. It may take a moment for that, so a start waits a little for wha
 import ctypes
 import errno
 import fcntl
-import logging
 import socket
 import struct
 import time
@@ -26,6 +25,7 @@ from functools import partial
 from typing import Final, Literal
 
 from exchange.afxdp.libraries import (
+    ADDRESS_FAMILY,
     FrameMemoryConfig,
     ProducerOrConsumer,
     SocketConfig,
@@ -51,9 +51,8 @@ from exchange.errors import UserError
 from exchange.ethernet import Local
 from exchange.ethernet.layout import PEER_BYTES
 from exchange.limits import PORT_MAX
+from exchange.logs import log_event
 from exchange.native import Arena, load_acquire, store_int64
-
-log: Final = logging.getLogger("exchange.transport")
 
 Mode = Literal["auto", "skb", "native", "zero-copy"]
 
@@ -68,7 +67,6 @@ _LOOK_AGAIN_SECONDS: Final = 0.02
 # linux/if_xdp.h, linux/if_link.h and linux/sockios.h
 _COPY, _ZERO_COPY, _USE_NEED_WAKEUP = 1 << 1, 1 << 2, 1 << 3
 _WITHOUT_PROGRAM: Final = 1
-_AF_XDP: Final = 44
 _SOL_XDP: Final = 283
 _STATISTICS, _OPTIONS, _OPTION_ZERO_COPY = 7, 8, 1
 _COUNTED: Final = (
@@ -226,9 +224,9 @@ class AfxdpCard:
         return int(made)
 
     def _say(self, program_mode: int) -> None:
-        where = "in the driver" if program_mode == DRIVER_MODE else "behind the driver, on socket buffers"
-        how = "without a copy" if self.is_zero_copy else "with a copy of each frame by the kernel"
-        log.info("afxdp: queue %d of %s: the program runs %s; %s", self._queue, self._interface, where, how)
+        copied = "native" if program_mode == DRIVER_MODE else "skb"
+        mode = "zero-copy" if self.is_zero_copy else copied
+        log_event("interface taken", interface=self._interface, queue=self._queue, mode=mode)
 
     def _make_port(self, local: Local) -> AfxdpPort:
         words, remote = self._arena.allocate(WORDS_BYTES), self._arena.allocate(PEER_BYTES)
@@ -249,7 +247,7 @@ class AfxdpCard:
 
     def _option(self, option: int, size_bytes: int) -> bytes:
         # All that is said of the socket is not asked for: AF_XDP has no getsockname(2).
-        one = socket.socket(_AF_XDP, socket.SOCK_RAW, 0, self._xdp.xsk_socket__fd(self._socket))
+        one = socket.socket(ADDRESS_FAMILY, socket.SOCK_RAW, 0, self._xdp.xsk_socket__fd(self._socket))
         try:
             return one.getsockopt(_SOL_XDP, option, size_bytes)
         finally:

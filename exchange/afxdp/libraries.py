@@ -10,11 +10,14 @@ Rules: a function that fails returns -errno (libbpf since 1.0). Structures are t
 import ctypes
 import errno
 import os
+import socket
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from exchange.errors import UserError
 
+ADDRESS_FAMILY: Final = 44
+"""AF_XDP."""
 PACKAGES: Final = "libxdp1 libbpf1"
 _FILES: Final = ("libbpf.so.1", "libxdp.so.1")
 PRIVILEGES: Final = "root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK"
@@ -97,6 +100,18 @@ def load_libraries() -> Libraries:
     libraries.bpf.libbpf_set_print(None)
     libraries.xdp.libxdp_set_print(None)
     return libraries
+
+
+def find_obstacle() -> str | None:
+    """Why this process has no AF_XDP, as far as can be told without taking an interface; None if it has."""
+    try:
+        load_libraries()
+        socket.socket(ADDRESS_FAMILY, socket.SOCK_RAW).close()
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"AF_XDP: no socket of it can be had ({worded(-(error.errno or 0))})"
+    return None
 
 
 def worded(failure: int) -> str:

@@ -29,6 +29,8 @@ def check_interface(interface: str, stated: str, *, is_forced: bool = False, rou
         UserError: it is that interface, or there is no such interface.
     """
     there = [name for _, name in socket.if_nameindex()]
+    if not interface:
+        raise UserError(f"{stated}: which interface it is has to be said; there are {', '.join(there)}")
     if not is_forced and interface in _default_route_interfaces(routes):
         raise UserError(
             f"{stated}: {interface} carries this machine's default route and would be lost to it; allowed is any "
