@@ -41,7 +41,7 @@ transport_option = click.option(
 @password_option
 @click.option(
     "--transport",
-    type=click.Choice(["tcp", "udp", "dpdk"]),
+    type=click.Choice(["tcp", "udp", "afxdp", "dpdk"]),
     default="tcp",
     show_default=True,
     help="What carries the orders; as transport.kind in the exchange's profile.",
@@ -49,16 +49,16 @@ transport_option = click.option(
 @click.option(
     "--device",
     metavar="DEVICE",
-    default="net_memif0,role=client,socket=exchange",
-    show_default=True,
-    help="With --transport dpdk: our card, as DPDK writes it.",
+    default="",
+    help="With --transport afxdp: our interface. With dpdk: our card, as DPDK writes it [default: "
+    "net_memif0,role=client,socket=exchange].",
 )
 @click.option(
     "--address",
     metavar="IPV4",
     default="10.0.0.2",
     show_default=True,
-    help="With --transport dpdk: our address on the wire.",
+    help="With --transport afxdp or dpdk: our address on the wire.",
 )
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
@@ -133,10 +133,11 @@ def load(
     """Send orders to an exchange at fixed times, and measure how long each takes to be answered.
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
-    is an 'exchange serve serve-udp', whose datagrams are its own, and with dpdk the same without a kernel. Latency
-    counts from the time at which a request should have been sent, also of one that is lost and sent again. Orders are
-    real: they are cancelled at the end, and may trade before.
+    is an 'exchange serve serve-udp', whose datagrams are its own, and with afxdp or dpdk the same past the kernel.
+    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again.
+    Orders are real: they are cancelled at the end, and may trade before.
     """
+    from exchange.load.carriage import CARDS
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins
 
@@ -157,13 +158,22 @@ def load(
         rounds=rounds,
         seed=seed,
         transport=transport,
-        device=device if transport == "dpdk" else "",
-        address=address if transport == "dpdk" else "",
+        device=_device_of(transport, device),
+        address=address if transport in CARDS else "",
     )
     check_plan(plan)
     with progress_bar() as progress:
         result = run_load_plan(plan, command_line(), progress)
     finish(result, json_path, html_path)
+
+
+def _device_of(transport: str, device: str) -> str:
+    """The card of a load; what is not said is the other end of what an exchange on DPDK serves."""
+    from exchange.load.carriage import CARDS, DPDK_DEVICE
+
+    if transport == "afxdp" and not device:
+        raise UserError("--transport afxdp: --device has to say through which interface")
+    return (device or DPDK_DEVICE) if transport in CARDS else ""
 
 
 def _rate(text: str) -> float | None:

@@ -338,6 +338,7 @@ def refused_units(units: Iterable[int]) -> list[int]:
 def _check_transport(_root: Path) -> Iterator[Finding]:
     yield Finding("transport", "memory", "ok", "needs nothing")
     yield Finding("transport", "tcp, udp", "ok", "need nothing but the kernel's sockets")
+    yield _check_afxdp()
     version = _package_version("libdpdk")
     try:
         find_c_compiler()
@@ -350,6 +351,19 @@ def _check_transport(_root: Path) -> Iterator[Finding]:
     lacking = "no DPDK" if version is None else f"DPDK {version}, and no C compiler for the shim"
     remedy = "sudo apt-get install libdpdk-dev dpdk pkg-config gcc"
     yield Finding("transport", "dpdk", "missing", f"this machine has {lacking}", remedy)
+
+
+def _check_afxdp() -> Finding:
+    from exchange.afxdp.libraries import PACKAGES, PRIVILEGES, find_obstacle
+
+    obstacle = find_obstacle()
+    if obstacle is None:
+        return Finding(
+            "transport", "afxdp", "ok", f"libxdp and libbpf; taking an interface takes {PRIVILEGES}"
+        )
+    is_library = PACKAGES in obstacle
+    remedy = f"sudo apt-get install {PACKAGES}" if is_library else None
+    return Finding("transport", "afxdp", "missing", obstacle.partition(";")[0], remedy)
 
 
 def _check_replication(root: Path) -> Iterator[Finding]:

@@ -95,6 +95,9 @@ symbol, half a GiB for all."""
 PORT_MAX: Final = (1 << 16) - 1
 """A TCP port has 16 bits."""
 
+INTERFACE_QUEUES_MAX: Final = 1024
+"""No card has more, and what tells sockets by their queues has an entry for each."""
+
 # The gateway.
 
 GATEWAY_SYMBOLS_MAX: Final = 1 << 13

@@ -44,6 +44,7 @@ from exchange.risk.config import NoneRiskConfig, RiskConfig
 from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
 from exchange.transport.config import (
+    AfxdpTransportConfig,
     DpdkTransportConfig,
     MemoryTransportConfig,
     TransportConfig,
@@ -354,11 +355,13 @@ def _impossible(settings: Settings) -> _Complaint | None:
     fractions = settings.bench.offered_load_fractions
     if any(low >= high for low, high in pairwise(fractions)):
         return _Complaint(("bench.offered_load_fractions",), "must ascend, each number once")
-    is_datagrams = isinstance(settings.transport, UdpTransportConfig | DpdkTransportConfig)
+    is_datagrams = isinstance(
+        settings.transport, UdpTransportConfig | AfxdpTransportConfig | DpdkTransportConfig
+    )
     if is_datagrams and settings.transport.ingress_lanes > 1:
         return _Complaint(
             ("transport.kind", "transport.ingress_lanes"),
-            f"all sessions of udp and dpdk share one port, which one ingress reads, and there are"
+            f"all sessions of udp, afxdp and dpdk share one port, which one ingress reads, and there are"
             f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
         )
     problem = find_problem(settings.risk, settings.gateway.symbols)

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from exchange.datagrams.batch import BatchMemory
+from exchange.datagrams.frames import BURST_FRAMES
+from exchange.datagrams.neighbours import peer_of, resolve
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.datagrams.reflector import measure_echoes, measure_round_trips, reflect
 from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
-from exchange.dpdk.neighbours import peer_of, resolve
-from exchange.dpdk.port import BURST_FRAMES, DpdkPort
+from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
 from exchange.ethernet import PAYLOAD_BYTES_MAX, FrameKind
 from exchange.native import WOULD_BLOCK, address_of

@@ -5,7 +5,6 @@
 * :mod:`~exchange.dpdk.eal`: DPDK's environment in this process;
 * :mod:`~exchange.dpdk.device`: a card, open;
 * :mod:`~exchange.dpdk.port`: its queues as ports (:mod:`exchange.datagrams.protocol`);
-* :mod:`~exchange.dpdk.neighbours`: finding a peer's card;
 * :mod:`~exchange.dpdk.calls`: what of DPDK compiled loops call.
 
 Rules: nothing here is imported unless a profile asks for it; DPDK need not be installed otherwise.

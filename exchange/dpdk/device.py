@@ -16,9 +16,10 @@ import os
 import time
 from typing import Final
 
+from exchange.datagrams.frames import BURST_FRAMES, NOT_SENT, QUEUE_BYTES, SENT, counters, frame_counts
 from exchange.dpdk.calls import call_shim
 from exchange.dpdk.eal import Eal, aside, find_device
-from exchange.dpdk.port import BURST_FRAMES, KINDS, NOT_SENT, QUEUE_BYTES, SENT, DpdkPort
+from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
 from exchange.ethernet import FrameKind, Local
 from exchange.ethernet.layout import PEER_BYTES
@@ -139,7 +140,7 @@ class DpdkDevice:
         self.wait_for_link(deadline - time.monotonic())
 
     def connect(self, peer: bytes) -> None:
-        """Say to whom datagrams without a receiver go: bytes as of :func:`exchange.dpdk.neighbours.peer_of`."""
+        """Say to whom datagrams without a receiver go: bytes as of :func:`exchange.datagrams.neighbours.peer_of`."""
         view_bytes(self._remote, PEER_BYTES)[:] = peer
 
     def statistics(self) -> dict[str, int]:
@@ -158,10 +159,11 @@ class DpdkDevice:
 
     def frame_counts(self) -> dict[FrameKind, int]:
         """How many frames of each kind have come, over all queues."""
-        return {
-            kind: sum(load_acquire(port.words + KINDS + 8 * kind) for port in self.ports)
-            for kind in FrameKind
-        }
+        return frame_counts([port.words for port in self.ports])
+
+    def counters(self) -> dict[str, int]:
+        """The same by name, and what was sent."""
+        return counters([port.words for port in self.ports])
 
     def sent_counts(self) -> tuple[int, int]:
         """How many frames the card has taken, and how many it had no room for."""

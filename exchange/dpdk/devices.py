@@ -19,10 +19,10 @@ Sources: "Network Interface Controller Drivers" of DPDK 22.11; the parameters ar
 """
 
 import re
-import socket
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.datagrams.interfaces import ROUTES, check_interface
 from exchange.errors import UserError
 
 _INTEGER: Final = "a number"
@@ -157,47 +157,17 @@ def _worded(allowed: str) -> str:
     return allowed.replace("|", " or ")
 
 
-def check_interfaces(
-    device: Device, key: str, *, is_forced: bool = False, routes: Path = Path("/proc/net")
-) -> None:
-    """Refuse a device whose interface carries the default route: who takes it may cut the machine off.
+def check_interfaces(device: Device, key: str, *, is_forced: bool = False, routes: Path = ROUTES) -> None:
+    """Refuse a device whose interface carries the default route, or is not there.
 
     Args:
         device: what would be taken.
         key: where it stands, for the error.
         is_forced: take it nevertheless.
-        routes: the folder in which the kernel lists its routes.
+        routes: as of :func:`exchange.datagrams.interfaces.check_interface`.
 
     Raises:
         UserError: it is that interface, or there is no such interface.
     """
-    there = [name for _, name in socket.if_nameindex()]
-    needed = set() if is_forced else _default_route_interfaces(routes)
     for interface in device.interfaces:
-        if interface in needed:
-            raise UserError(
-                f"{key} = {device.text!r}: {interface} carries this machine's default route and would be lost to "
-                f"it; allowed is any other interface, or this one by force"
-            )
-        if interface not in there:
-            raise UserError(
-                f"{key} = {device.text!r}: there is no interface {interface}; there are {', '.join(there)}"
-            )
-
-
-def _default_route_interfaces(routes: Path) -> set[str]:
-    """route(8)'s tables: an address of zeros with a mask of zeros, in IPv4 and in IPv6."""
-    found = set()
-    for line in _lines(routes / "route")[1:]:
-        words = line.split()
-        if words[1] == words[7] == "00000000":
-            found.add(words[0])
-    for line in _lines(routes / "ipv6_route"):
-        words = line.split()
-        if words[0] == "0" * 32 and words[1] == "00" and words[9] != "lo":
-            found.add(words[9])
-    return found
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
+        check_interface(interface, f"{key} = {device.text!r}", is_forced=is_forced, routes=routes)

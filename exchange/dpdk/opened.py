@@ -3,17 +3,14 @@
 Rules: once in a process, for EAL can be started once. The threads that poll have ended before :meth:`OpenedCard.close`.
 """
 
-import ipaddress
 from typing import Final
 
+from exchange.datagrams.neighbours import find_peer, number_of
 from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
-from exchange.dpdk.neighbours import peer_of, resolve
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
 from exchange.limits import PORT_MAX
-
-RESOLVE_SECONDS: Final = 5.0
 
 
 class OpenedCard:
@@ -41,7 +38,7 @@ class OpenedCard:
     ) -> None:
         self._table: Final = table
         self._address: Final = (address, udp_port)
-        number = _number_of(address, f"{table}.card_address")
+        number = number_of(address, f"{table}.card_address")
         if udp_port == 0:
             raise UserError(
                 f"{table}.port = 0: nobody hands out ports on a card; allowed are 1 to {PORT_MAX}"
@@ -64,9 +61,7 @@ class OpenedCard:
 
     def counters(self) -> dict[str, int]:
         """Frames by what they were, and what the driver counts."""
-        frames = {f"frames_{kind.name.lower()}": count for kind, count in self._device.frame_counts().items()}
-        sent, not_sent = self._device.sent_counts()
-        return frames | {"frames_sent": sent, "frames_not_sent": not_sent} | self._device.statistics()
+        return self._device.counters() | self._device.statistics()
 
     def find_peer(self, address: str, udp_port: int) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
@@ -74,17 +69,8 @@ class OpenedCard:
         Raises:
             UserError: it is no address, or nobody has it.
         """
-        key = f"{self._table}.endpoint"
-        number = _number_of(address, key)
-        return peer_of(number, udp_port, resolve(self._device.port, number, RESOLVE_SECONDS, key))
+        return find_peer(self._device.port, address, udp_port, f"{self._table}.endpoint")
 
     def close(self) -> None:
         """Stop the card and give back its memory."""
         self._device.close()
-
-
-def _number_of(address: str, key: str) -> int:
-    try:
-        return int(ipaddress.IPv4Address(address))
-    except ValueError as error:
-        raise UserError(f"{key} = {address!r}: not a numeric IPv4 address") from error

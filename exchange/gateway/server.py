@@ -50,6 +50,7 @@ from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
 from exchange.transport.config import (
+    AfxdpTransportConfig,
     DpdkTransportConfig,
     MemoryTransportConfig,
     TcpTransportConfig,
@@ -76,7 +77,8 @@ QUIET_LOOKS: Final = 3
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 
-_Config = TcpTransportConfig | UdpTransportConfig | DpdkTransportConfig
+_Datagrams = UdpTransportConfig | AfxdpTransportConfig | DpdkTransportConfig
+_Config = TcpTransportConfig | _Datagrams
 
 Listening = Callable[[str, int], None]
 """Told the address and the port when clients can connect."""
@@ -86,7 +88,7 @@ class Server:
     """An exchange and its gateway, built and not running.
 
     Args:
-        settings: a profile whose transport is ``tcp``, ``udp`` or ``dpdk``.
+        settings: a profile whose transport is ``tcp``, ``udp``, ``afxdp`` or ``dpdk``.
         users: who may log on.
 
     Raises:
@@ -96,7 +98,7 @@ class Server:
     def __init__(self, settings: Settings, users: Users) -> None:
         if isinstance(settings.transport, MemoryTransportConfig):
             raise UserError(
-                f"profile {settings.name}: transport.kind must be tcp, udp or dpdk to be served; 'serve' is such"
+                f"profile {settings.name}: transport.kind must be tcp, udp, afxdp or dpdk to be served; 'serve' is such"
                 " a profile, and --set transport.kind=tcp makes one of any other"
             )
         _check_compiled(settings)
@@ -406,10 +408,17 @@ def open_day(time_zone: str, time_ns: int) -> Opening:
     return Opening(f"{time_ns // 1_000_000_000:010d}", time_ns - since_midnight_ns, time_ns)
 
 
-def _open_port(config: UdpTransportConfig | DpdkTransportConfig) -> Port:
+def _open_port(config: _Datagrams) -> Port:
     """Where datagrams come in. UserError if it cannot be had."""
     if isinstance(config, UdpTransportConfig):
         return SocketPort(bind_listener(config.address, config.port, is_udp=True))
+    if isinstance(config, AfxdpTransportConfig):
+        from exchange.afxdp.card import AfxdpCard
+
+        return AfxdpCard(
+            config.interface, config.queue, config.card_address, config.port, mode=config.mode,
+            force=config.force,
+        )  # fmt: skip
     from exchange.dpdk.eal import EalConfig
     from exchange.dpdk.opened import OpenedCard
 

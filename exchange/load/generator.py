@@ -57,7 +57,7 @@ DRAIN_NS: Final = 2_000_000_000
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
 
-LoadCarrier = Carrier | Literal["dpdk"]
+LoadCarrier = Carrier | Literal["afxdp", "dpdk"]
 """What can carry a load: a client's carriers, and a card that all sessions share."""
 
 SENDING: Final = "sending"
@@ -73,8 +73,8 @@ class LoadPlan(NamedTuple):
 
     ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
     ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams, by sockets or by
-    a card of which ``device`` and ``address`` are DPDK's name and our IPv4 address. ``sleeps`` leaves the core to
-    others while nothing is to be done, at the price of the kernel's waking in each latency."""
+    a card of which ``device`` is DPDK's or the kernel's name and ``address`` our IPv4 address. ``sleeps`` leaves the
+    core to others while nothing is to be done, at the price of the kernel's waking in each latency."""
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
@@ -165,11 +165,11 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
 @contextmanager
 def carriage_of(plan: LoadPlan) -> Iterator[Carriage]:
     """What carries a plan's packets; a card is open as long as the block lasts."""
-    if plan.transport != "dpdk":
+    if plan.transport == "afxdp" or plan.transport == "dpdk":
+        with card_carriage(plan.transport, plan.device, plan.address, plan.endpoint) as carriage:
+            yield carriage
+    else:
         yield CARRIAGES[plan.transport]
-        return
-    with card_carriage(plan.device, plan.address, plan.endpoint) as carriage:
-        yield carriage
 
 
 def check_plan(plan: LoadPlan) -> None:

@@ -36,9 +36,11 @@ from exchange.native.atomics import (  # noqa: E402
     fence_sequential,
     fetch_add,
     load_acquire,
+    load_acquire_uint32,
     load_relaxed,
     store_relaxed,
     store_release,
+    store_release_uint32,
 )
 from exchange.native.big_endian import (  # noqa: E402
     load_big_endian_int64,
@@ -166,6 +168,7 @@ __all__ = [
     "kernel",
     "likely",
     "load_acquire",
+    "load_acquire_uint32",
     "load_big_endian_int64",
     "load_big_endian_uint16",
     "load_big_endian_uint32",
@@ -198,6 +201,7 @@ __all__ = [
     "store_int64",
     "store_relaxed",
     "store_release",
+    "store_release_uint32",
     "store_uint8",
     "store_uint16",
     "store_uint32",

@@ -1,4 +1,4 @@
-"""Atomic operations with named memory orders, on 8-byte words at 8-byte-aligned addresses.
+"""Atomic operations with named memory orders, on 8-byte words at 8-byte-aligned addresses; and two on 4-byte words.
 
 What the orders promise (C++20, 31.4; Boehm and Adve 2008, "Foundations of the C++ concurrency memory model"):
 
@@ -13,6 +13,8 @@ What the orders promise (C++20, 31.4; Boehm and Adve 2008, "Foundations of the C
 On x86 an acquire load and a release store are a plain ``mov``; the orders are written for the compiler, and
 for ARM. A plain ``load_int64`` in a polling loop would be hoisted out of it and the loop would never end.
 
+The 4-byte ones are for counters that the kernel shares with us, whose width it has chosen.
+
 The Python twins are atomic as far as single loads and stores go (one 8-byte access under the interpreter
 lock); the read-modify-writes are not, so variants that need those are only ever run compiled."""
 
@@ -21,7 +23,7 @@ from typing import Any
 
 from numba import types
 
-from exchange.native.lowering import INT64, Emit, lowers_to, pointer
+from exchange.native.lowering import INT32, INT64, Emit, lowers_to, pointer
 
 _LOAD = types.int64(types.int64)
 _STORE = types.void(types.int64, types.int64)
@@ -71,6 +73,28 @@ def store_relaxed(address: int, value: int) -> None:
 def store_release(address: int, value: int) -> None:
     """Store a word and publish everything written before it."""
     ctypes.c_int64.from_address(address).value = value
+
+
+def _emit_load_acquire_uint32(builder: Any, address: Any) -> Any:
+    value = builder.load_atomic(pointer(builder, address, INT32), "acquire", 4, typ=INT32)
+    return builder.zext(value, INT64)
+
+
+@lowers_to(_LOAD, _emit_load_acquire_uint32)
+def load_acquire_uint32(address: int) -> int:
+    """The 4 bytes at ``address``, unsigned, as :func:`load_acquire` loads eight."""
+    return ctypes.c_uint32.from_address(address).value
+
+
+def _emit_store_release_uint32(builder: Any, address: Any, value: Any) -> Any:
+    narrow = builder.trunc(value, INT32)
+    return builder.store_atomic(narrow, pointer(builder, address, INT32), "release", 4)
+
+
+@lowers_to(_STORE, _emit_store_release_uint32)
+def store_release_uint32(address: int, value: int) -> None:
+    """Store the lower 4 bytes of ``value`` as :func:`store_release` stores eight."""
+    ctypes.c_uint32.from_address(address).value = value
 
 
 @lowers_to(_UPDATE, _emit_update("add"))

@@ -5,7 +5,7 @@ A transport brings clients' bytes to the ingress and takes reports away. Importi
 transport.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -52,16 +52,47 @@ class UdpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     port: Port = 9005
 
 
+CardAddress = Annotated[
+    str,
+    Meta(description="numeric IPv4 address of our own on the card's wire, which the kernel does not know"),
+]
+Force = Annotated[
+    bool, Meta(description="take the interface that carries the default route as well, and be cut off")
+]
+
+
+class AfxdpTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="afxdp"):
+    """The datagrams of udp from frames that the kernel's network stack has not seen: for `exchange serve`."""
+
+    ingress_lanes: IngressLanes = 1
+    card_address: CardAddress = "10.0.0.1"
+    port: Port = 9005
+    interface: Annotated[
+        str, Meta(description="an interface of the kernel, such as eth1; it has to be said which")
+    ] = ""
+    queue: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=limits.INTERFACE_QUEUES_MAX - 1,
+            description="which of its queues; frames that come through others stay the kernel's",
+        ),
+    ] = 0
+    mode: Annotated[
+        Literal["auto", "skb", "native", "zero-copy"],
+        Meta(
+            description="how frames are taken: behind the driver, in it, or by the card itself into our memory;"
+            " auto is the last of them that the interface can do"
+        ),
+    ] = "auto"
+    force: Force = False
+
+
 class DpdkTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="dpdk"):
     """The datagrams of udp from a card that is polled without the kernel: for `exchange serve`. Needs DPDK."""
 
     ingress_lanes: IngressLanes = 1
-    card_address: Annotated[
-        str,
-        Meta(
-            description="numeric IPv4 address of our own on the card's wire, which the kernel does not know"
-        ),
-    ] = "10.0.0.1"
+    card_address: CardAddress = "10.0.0.1"
     port: Port = 9005
     device: Annotated[
         str,
@@ -76,9 +107,13 @@ class DpdkTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_f
     log_level: Annotated[
         str, Meta(description="what DPDK itself writes: error, warning, notice, info or debug, and all above")
     ] = "warning"
-    force: Annotated[
-        bool, Meta(description="take the interface that carries the default route as well, and be cut off")
-    ] = False
+    force: Force = False
 
 
-TransportConfig = MemoryTransportConfig | TcpTransportConfig | UdpTransportConfig | DpdkTransportConfig
+TransportConfig = (
+    MemoryTransportConfig
+    | TcpTransportConfig
+    | UdpTransportConfig
+    | AfxdpTransportConfig
+    | DpdkTransportConfig
+)

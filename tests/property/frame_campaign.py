@@ -16,10 +16,11 @@ import time
 from collections import Counter
 
 from exchange.datagrams.batch import BatchMemory
+from exchange.datagrams.frames import ARP_SLOTS, BURST_FRAMES
 from exchange.datagrams.protocol import attend, receive_many
 from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
-from exchange.dpdk.port import ARP_SLOTS, BURST_FRAMES, DpdkPort
+from exchange.dpdk.port import DpdkPort
 from exchange.ethernet import FrameKind
 from tests.ethernet_oracle import US, judge, random_frame
 from tests.frame_injection import inject

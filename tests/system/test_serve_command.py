@@ -125,7 +125,10 @@ def test_user_add_writes_hashes_that_nobody_else_reads(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("serve", "--users", "no-such-file"), "no-such-file: no such file; 'exchange user add NAME"),
-        (("serve", "lockfree", "--users", "users"), "transport.kind must be tcp, udp or dpdk to be served"),
+        (
+            ("serve", "lockfree", "--users", "users"),
+            "transport.kind must be tcp, udp, afxdp or dpdk to be served",
+        ),
         (
             ("serve", "--users", "users", "--set", "queue.kind=python"),
             "queue.kind = 'python' is plain Python",

@@ -300,7 +300,7 @@ IMPOSSIBLE = [
     ),
     (
         '[transport]\nkind = "udp"\ningress_lanes = 2',
-        '2: transport.kind = "udp": all sessions of udp and dpdk share one port, which one ingress reads, and '
+        '2: transport.kind = "udp": all sessions of udp, afxdp and dpdk share one port, which one ingress reads, and '
         "there are 2 ingress lanes; several take tcp",
     ),
     (

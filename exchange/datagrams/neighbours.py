@@ -11,24 +11,25 @@ Source: RFC 826.
 
 import ipaddress
 import time
-from typing import Final
+from typing import Any, Final
 
+from exchange.datagrams.frames import REPLY_ADDRESS, REPLY_MAC, ask
 from exchange.datagrams.protocol import attend, receive_many
-from exchange.dpdk.port import REPLY_ADDRESS, REPLY_MAC, DpdkPort, ask
 from exchange.errors import UserError
 from exchange.ethernet import PAYLOAD_BYTES_MAX, format_mac
 from exchange.ethernet.layout import PEER_BYTES
 from exchange.native import VECTOR_BYTES, Arena, load_acquire, store_release, write_vector
 from exchange.native.datagram_headers import MESSAGE_HEADER_BYTES, socket_address, write_message_header
 
+RESOLVE_SECONDS: Final = 5.0
 _ASK_AGAIN_SECONDS: Final = 0.1
 
 
-def resolve(port: DpdkPort, address: int, timeout_s: float, key: str = "address") -> int:
+def resolve(port: Any, address: int, timeout_s: float, key: str = "address") -> int:
     """The card that has an IPv4 address, as a number.
 
     Args:
-        port: receives and sends here.
+        port: a port of frames (:mod:`exchange.datagrams.frames`); receives and sends here.
         address: as a number.
         timeout_s: how long to ask.
         key: where the address is from, for the error.
@@ -58,7 +59,35 @@ def resolve(port: DpdkPort, address: int, timeout_s: float, key: str = "address"
     )
 
 
+def find_peer(port: Any, address: str, udp_port: int, key: str) -> bytes:
+    """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
+
+    Args:
+        port: as of :func:`resolve`.
+        address: as text.
+        udp_port: the other's.
+        key: where the address is from, for the error.
+
+    Raises:
+        UserError: it is no address, or nobody has it.
+    """
+    number = number_of(address, key)
+    return peer_of(number, udp_port, resolve(port, number, RESOLVE_SECONDS, key))
+
+
 def peer_of(address: int, udp_port: int, mac: int) -> bytes:
     """The :data:`~exchange.ethernet.layout.PEER_BYTES` bytes of a peer: a ``sockaddr_in`` with its card behind it."""
     plain = socket_address(str(ipaddress.IPv4Address(address)), udp_port)
     return plain[: PEER_BYTES - 8] + mac.to_bytes(6, "big") + bytes(2)
+
+
+def number_of(address: str, key: str) -> int:
+    """An IPv4 address as a number.
+
+    Raises:
+        UserError: it is none; ``key`` is where it stands.
+    """
+    try:
+        return int(ipaddress.IPv4Address(address))
+    except ValueError as error:
+        raise UserError(f"{key} = {address!r}: not a numeric IPv4 address") from error
