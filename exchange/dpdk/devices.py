@@ -172,7 +172,7 @@ def check_interfaces(
         UserError: it is that interface, or there is no such interface.
     """
     there = [name for _, name in socket.if_nameindex()]
-    needed = set() if is_forced else _default_route_interfaces(routes)
+    needed = set() if is_forced else default_route_interfaces(routes)
     for interface in device.interfaces:
         if interface in needed:
             raise UserError(
@@ -185,8 +185,13 @@ def check_interfaces(
             )
 
 
-def _default_route_interfaces(routes: Path) -> set[str]:
-    """route(8)'s tables: an address of zeros with a mask of zeros, in IPv4 and in IPv6."""
+def default_route_interfaces(routes: Path) -> set[str]:
+    """The interfaces that carry a default route.
+
+    Args:
+        routes: the folder with route(8)'s tables, in which that is an address of zeros with a mask of zeros, in IPv4
+            and in IPv6.
+    """
     found = set()
     for line in _lines(routes / "route")[1:]:
         words = line.split()
