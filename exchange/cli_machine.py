@@ -56,6 +56,7 @@ def topology(
 @click.command()
 def doctor() -> None:
     """Say which layers this machine can run, and the command that enables each of the others."""
-    from exchange.doctor import diagnose, render
+    from exchange.doctor import diagnose
+    from exchange.findings import render
 
     click.echo(render(diagnose()))

@@ -3,10 +3,6 @@
 Where it can, a check *does* the thing (compiles a kernel, binds a thread, looks into a child process)
 instead of reading a setting that promises it. A check that fails in a way nobody foresaw becomes a
 finding of its own: the doctor never falls ill. Nothing is changed on the machine.
-
-A finding's status is ``ok``; ``limited``: it runs, but slower or with less to see than it could;
-``missing``: it does not run here, or is not in this version of the exchange yet (then the detail says
-what the machine has for it).
 """
 
 import os
@@ -15,27 +11,24 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from exchange.bench.host import cpu_flags, cpu_model, hypervisor, read_word, transparent_huge_pages
 from exchange.cache_folder import cache_root
+from exchange.doctor_bypass import check_huge_page_pool, check_interfaces, check_vfio
 from exchange.errors import UserError
 from exchange.export.linking import find_c_compiler
+from exchange.findings import Check, Finding, Status, package_version
 from exchange.lab_vm.guest_kernel import cached_kernel, installed_kernel
 from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import choose_accelerator, find_programs, missing_packages
 from exchange.placement import Assignment, apply_to_current_thread
 from exchange.placement.drawing import format_bytes
 from exchange.placement.topology import count_noun, format_cpu_list, read_cpu_list, read_this_machine
-
-type Status = Literal["ok", "limited", "missing"]
 
 PYTHON_MIN: Final = (3, 12)
 PINNED_CORES: Final = 4
@@ -46,19 +39,6 @@ SHARED_MEMORY_MIN_BYTES: Final = 256 * 1024 * 1024
 """The largest rings of the tests and labs, several at a time; Docker's default is a quarter of it."""
 
 _NOT_YET: Final = "not in this version yet; "
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the diagnosis. ``remedy`` is a command or a setting, None where there is nothing to do."""
-
-    layer: str
-    variant: str
-    status: Status
-    detail: str
-    remedy: str | None = None
-
-
-type Check = Callable[[Path], Iterable[Finding]]
 
 
 def diagnose(root: Path = Path("/")) -> list[Finding]:
@@ -74,36 +54,8 @@ def _guarded(check: Check, root: Path) -> list[Finding]:
     try:
         return list(check(root))
     except Exception as error:
-        name = check.__name__.removeprefix("_check_").replace("_", " ")
+        name = check.__name__.removeprefix("_").removeprefix("check_").replace("_", " ")
         return [Finding("doctor", name, "limited", f"could not be checked: {type(error).__name__}: {error}")]
-
-
-def render(findings: Sequence[Finding], width: int = 100) -> str:
-    """The findings as plain text, layer by layer, with a count at the end."""
-    lines: list[str] = []
-    for layer, group in groupby(findings, key=lambda finding: finding.layer):
-        lines.append(layer)
-        for finding in group:
-            lead = f"  {finding.status:<8} {finding.variant:<20} "
-            lines.extend(_wrap(finding.detail, width, lead, " " * len(lead)))
-            if finding.remedy:
-                lines.extend(_wrap(finding.remedy, width, " " * len(lead) + "-> ", " " * (len(lead) + 3)))
-        lines.append("")
-    counts = [
-        f"{sum(one.status == status for one in findings)} {status}" for status in ("ok", "limited", "missing")
-    ]
-    return "\n".join([*lines, ", ".join(counts)]) + "\n"
-
-
-def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(width, len(rest) + 30),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 # --- the machine ---
@@ -211,12 +163,6 @@ def _check_huge_pages(root: Path) -> Iterator[Finding]:
         detail += ": books and rings get 4 KB pages and miss the TLB more often"
         remedy = f"echo madvise | sudo tee {path}" if mode else None
         yield Finding("machine", "huge pages, advised", "limited", detail, remedy)
-    reserved = read_word(root / "proc/sys/vm/nr_hugepages")
-    if reserved and reserved.isdigit() and int(reserved) > 0:
-        yield Finding("machine", "huge pages, reserved", "ok", f"{reserved} in the kernel's pool")
-    else:
-        detail = "none in the kernel's pool; no profile of this version needs them"
-        yield Finding("machine", "huge pages, reserved", "limited", detail, "sudo sysctl vm.nr_hugepages=512")
 
 
 def _check_shared_memory(root: Path) -> Iterator[Finding]:
@@ -339,7 +285,7 @@ def _check_transport(_root: Path) -> Iterator[Finding]:
     yield Finding("transport", "memory", "ok", "needs nothing")
     yield Finding("transport", "tcp, udp", "ok", "need nothing but the kernel's sockets")
     yield _check_afxdp()
-    version = _package_version("libdpdk")
+    version = package_version("libdpdk")
     try:
         find_c_compiler()
         has_compiler = True
@@ -370,7 +316,7 @@ def _check_replication(root: Path) -> Iterator[Finding]:
     detail = "need nothing but a folder on a disk; exchange bench journal says what a sync costs there"
     yield Finding("journal", "file, mapped", "ok", detail)
     yield Finding("replication", "tcp", "missing", f"{_NOT_YET}this machine needs nothing more for it")
-    version = _package_version("libfabric")
+    version = package_version("libfabric")
     folder = root / "sys/class/infiniband"
     devices = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     library = f"libfabric {version}" if version else "no libfabric"
@@ -381,19 +327,6 @@ def _check_replication(root: Path) -> Iterator[Finding]:
     yield Finding(
         "replication", "rdma", "missing", f"{_NOT_YET}this machine has {library} and {adapters}", remedy
     )
-
-
-def _package_version(name: str) -> str | None:
-    """The version of a C library that pkg-config finds; None where it finds none, or is not there itself."""
-    if shutil.which("pkg-config") is None:
-        return None
-    try:
-        done = subprocess.run(
-            ["pkg-config", "--modversion", name], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _check_lab_vm(_root: Path) -> Iterator[Finding]:
@@ -475,10 +408,13 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_clock_source,
     _check_governor,
     _check_huge_pages,
+    check_huge_page_pool,
     _check_shared_memory,
     _check_compiled_layers,
     _check_placement,
     _check_transport,
+    check_vfio,
+    check_interfaces,
     _check_replication,
     _check_lab_vm,
     _check_flame,

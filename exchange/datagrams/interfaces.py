@@ -31,7 +31,7 @@ def check_interface(interface: str, stated: str, *, is_forced: bool = False, rou
     there = [name for _, name in socket.if_nameindex()]
     if not interface:
         raise UserError(f"{stated}: which interface it is has to be said; there are {', '.join(there)}")
-    if not is_forced and interface in _default_route_interfaces(routes):
+    if not is_forced and interface in default_route_interfaces(routes):
         raise UserError(
             f"{stated}: {interface} carries this machine's default route and would be lost to it; allowed is any "
             f"other interface, or this one by force"
@@ -40,8 +40,13 @@ def check_interface(interface: str, stated: str, *, is_forced: bool = False, rou
         raise UserError(f"{stated}: there is no interface {interface}; there are {', '.join(there)}")
 
 
-def _default_route_interfaces(routes: Path) -> set[str]:
-    """route(8)'s tables: an address of zeros with a mask of zeros, in IPv4 and in IPv6."""
+def default_route_interfaces(routes: Path) -> set[str]:
+    """The interfaces that carry a default route.
+
+    Args:
+        routes: the folder with route(8)'s tables, in which that is an address of zeros with a mask of zeros, in IPv4
+            and in IPv6.
+    """
     found = set()
     for line in _lines(routes / "route")[1:]:
         words = line.split()
