@@ -19,8 +19,9 @@ Each queue has :data:`QUEUE_BYTES` of words::
     +256    ARP requests answered; datagrams sent; not sent    written by the thread that sends
     +384    the ARP requests
 
-Rules: a card has one receiving queue or several, each a port of its own with a thread of its own. They send through the
-card's one sending queue, so only one of them is sent to and attended; it answers what all have kept.
+Rules: a card has one receiving queue or several, each a port of its own with a thread of its own. Only the first is
+sent to and attended, by one thread, and it answers what all have kept. A peer's last two bytes say on which sending
+queue an answer goes: the one beside the queue that it was heard on (:data:`PEER_QUEUE`).
 """
 
 import errno
@@ -44,6 +45,7 @@ from exchange.ethernet.layout import (
     ARP_SENDER_ADDRESS,
     ARP_SENDER_MAC,
     ETHERNET_BYTES,
+    PEER_BYTES,
     PEER_FAMILY,
 )
 from exchange.native import (
@@ -94,7 +96,8 @@ _SLOT_BYTES: Final = 64
 _ARP_FRAME_BYTES: Final = ETHERNET_BYTES + ARP_BYTES
 QUEUE_BYTES: Final = ARP_REQUESTS + ARP_SLOTS * _SLOT_BYTES
 
-_SENDING_QUEUE: Final = 0
+PEER_QUEUE: Final = PEER_BYTES - 2
+_FIRST_QUEUE: Final = 0
 _TOO_LONG: Final = -errno.EMSGSIZE
 _NO_RECEIVER: Final = -errno.EDESTADDRREQ
 _DATAGRAM: Final = int(FrameKind.DATAGRAM)
@@ -103,7 +106,8 @@ _ARP_REPLY: Final = int(FrameKind.ARP_REPLY)
 
 
 class DpdkPort(NamedTuple):
-    """One receiving queue of a card, and the card's sending queue.
+    """One receiving queue of a card, and the card's sending queues: who is heard here is answered on
+    ``answering_queue``.
 
     ``words`` are this queue's, and ``first_words`` those of the first of ``queue_count`` queues. ``received`` and
     ``sending`` are room for :data:`BURST_FRAMES` addresses of packet buffers. ``remote`` is the address of the 16 bytes
@@ -115,6 +119,7 @@ class DpdkPort(NamedTuple):
     device: int
     queue: int
     queue_count: int
+    answering_queue: int
     pool: int
     words: int
     first_words: int
@@ -142,7 +147,7 @@ def _receive_many(port: DpdkPort, headers_address: int, count: int) -> int:
         kind, payload, payload_bytes = parse_frame(frame, frame_bytes, port.local)
         _count(port.words + KINDS + 8 * kind)
         if likely(kind == _DATAGRAM):
-            _take(headers_address + taken * MESSAGE_HEADER_BYTES, frame, payload, payload_bytes)
+            _take(port, headers_address + taken * MESSAGE_HEADER_BYTES, frame, payload, payload_bytes)
             taken += 1
         elif kind == _ARP_REQUEST:
             _keep_request(port, frame)
@@ -159,7 +164,7 @@ def frame_of(port: DpdkPort, buffer: int) -> int:
 
 
 @inlined
-def _take(header: int, frame: int, payload: int, payload_bytes: int) -> None:
+def _take(port: DpdkPort, header: int, frame: int, payload: int, payload_bytes: int) -> None:
     vector = load_int64(header + VECTORS_ADDRESS)
     copied_bytes = min(payload_bytes, load_int64(vector + VECTOR_LENGTH))
     copy_bytes(load_int64(vector + VECTOR_ADDRESS), payload, copied_bytes)
@@ -167,6 +172,7 @@ def _take(header: int, frame: int, payload: int, payload_bytes: int) -> None:
     peer = load_int64(header + PEER_ADDRESS)
     if peer != 0:
         note_peer(frame, payload, peer)
+        store_uint16(peer + PEER_QUEUE, port.answering_queue)
 
 
 @inlined
@@ -198,9 +204,12 @@ def _count(word: int) -> None:
 
 @implements(send_many, DpdkPort, inline=False)
 def _send_many(port: DpdkPort, headers_address: int, count: int) -> int:
-    wanted, trouble = 0, 0
+    wanted, trouble, queue = 0, 0, _queue_for(port, headers_address)
     while wanted < min(count, BURST_FRAMES) and trouble == 0:
-        trouble = _trouble_with(port, headers_address + wanted * MESSAGE_HEADER_BYTES)
+        header = headers_address + wanted * MESSAGE_HEADER_BYTES
+        if _queue_for(port, header) != queue:
+            break
+        trouble = _trouble_with(port, header)
         wanted += 1 if trouble == 0 else 0
     if unlikely(wanted == 0):
         return trouble
@@ -209,8 +218,15 @@ def _send_many(port: DpdkPort, headers_address: int, count: int) -> int:
         return WOULD_BLOCK
     for index in range(wanted):
         _fill(port, load_int64(port.sending + 8 * index), headers_address + index * MESSAGE_HEADER_BYTES)
-    sent = _hand_over(port, wanted)
+    sent = _hand_over(port, queue, wanted)
     return sent if sent > 0 else WOULD_BLOCK
+
+
+@inlined
+def _queue_for(port: DpdkPort, header: int) -> int:
+    """The sending queue for a datagram."""
+    peer = load_int64(header + PEER_ADDRESS)
+    return _FIRST_QUEUE if peer == 0 or port.queue_count == 1 else load_uint16(peer + PEER_QUEUE)
 
 
 @inlined
@@ -253,9 +269,9 @@ def set_frame_bytes(port: DpdkPort, buffer: int, frame_bytes: int) -> None:
 
 
 @inlined
-def _hand_over(port: DpdkPort, count: int) -> int:
+def _hand_over(port: DpdkPort, queue: int, count: int) -> int:
     """Send what is in the burst, free what the card does not take, and count both."""
-    sent = send_burst(port.device, _SENDING_QUEUE, port.sending, count)
+    sent = send_burst(port.device, queue, port.sending, count)
     store_relaxed(port.words + SENT, load_relaxed(port.words + SENT) + sent)
     if unlikely(sent < count):
         free_buffers(port.sending + 8 * sent, count - sent)
@@ -282,7 +298,7 @@ def _answer(port: DpdkPort, words: int) -> int:
     buffer = load_int64(port.sending)
     set_frame_bytes(port, buffer, write_arp_reply(frame_of(port, buffer), _slot(words, number), port.local))
     store_release(words + ARP_ANSWERED, number + 1)
-    return _hand_over(port, 1)
+    return _hand_over(port, _FIRST_QUEUE, 1)
 
 
 @kernel
@@ -292,4 +308,4 @@ def ask(port: DpdkPort, address: int) -> int:
         return 0
     buffer = load_int64(port.sending)
     set_frame_bytes(port, buffer, write_arp_request(frame_of(port, buffer), port.local, address))
-    return _hand_over(port, 1)
+    return _hand_over(port, _FIRST_QUEUE, 1)
