@@ -355,14 +355,13 @@ def _impossible(settings: Settings) -> _Complaint | None:
     fractions = settings.bench.offered_load_fractions
     if any(low >= high for low, high in pairwise(fractions)):
         return _Complaint(("bench.offered_load_fractions",), "must ascend, each number once")
-    is_datagrams = isinstance(
-        settings.transport, UdpTransportConfig | AfxdpTransportConfig | DpdkTransportConfig
-    )
+    is_datagrams = isinstance(settings.transport, UdpTransportConfig | AfxdpTransportConfig)
     if is_datagrams and settings.transport.ingress_lanes > 1:
         return _Complaint(
             ("transport.kind", "transport.ingress_lanes"),
-            f"all sessions of udp, afxdp and dpdk share one port, which one ingress reads, and there are"
-            f" {settings.transport.ingress_lanes} ingress lanes; several take tcp",
+            f"all sessions of udp and afxdp share one port, which one ingress reads, and there are"
+            f" {settings.transport.ingress_lanes} ingress lanes; several take tcp, and dpdk with as many receiving"
+            " queues",
         )
     problem = find_problem(settings.risk, settings.gateway.symbols)
     if problem is not None:
@@ -428,6 +427,16 @@ def _impossible_queues(settings: Settings) -> _Complaint | None:
             ("queue.kind", "transport.ingress_lanes"),
             f"a disruptor has one producer, and there are {settings.transport.ingress_lanes} ingress lanes;"
             " several take spsc, mpsc or locked",
+        )
+    if (
+        isinstance(settings.transport, DpdkTransportConfig)
+        and isinstance(settings.queue, SpscQueueConfig)
+        and settings.transport.ingress_lanes > 1
+    ):
+        return _Complaint(
+            ("queue.kind", "transport.ingress_lanes"),
+            "a client of dpdk that comes back may come to another ingress lane, and spsc has a ring for each lane, in"
+            " which newer requests could overtake older ones; several lanes of dpdk take mpsc or locked",
         )
     lanes = settings.transport.ingress_lanes if isinstance(settings.queue, SpscQueueConfig) else 1
     rings = settings.shards.count * (lanes + 1)

@@ -350,7 +350,7 @@ def refused(socket: str) -> dict[str, str]:
         tell("unknown", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring1"))
         tell("buffers", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", buffers=10))
         tell("memory", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", buffers=1 << 20))
-        tell("queues", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", queues=0))
+        tell("queues", lambda: DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0", queues=17))
         ring = DpdkDevice(eal, ADDRESS, UDP_PORT, name="net_ring0")
         stack.callback(ring.close)
         tell("nobody answers", lambda: resolve(ring.port, ADDRESS + 1, 0.1, "load.address"))

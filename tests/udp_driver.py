@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from exchange.client import Client
+from exchange.datagrams.kernel_socket import KernelSocket
 from exchange.gateway.server import Server
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES
@@ -33,6 +34,40 @@ def udp_socket() -> socket.socket:
     made.bind((LOOPBACK, 0))
     made.setblocking(False)
     return made
+
+
+class QueuedSockets:
+    """A port with several receiving queues, each a socket of its own: who sends chooses the queue by the address."""
+
+    def __init__(self, count: int) -> None:
+        self.sockets = [udp_socket() for _ in range(count)]
+
+    @property
+    def state(self) -> KernelSocket:
+        return self.queues[0]
+
+    @property
+    def queues(self) -> tuple[KernelSocket, ...]:
+        return tuple(KernelSocket(one.fileno()) for one in self.sockets)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.address_of(0)
+
+    def address_of(self, queue: int) -> tuple[str, int]:
+        """Where a queue is found."""
+        address, port = self.sockets[queue].getsockname()
+        return address, port
+
+    def readiness(self) -> None:
+        """Nobody says when something has come, as of a card."""
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        for one in self.sockets:
+            one.close()
 
 
 class _Far(asyncio.DatagramProtocol):

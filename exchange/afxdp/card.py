@@ -137,6 +137,11 @@ class AfxdpCard:
             raise
 
     @property
+    def queues(self) -> tuple[AfxdpPort, ...]:
+        """It is one of the interface's, so there is one."""
+        return (self.state,)
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where others find it: address and port."""
         return self._address

@@ -29,6 +29,11 @@ class SocketPort:
         return KernelSocket(self._socket.fileno())
 
     @property
+    def queues(self) -> tuple[KernelSocket]:
+        """There is one."""
+        return (self.state,)
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where others find it: address and port."""
         address, port = self._socket.getsockname()[:2]

@@ -27,12 +27,18 @@ class Port(Protocol):
 
     Attributes:
         state: what the operations take.
+        queues: the same for each of its receiving queues, of which each is for a thread of its own; the first is
+            ``state``, and the only one that is sent to and attended.
         address: where others find it: address and port.
     """
 
     @property
     def state(self) -> Any:
         """What the operations take."""
+
+    @property
+    def queues(self) -> tuple[Any, ...]:
+        """What the operations take, for each receiving queue."""
 
     @property
     def address(self) -> tuple[str, int]:

@@ -2,7 +2,9 @@
 
 A card is opened with as many receiving queues as there are threads to poll them. With several, the card itself decides
 by a hash of addresses and ports which queue a frame goes to (receive-side scaling, RSS), so all datagrams of a client
-come to the same thread. There is one sending queue.
+come to the same thread. Where a card has no such hash, it or whoever sends has another way to choose. A sending queue
+belongs to each, and who answers uses that one: some devices (tap, virtio) have the rest of a conversation come to the
+queue from which it was answered.
 
 Packet buffers come from one pool on the card's NUMA node. There must be enough of them for all that can hold some at
 once: the descriptors of every queue, a burst in each thread's hands, and each thread's cache.
@@ -86,12 +88,16 @@ class DpdkDevice:
         self._number: Final = self._checked(find_device(device.name), "find it")
         most = min(self._checked(call_shim("queues_max", self._number), "open it"), QUEUES_MAX)
         if not 1 <= queues <= most:
-            raise UserError(f"{table}.queues = {queues}: {device.name} allows 1 to {most}")
+            has = f"{most} receiving queue" + ("s" if most > 1 else "")
+            raise UserError(
+                f"{table}.ingress_lanes = {queues}: each takes a receiving queue, and {device.name} has {has}; allowed "
+                f"are 1 to {most}"
+            )
         # Without huge pages all memory is one block, on no node in particular.
         numa_node = call_shim("numa_node", self._number) if eal.config.huge_pages else -1
         self.pool: Final = self._make_pool(device.name, buffers, numa_node, table)
         opened = call_shim("open", self._number, self.pool, queues, DESCRIPTORS, numa_node)
-        self._checked(opened, f"have {queues} receiving queues")
+        self._sending_queues: Final = self._checked(opened, f"have {queues} receiving queues")
         self._is_open = True
         deadline = time.monotonic() + link_timeout_s
         try:
@@ -218,6 +224,7 @@ class DpdkDevice:
                 device=self._number,
                 queue=queue,
                 queue_count=queues,
+                answering_queue=queue if queue < self._sending_queues else 0,
                 pool=self.pool,
                 words=first_words + queue * QUEUE_BYTES,
                 first_words=first_words,

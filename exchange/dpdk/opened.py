@@ -6,11 +6,16 @@ Rules: once in a process, for EAL can be started once. The threads that poll hav
 from typing import Final
 
 from exchange.datagrams.neighbours import find_peer, number_of
-from exchange.dpdk.device import DpdkDevice
+from exchange.dpdk.device import DESCRIPTORS, DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
 from exchange.limits import PORT_MAX
+
+_BUFFERS_OF_QUEUE: Final = 2 * DESCRIPTORS
+"""What a receiving queue and the sending queue beside it hold."""
+_BUFFERS: Final = 6 * 1024
+"""What threads hold, and as many again."""
 
 
 class OpenedCard:
@@ -20,6 +25,7 @@ class OpenedCard:
         config: what EAL is started with; its first device is opened.
         address: our IPv4 address, as text.
         udp_port: our UDP port.
+        queues: receiving queues, for as many threads.
         link_timeout_s: how long to wait for somebody at the other end; 0 does not.
         table: the table of the profile, or the command, that all this is from, for errors.
 
@@ -33,6 +39,7 @@ class OpenedCard:
         address: str,
         udp_port: int,
         *,
+        queues: int = 1,
         link_timeout_s: float = 0.0,
         table: str = "transport",
     ) -> None:
@@ -44,12 +51,25 @@ class OpenedCard:
                 f"{table}.port = 0: nobody hands out ports on a card; allowed are 1 to {PORT_MAX}"
             )
         eal = start_eal(config, table)
-        self._device: Final = DpdkDevice(eal, number, udp_port, link_timeout_s=link_timeout_s, table=table)
+        self._device: Final = DpdkDevice(
+            eal,
+            number,
+            udp_port,
+            queues=queues,
+            buffers=_BUFFERS + queues * _BUFFERS_OF_QUEUE - 1,
+            link_timeout_s=link_timeout_s,
+            table=table,
+        )
 
     @property
     def state(self) -> DpdkPort:
         """What the operations take."""
         return self._device.port
+
+    @property
+    def queues(self) -> tuple[DpdkPort, ...]:
+        """What the operations take, for each receiving queue."""
+        return self._device.ports
 
     @property
     def address(self) -> tuple[str, int]:

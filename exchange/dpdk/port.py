@@ -7,8 +7,9 @@ A turn of the sending thread takes as many packet buffers as there are datagrams
 burst to the card. What the card does not take is given back and reported as not sent: nobody waits.
 
 Rules: a card has one receiving queue or several, each a port of its own with a thread of its own, and each with words
-as of :mod:`exchange.datagrams.frames`. They send through the card's one sending queue, so only one of them is sent to
-and attended; it answers what all have kept.
+as of :mod:`exchange.datagrams.frames`. Only the first is sent to and attended, by one thread, and it answers what all
+have kept. A peer's last two bytes say on which sending queue an answer goes: the one beside the queue that it was heard
+on (:data:`PEER_QUEUE`).
 """
 
 from typing import Final, NamedTuple
@@ -27,11 +28,13 @@ from exchange.datagrams.frames import (
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.dpdk.calls import allocate_buffers, free_buffers, receive_burst, send_burst
 from exchange.ethernet import Local, write_arp_request
+from exchange.ethernet.layout import PEER_BYTES
 from exchange.native import (
     WOULD_BLOCK,
     implements,
     inlined,
     kernel,
+    likely,
     load_int64,
     load_uint16,
     prefetch_for_read,
@@ -39,13 +42,15 @@ from exchange.native import (
     store_uint32,
     unlikely,
 )
-from exchange.native.datagram_headers import MESSAGE_HEADER_BYTES
+from exchange.native.datagram_headers import MESSAGE_HEADER_BYTES, PEER_ADDRESS
 
-_SENDING_QUEUE: Final = 0
+PEER_QUEUE: Final = PEER_BYTES - 2
+_FIRST_QUEUE: Final = 0
 
 
 class DpdkPort(NamedTuple):
-    """One receiving queue of a card, and the card's sending queue.
+    """One receiving queue of a card, and the card's sending queues: who is heard here is answered on
+    ``answering_queue``.
 
     ``words`` are this queue's, and ``first_words`` those of the first of ``queue_count`` queues. ``received`` and
     ``sending`` are room for :data:`~exchange.datagrams.frames.BURST_FRAMES` addresses of packet buffers. ``remote`` is
@@ -56,6 +61,7 @@ class DpdkPort(NamedTuple):
     device: int
     queue: int
     queue_count: int
+    answering_queue: int
     pool: int
     words: int
     first_words: int
@@ -81,7 +87,11 @@ def _receive_many(port: DpdkPort, headers_address: int, count: int) -> int:
         # A frame in several pieces is longer than any of ours: the first piece then ends before its headers say.
         frame, frame_bytes = frame_of(port, buffer), load_uint16(buffer + port.data_length)
         header = headers_address + taken * MESSAGE_HEADER_BYTES
-        taken += take_frame(port.words, port.local, frame, frame_bytes, header)
+        if likely(take_frame(port.words, port.local, frame, frame_bytes, header) != 0):
+            peer = load_int64(header + PEER_ADDRESS)
+            if peer != 0:
+                store_uint16(peer + PEER_QUEUE, port.answering_queue)
+            taken += 1
     free_buffers(port.received, arrived)
     return taken
 
@@ -97,13 +107,33 @@ def _send_many(port: DpdkPort, headers_address: int, count: int) -> int:
     wanted, trouble = count_sendable(port.remote, headers_address, count)
     if unlikely(wanted == 0):
         return trouble
+    queue = _queue_for(port, headers_address)
+    wanted = _count_of_queue(port, headers_address, wanted, queue)
     if unlikely(allocate_buffers(port.pool, port.sending, wanted) != 0):
         note_sent(port.words, 0, wanted)
         return WOULD_BLOCK
     for index in range(wanted):
         _fill(port, load_int64(port.sending + 8 * index), headers_address + index * MESSAGE_HEADER_BYTES)
-    sent = _hand_over(port, wanted)
+    sent = _hand_over(port, queue, wanted)
     return sent if sent > 0 else WOULD_BLOCK
+
+
+@inlined
+def _queue_for(port: DpdkPort, header: int) -> int:
+    """The sending queue for a datagram."""
+    peer = load_int64(header + PEER_ADDRESS)
+    return _FIRST_QUEUE if peer == 0 or port.queue_count == 1 else load_uint16(peer + PEER_QUEUE)
+
+
+@inlined
+def _count_of_queue(port: DpdkPort, headers_address: int, count: int, queue: int) -> int:
+    """How many datagrams from the first on, of ``count``, go the same way."""
+    same = 1
+    if port.queue_count == 1:
+        return count
+    while same < count and _queue_for(port, headers_address + same * MESSAGE_HEADER_BYTES) == queue:
+        same += 1
+    return same
 
 
 @inlined
@@ -120,9 +150,9 @@ def set_frame_bytes(port: DpdkPort, buffer: int, frame_bytes: int) -> None:
 
 
 @inlined
-def _hand_over(port: DpdkPort, count: int) -> int:
+def _hand_over(port: DpdkPort, queue: int, count: int) -> int:
     """Send what is in the burst, free what the card does not take, and count both."""
-    sent = send_burst(port.device, _SENDING_QUEUE, port.sending, count)
+    sent = send_burst(port.device, queue, port.sending, count)
     note_sent(port.words, sent, count - sent)
     if unlikely(sent < count):
         free_buffers(port.sending + 8 * sent, count - sent)
@@ -146,7 +176,7 @@ def _answer(port: DpdkPort, words: int) -> int:
         return 0
     buffer = load_int64(port.sending)
     set_frame_bytes(port, buffer, write_answer(words, port.local, frame_of(port, buffer)))
-    return _hand_over(port, 1)
+    return _hand_over(port, _FIRST_QUEUE, 1)
 
 
 @implements(ask, DpdkPort, inline=False)
@@ -155,4 +185,4 @@ def _ask(port: DpdkPort, address: int) -> int:
         return 0
     buffer = load_int64(port.sending)
     set_frame_bytes(port, buffer, write_arp_request(frame_of(port, buffer), port.local, address))
-    return _hand_over(port, 1)
+    return _hand_over(port, _FIRST_QUEUE, 1)

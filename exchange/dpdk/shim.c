@@ -71,6 +71,7 @@ API int64_t exchange_dpdk_queues_max(int64_t port) {
     return failure != 0 ? failure : info.max_rx_queues;
 }
 
+/* How many sending queues there are then: one beside each receiving queue, where the device has as many. */
 API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64_t descriptors, int64_t numa_node) {
     struct rte_eth_dev_info info;
     struct rte_eth_conf wanted;
@@ -82,7 +83,7 @@ API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64
         wanted.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         wanted.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
     }
-    /* Some devices, tap and virtio among them, have queues in pairs only. All but the first sending queue stay idle. */
+    /* Some devices, tap and virtio among them, have queues in pairs only. */
     uint16_t pairs = (uint16_t)RTE_MIN(queues, (int64_t)info.max_tx_queues);
     if ((failure = rte_eth_dev_configure(id, (uint16_t)queues, pairs, &wanted)) != 0) return failure;
     if ((failure = rte_eth_dev_adjust_nb_rx_tx_desc(id, &receiving, &sending)) != 0) return failure;
@@ -91,7 +92,7 @@ API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64
             return failure;
     for (uint16_t queue = 0; queue < pairs; queue++)
         if ((failure = rte_eth_tx_queue_setup(id, queue, sending, (unsigned)numa_node, NULL)) != 0) return failure;
-    return 0;
+    return pairs;
 }
 
 API int64_t exchange_dpdk_start_port(int64_t port) { return rte_eth_dev_start((uint16_t)port); }

@@ -205,20 +205,31 @@ def write_due_cancels(
     """
     count, left = 0, 0
     for session_id in range(lane, requests.sessions.session_count, lanes):
-        session = session_address(requests.sessions, session_id)
-        if is_canceling(session):
-            count = _go_on(requests.sessions, session_id, session, commands, count, limit, now_ns)
-            left += int(is_canceling(session))
-        if load_int64(session + CANCEL_DUE) != 0:
-            if count < limit and not is_canceling(session):
-                store_int64(session + CANCEL_DUE, 0)
-                command = commands + count * RECORD_BYTES
-                write_command(command, _MASS_CANCEL_COMMAND, ALL_SYMBOLS, session_id, 0, 0, 0, 0, now_ns)
-                count += 1
-            else:
-                left += 1
+        count, still = write_cancels_of(requests, session_id, commands, count, limit, now_ns)
+        left += still
     store_int64(requests.cancels_due, left)
     return count
+
+
+@inlined
+def write_cancels_of(
+    requests: Requests, session_id: int, commands: int, count: int, limit: int, now_ns: int
+) -> tuple[int, int]:
+    """The cancels that one session has asked for, behind ``count`` commands; how many there are then, and 1 or 2 if
+    some are still to be written."""
+    session, left = session_address(requests.sessions, session_id), 0
+    if is_canceling(session):
+        count = _go_on(requests.sessions, session_id, session, commands, count, limit, now_ns)
+        left += int(is_canceling(session))
+    if load_int64(session + CANCEL_DUE) != 0:
+        if count < limit and not is_canceling(session):
+            store_int64(session + CANCEL_DUE, 0)
+            command = commands + count * RECORD_BYTES
+            write_command(command, _MASS_CANCEL_COMMAND, ALL_SYMBOLS, session_id, 0, 0, 0, 0, now_ns)
+            count += 1
+        else:
+            left += 1
+    return count, left
 
 
 @inlined

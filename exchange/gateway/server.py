@@ -426,7 +426,7 @@ def _open_port(config: _Datagrams) -> Port:
         devices=(config.device,), memory_mib=config.memory_mib, huge_pages=config.huge_pages,
         log_level=config.log_level, force=config.force,
     )  # fmt: skip
-    return OpenedCard(eal, config.card_address, config.port)
+    return OpenedCard(eal, config.card_address, config.port, queues=config.ingress_lanes)
 
 
 def _check_compiled(settings: Settings) -> None:

@@ -24,6 +24,10 @@ from
    When control wants the end itself, it begins here.
 4. Both have let go: control closes the descriptor. Only now may its number, and this session, be used again.
 
+Over udp and dpdk a session's next connection may come to another ingress lane. Then the inbound words and the order
+table have another writer, and the same handshake hands them over: the former lane has written before it releases
+``IN_RELEASED``, and the next one reads after it has acquired ``CONNECTION``.
+
 The memory is reserved in full and touched when used: an idle session costs some pages."""
 
 from enum import IntEnum
@@ -57,6 +61,8 @@ PEER: Final = 48
 """16 bytes: where the client is, as the kernel writes an address."""
 START_SEQUENCE: Final = 64
 """The number of the message at ``START``."""
+LANE: Final = 88
+"""The ingress lane that the newest connection's datagrams come to; written before ``CONNECTION``."""
 
 # inbound's words
 IN_ADOPTED: Final = 128

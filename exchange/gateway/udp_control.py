@@ -28,6 +28,7 @@ from exchange.logs import log_event
 from exchange.native import load_acquire, load_int64, view_bytes
 from exchange.native.datagram_headers import SOCKET_ADDRESS_BYTES, address_and_port
 from exchange.transport.udp import UdpTransport
+from exchange.transport.udp_receiving import LOGIN_STRIDE, ORIGIN_BYTES
 from exchange.wire.fields import WireError
 from exchange.wire.layout import Message
 from exchange.wire.soupbintcp import SERVER_PACKETS, LoginRejectReason, PacketSplitter
@@ -94,7 +95,7 @@ class UdpControlPlane(ControlPlane):
     def __init__(self, transport: UdpTransport, users: Users, session_name: str) -> None:
         super().__init__(transport, users, session_name)
         self._udp: Final = transport
-        self._by_hand: PortByHand | None = None
+        self._by_hand: list[PortByHand] = []
         self._peers: dict[int, _Connection] = {}
         self._working_on: set[tuple[bytes, int]] = set()
         self._answered: dict[tuple[bytes, int], LoginAccepted | LoginRejected] = {}
@@ -104,16 +105,18 @@ class UdpControlPlane(ControlPlane):
         """Take Login Requests until cancelled; they come without a listener."""
         loop = asyncio.get_running_loop()
         while True:
-            data = await loop.sock_recv(self._udp.logins, SOCKET_ADDRESS_BYTES + 2048)
+            data = await loop.sock_recv(self._udp.logins, LOGIN_STRIDE)
+            origin, peer = data[:ORIGIN_BYTES], data[ORIGIN_BYTES - SOCKET_ADDRESS_BYTES : ORIGIN_BYTES]
             try:
-                peer, request = data[:SOCKET_ADDRESS_BYTES], LoginRequest.decode(data[SOCKET_ADDRESS_BYTES:])
+                request = LoginRequest.decode(data[ORIGIN_BYTES:])
             except WireError:
                 continue
+            lane = int.from_bytes(origin[:-SOCKET_ADDRESS_BYTES], "little")
             key = (peer, request.login_number)
             if key in self._working_on or self._repeat(key) or not self._may_log_on(peer):
                 continue
             self._working_on.add(key)
-            self._places.add(_network(peer), loop.create_task(self._welcome_peer(peer, request)))
+            self._places.add(_network(peer), loop.create_task(self._welcome_peer(peer, lane, request)))
 
     def _may_log_on(self, peer: bytes) -> bool:
         """Whether a login is to be looked at; it is counted if so."""
@@ -138,14 +141,14 @@ class UdpControlPlane(ControlPlane):
 
     def send(self, peer: bytes, data: bytes) -> None:
         """Have a datagram's bytes sent, or send them when the agents have ended; what finds no room is lost."""
-        if self._by_hand is None:
-            self._udp.mailbox.put(peer, data)
+        if self._by_hand:
+            self._by_hand[0].send(peer, data)
         else:
-            self._by_hand.send(peer, data)
+            self._udp.mailbox.put(peer, data)
 
     async def end_sessions(self) -> None:
         """Send everybody what is lacking, and End of Session. The agents must have ended."""
-        self._by_hand = by_hand = PortByHand(self._udp.port.state)
+        self._by_hand = [PortByHand(queue) for queue in self._udp.port.queues]
         deadline = time.monotonic() + END_SECONDS
         tails = {session_id: self._tail(session_id) for session_id in self._peers}
         while any(tail.unacknowledged for tail in tails.values()) and time.monotonic() < deadline:
@@ -153,7 +156,8 @@ class UdpControlPlane(ControlPlane):
                 for data in tail.due(time.monotonic()):
                     self.send(self._peers[session_id].peer, data)
             await asyncio.sleep(0.001)
-            self._hear(by_hand, tails)
+            for by_hand in self._by_hand:
+                self._hear(by_hand, tails)
         for connection in self._peers.values():
             connection.say(EndOfSession)
         self._peers.clear()
@@ -201,10 +205,10 @@ class UdpControlPlane(ControlPlane):
             self.answer(key[0], answer)
         return answer is not None
 
-    async def _welcome_peer(self, peer: bytes, request: LoginRequest) -> None:
+    async def _welcome_peer(self, peer: bytes, lane: int, request: LoginRequest) -> None:
         try:
             async with asyncio.timeout(self.limits.logon_timeout_ns / 1e9):
-                answer = await self._log_on_peer(peer, request)
+                answer = await self._log_on_peer(peer, lane, request)
         except TimeoutError:
             self.refusals.note("closed", _network(peer), "no login in time", level=logging.INFO)
             return
@@ -222,7 +226,9 @@ class UdpControlPlane(ControlPlane):
             if isinstance(self._answered.get(oldest), LoginRejected):
                 del self._answered[oldest]
 
-    async def _log_on_peer(self, peer: bytes, request: LoginRequest) -> LoginAccepted | LoginRejected:
+    async def _log_on_peer(
+        self, peer: bytes, lane: int, request: LoginRequest
+    ) -> LoginAccepted | LoginRejected:
         number, name = request.login_number, "{}:{}".format(*address_and_port(peer))
         wanted = request.requested_sequence_number
         session_id = await self._admit(
@@ -238,13 +244,20 @@ class UdpControlPlane(ControlPlane):
             token = secrets.randbelow((1 << 64) - 1) + 1
             accepted = LoginAccepted(number, self.session_name, sequence, session_id, token)
             connection = _Connection(self, session_id, peer, accepted)
-            connected = self._udp.connect_peer(session_id, peer, token, start, sequence)
+            connected = self._udp.connect_peer(session_id, peer, token, start, sequence, lane)
             self._sockets[session_id] = self._peers[session_id] = connection
             self._answered[peer, number] = accepted
             self.connections[session_id] = Connection(name, time.time_ns())
             await self._adopted(session + OUT_ADOPTED, connected)
         log_event("login", user=request.username, session=session_id, peer=name, sequence=sequence)
         return accepted
+
+    async def _free(self, session_id: int) -> bool:
+        """As of all; and what a session has to be cancelled since a restart is cancelled first."""
+        is_free, deadline = await super()._free(session_id), time.monotonic() + RELEASE_SECONDS
+        while is_free and not self._udp.released(session_id) and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+        return is_free and self._udp.released(session_id)
 
     async def _adopted(self, address: int, connection: int) -> None:
         """Wait until the agents know a connection, the sending half last, so that the first datagram behind the answer

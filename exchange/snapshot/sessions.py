@@ -79,6 +79,7 @@ SAVED: Final[dict[str, tuple[int, str]]] = {
 OF_THE_CONNECTION: Final = frozenset(
     {
         words.CONNECTION, words.CLOSING, words.DESCRIPTOR, words.START, words.TOKEN, words.PEER, words.START_SEQUENCE,
+        words.LANE,
         words.IN_ADOPTED, words.IN_RELEASED, words.IN_REASON, words.INPUT_BEGIN, words.INPUT_END, words.RECEIVED_NS,
         words.OUT_ADOPTED, words.OUT_RELEASED, words.OUT_REASON, words.SENT, words.SENT_NS, words.RETRY_NS,
         words.IS_LISTED, words.HEARTBEAT_LEFT, words.BLOCKED_NS, words.BLOCKED_BYTES, words.SENT_SEQUENCE, words.KEPT,

@@ -207,6 +207,10 @@ class NetworkTransport:
         """Close the descriptors; the agents must not run any more."""
         raise NotImplementedError
 
+    def lane_of(self, session_id: int) -> int:
+        """Which ingress lane a session's requests come to: always the same, unless a transport says otherwise."""
+        return session_id % len(self._lane_words)
+
     def cancel_on_disconnect(self, session_id: int) -> None:
         """From now on the session's orders are cancelled whenever its connection ends, for whatever reason."""
         store_int64(self.memory.address(session_id) + CANCELS_ON_DISCONNECT, 1)
@@ -223,14 +227,13 @@ class NetworkTransport:
         The restart has ended every connection. So the orders of sessions that asked for it are to be cancelled, and
         what had still to be cancelled before is so again. No agent may be running.
         """
-        lanes = len(self._lane_words)
-        due = [0] * lanes
+        due = [0] * len(self._lane_words)
         for session_id in range(self.memory.sessions.session_count):
             session = self.memory.address(session_id)
             if load_int64(session + CANCELS_ON_DISCONNECT) != 0:
                 store_int64(session + CANCEL_DUE, 1)
             if load_int64(session + CANCEL_DUE) != 0 or load_uint32(session + CANCEL_PLACE) != 0:
-                due[session_id % lanes] += 1
+                due[self.lane_of(session_id)] += 1
         for words, count in zip(self._lane_words, due, strict=True):
             store_int64(words + CANCELS_DUE, count)
         store_int64(self._lane_words[0] + CONSUMED, commands)
@@ -276,7 +279,7 @@ class NetworkTransport:
 
         It is taken at the ingress's next turn, behind what has been taken from clients before, and gets its time there.
         """
-        return self._push_record(command.session_id % len(self._lane_words), COMMAND_STRUCT.pack(*command))
+        return self._push_record(self.lane_of(command.session_id), COMMAND_STRUCT.pack(*command))
 
     def announce(self, event: EventCode) -> bool:
         """Have a System Event written into the log of every session that there is; as :meth:`command`."""
@@ -300,7 +303,7 @@ class NetworkTransport:
         record = bytearray(RECORD_BYTES)
         record[KIND], record[ANSWER_KIND] = CommandKind.ANSWER, kind
         record[SESSION_ID : SESSION_ID + 2] = session_id.to_bytes(2, "little")
-        return self._push_record(session_id % len(self._lane_words), bytes(record))
+        return self._push_record(self.lane_of(session_id), bytes(record))
 
     def _push_record(self, lane: int, record: bytes) -> bool:
         if not try_push(self._control[lane].producer(0), address_of(np.frombuffer(record, np.uint8))):
@@ -324,7 +327,7 @@ class NetworkTransport:
 
     def _call(self, session_id: int) -> None:
         """Bring the session to the attention of the agents that serve it."""
-        for words in (self._lane_words[session_id % len(self._lane_words)], self._sink_words):
+        for words in (self._lane_words[self.lane_of(session_id)], self._sink_words):
             store_release(words + ATTENTION, load_int64(words + ATTENTION) + 1)
 
     def drain(self) -> None:

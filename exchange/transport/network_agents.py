@@ -125,12 +125,18 @@ def is_outbound_connected(session: int) -> bool:
 @kernel
 def release_inbound(words: int, session: int, reason: int) -> None:
     """The receiving half lets the session's connection go, and notes whether its orders are to be cancelled."""
+    note_end(words, session, reason)
+    store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
+    store_int64(words + NEXT_SCAN_NS, 0)
+
+
+@inlined
+def note_end(words: int, session: int, reason: int) -> None:
+    """Note why the session's connection ends, and whether its orders are to be cancelled."""
     if load_int64(session + CANCELS_ON_DISCONNECT) != 0 and load_int64(session + CANCEL_DUE) == 0:
         store_int64(session + CANCEL_DUE, 1)
         store_int64(words + CANCELS_DUE, load_int64(words + CANCELS_DUE) + 1)
     store_int64(session + IN_REASON, reason)
-    store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
-    store_int64(words + NEXT_SCAN_NS, 0)
 
 
 @inlined

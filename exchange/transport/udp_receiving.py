@@ -14,6 +14,13 @@ Back-pressure: when the batch of commands is full, or a session has to wait for 
 datagram stays where it is and is gone through again in the next turn; nothing more is received until the whole batch
 is dealt with. Then the port's buffer fills, what comes is dropped, and clients send again later.
 
+With several receiving queues (of a card) there is a lane for each, and a session belongs to one of them at a time: the
+one to whose queue its Login Request came, for all datagrams of an address and port come to the same queue. Each lane
+knows which sessions it has (``held``) and touches no other; to a datagram of another lane's session it is deaf. When a
+client comes back from another port, it may be another lane's. So a lane lets go in two steps: it takes nothing more of
+the session, and only when all that it took, and every cancel that is still due, has gone into the inboxes does it
+release the words. What the next lane takes then comes behind it in every inbox.
+
 Rules: an agent here may let a connection go. Acknowledgements are the sending half's business; this one only notes
 what has to be acknowledged, and what has been. (The datagrams are :mod:`exchange.wire.soupbinudp`.)"""
 
@@ -21,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from exchange.clock import now_ns
 from exchange.datagrams.protocol import receive_many
-from exchange.gateway.firm_requests import write_due_cancels
+from exchange.gateway.firm_requests import is_canceling, write_cancels_of
 from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
 from exchange.gateway.offsets import offsets_of
 from exchange.gateway.session_log import is_nearly_full
@@ -29,12 +36,15 @@ from exchange.gateway.session_memory import (
     ACKNOWLEDGED,
     ASKED_FOR,
     ASKED_NS,
+    CANCEL_DUE,
     CLOSING,
     CONNECTION,
     IN_ADOPTED,
     IN_NEXT,
     IN_OWED,
+    IN_RELEASED,
     IS_STALLED,
+    LANE,
     LOG_MESSAGES,
     PEER,
     RECEIVED_NS,
@@ -79,9 +89,8 @@ from exchange.transport.network_agents import (
     END,
     RECEIVING_WORDS,
     is_called,
-    is_inbound_connected,
+    note_end,
     note_scan,
-    release_inbound,
     take_commands,
     take_control_commands,
 )
@@ -103,17 +112,25 @@ from exchange.wire.soupbinudp import (
 BATCH: Final = RECEIVING_WORDS
 """Datagrams of the batch that is being gone through; 0 when it is done with."""
 STRANGE: Final = RECEIVING_WORDS + 8
-"""Datagrams, ever, that nobody would believe."""
+"""Datagrams, ever, that nobody would believe, or that are about another lane's session."""
+LEAVING: Final = RECEIVING_WORDS + 16
+"""Sessions that have been let go and are not released yet."""
 
 BATCH_DATAGRAMS: Final = 64
 DATAGRAM_STRIDE: Final = 2048
 """Longer datagrams than this are cut by the kernel, and so are none."""
-LOGIN_STRIDE: Final = SOCKET_ADDRESS_BYTES + DATAGRAM_STRIDE
-"""Where a datagram came from, and the datagram: so it is handed to the control plane."""
+ORIGIN_BYTES: Final = 8 + SOCKET_ADDRESS_BYTES
+LOGIN_STRIDE: Final = ORIGIN_BYTES + DATAGRAM_STRIDE
+"""The lane, where a datagram came from, and the datagram: so it is handed to the control plane."""
 ASK_SESSION: Final = 0
 """In a record for the sending half: the session whose client has to be asked to send again."""
 SCAN_NS: Final = 20_000_000
 ASK_AGAIN_NS: Final = 2_000_000
+
+# what a lane has of a session
+FREE: Final = 0
+HELD: Final = 1
+IS_LEAVING: Final = 2
 
 _DONE: Final = 0
 _UNDONE: Final = 1
@@ -139,13 +156,14 @@ _ASKED: Final = int(CloseReason.ASKED)
 
 
 class UdpSource(NamedTuple):
-    """The one lane of this transport.
+    """One lane: the sessions that logged on through its queue.
 
+    ``lane`` is its number, and ``held`` has a byte for each session: :data:`FREE`, :data:`HELD` or :data:`IS_LEAVING`.
     ``commands`` is room for ``batch_commands`` records. Of each of the :data:`BATCH_DATAGRAMS` datagrams, ``headers``
-    has the kernel's structure, ``datagrams`` the bytes, each behind the address that it came from, and ``undone`` a
-    byte. ``places`` is room for the packets of one. ``asks`` is the producer end of a queue to the sending half, and
-    ``ask`` a record for it. ``logins`` is a socket to the control plane, ``control`` the consumer end of a queue of
-    commands from there.
+    has the kernel's structure, ``datagrams`` the bytes, each behind the lane and the address that it came from, and
+    ``undone`` a byte. ``places`` is room for the packets of one. ``asks`` is the producer end of a queue to the sending
+    half, and ``ask`` a record for it. ``logins`` is a socket to the control plane, ``control`` the consumer end of a
+    queue of commands from there.
     """
 
     requests: Requests
@@ -163,6 +181,8 @@ class UdpSource(NamedTuple):
     asks: Any
     ask: int
     logins: int
+    lane: int
+    held: int
 
 
 @implements(receive, UdpSource, inline=False)
@@ -183,15 +203,27 @@ def _consume(source: UdpSource, count: int) -> None:
 
 @kernel
 def _decode_batch(source: UdpSource, limit: int) -> int:
-    """Go through the batch of datagrams, a new one if there is none, until it ends or there are ``limit`` commands."""
+    """One turn; what the last one decoded has gone into the inboxes."""
     words, time_ns, count = source.words, now_ns(source.clock), 0
+    if unlikely(load_int64(words + LEAVING) != 0):
+        _release_leaving(source)
     if unlikely(is_called(words, time_ns)):
         _look_around(source, time_ns)
     is_draining = load_acquire(words + DRAIN) != 0
     if unlikely(load_int64(words + CANCELS_DUE) != 0) and not is_draining:
-        count = write_due_cancels(source.requests, 0, 1, source.commands, limit, time_ns)
+        count = _write_due_cancels(source, limit, time_ns)
     if unlikely(load_int64(words + CONTROL_DUE) != 0):
         count = take_control_commands(source.control, words, source.commands, count, limit, time_ns)
+    count = _take_batch(source, count, limit, time_ns, is_draining)
+    if unlikely(load_int64(words + LEAVING) != 0) and count == 0:
+        _release_leaving(source)
+    return count
+
+
+@inlined
+def _take_batch(source: UdpSource, count: int, limit: int, time_ns: int, is_draining: bool) -> int:
+    """Go through the batch of datagrams, a new one if there is none, until it ends or there are ``limit`` commands."""
+    words = source.words
     if load_int64(words + BATCH) == 0:
         received = receive_many(source.port, source.headers, BATCH_DATAGRAMS)
         if received <= 0:
@@ -217,9 +249,10 @@ def _let_stalled_go_on(source: UdpSource) -> None:
     """In the next turn those that had to wait try again."""
     for index in range(load_int64(source.words + BATCH)):
         if load_uint8(source.undone + index) != 0:
-            datagram = source.datagrams + index * LOGIN_STRIDE + SOCKET_ADDRESS_BYTES
+            datagram = source.datagrams + index * LOGIN_STRIDE + ORIGIN_BYTES
             session_id = load_big_endian_uint16(datagram + _AT.session_number)
-            store_int64(session_address(source.requests.sessions, session_id) + IS_STALLED, 0)
+            if load_uint8(source.held + session_id) == HELD:
+                store_int64(session_address(source.requests.sessions, session_id) + IS_STALLED, 0)
 
 
 @inlined
@@ -227,20 +260,20 @@ def _take_datagram(
     source: UdpSource, index: int, count: int, limit: int, time_ns: int, is_draining: bool
 ) -> tuple[int, int]:
     """What one datagram comes to: the count of commands, and whether the datagram has to be gone through again."""
-    peer = source.datagrams + index * LOGIN_STRIDE
-    datagram = peer + SOCKET_ADDRESS_BYTES
+    origin = source.datagrams + index * LOGIN_STRIDE
+    peer, datagram = origin + ORIGIN_BYTES - SOCKET_ADDRESS_BYTES, origin + ORIGIN_BYTES
     size_bytes = load_uint32(source.headers + index * MESSAGE_HEADER_BYTES + SIZE_BYTES)
     kind = load_uint8(datagram)
     if kind == _LOGIN and size_bytes == _LOGIN_BYTES:
         if not is_draining:
-            socket_send(source.logins, peer, SOCKET_ADDRESS_BYTES + size_bytes)
+            socket_send(source.logins, origin, ORIGIN_BYTES + size_bytes)
         return count, _DONE
     session_id = load_big_endian_uint16(datagram + _AT.session_number)
     if unlikely(size_bytes < HEADER_BYTES or session_id >= source.requests.sessions.session_count):
         store_int64(source.words + STRANGE, load_int64(source.words + STRANGE) + 1)
         return count, _DONE
     session = session_address(source.requests.sessions, session_id)
-    if unlikely(not is_inbound_connected(session) or not _is_believed(session, peer, datagram)):
+    if unlikely(load_uint8(source.held + session_id) != HELD or not _is_believed(session, peer, datagram)):
         store_int64(source.words + STRANGE, load_int64(source.words + STRANGE) + 1)
         return count, _DONE
     store_int64(session + RECEIVED_NS, time_ns)
@@ -252,9 +285,9 @@ def _take_datagram(
     if kind == _ASK:
         store_release(session + WANTED_AGAIN, load_int64(session + WANTED_AGAIN) + 1)
     elif kind == _LOGOUT:
-        release_inbound(source.words, session, _LOGGED_OUT)
+        _leave(source, session_id, session, _LOGGED_OUT)
     else:
-        release_inbound(source.words, session, _NOT_SOUPBIN)
+        _leave(source, session_id, session, _NOT_SOUPBIN)
     return count, _DONE
 
 
@@ -300,10 +333,10 @@ def _take_packets(
     body, body_bytes = datagram + HEADER_BYTES, size_bytes - HEADER_BYTES
     found, found_bytes, trouble = find_packets(body, body_bytes, source.rules, source.places, PACKETS_MAX)
     if unlikely(first < 1 or trouble != _NO_TROUBLE or found != packets or found_bytes != body_bytes):
-        release_inbound(source.words, session, _NOT_SOUPBIN)
+        _leave(source, session_id, session, _NOT_SOUPBIN)
         return count, _DONE
     if unlikely(is_nearly_full(source.requests.sessions, session)):
-        release_inbound(source.words, session, _LOG_FULL)
+        _leave(source, session_id, session, _LOG_FULL)
         return count, _DONE
     store_int64(session + IN_OWED, load_int64(session + IN_OWED) + 1)
     for index in range(max(following - first, 0), found):
@@ -324,11 +357,11 @@ def _take_packets(
             elif outcome == WAIT:
                 return count, _stall(session)
             elif outcome == GARBAGE:
-                release_inbound(source.words, session, _NOT_OUCH)
+                _leave(source, session_id, session, _NOT_OUCH)
                 return count, _DONE
             store_int64(session + REQUESTS, load_int64(session + REQUESTS) + 1)
         elif kind in _NOT_HERE:
-            release_inbound(source.words, session, _NOT_SOUPBIN)
+            _leave(source, session_id, session, _NOT_SOUPBIN)
             return count, _DONE
         store_release(session + IN_NEXT, first + index + 1)
     return count, _DONE
@@ -353,21 +386,61 @@ def _ask_again(source: UdpSource, session_id: int, session: int, wanted: int, ti
 
 @kernel
 def _look_around(source: UdpSource, time_ns: int) -> None:
-    """Adopt new connections, and let go of those that must end or are silent."""
+    """Adopt new connections of this lane, and let go of those that must end or are silent."""
     note_scan(source.words, time_ns + SCAN_NS)
     store_int64(source.words + CONTROL_DUE, 1)
     for session_id in range(source.requests.sessions.session_count):
         session = session_address(source.requests.sessions, session_id)
         connection = load_acquire(session + CONNECTION)
-        if connection != load_int64(session + IN_ADOPTED):
+        # The lane is read behind the connection, and what has been adopted behind the lane: a lane that is late sees
+        # one of the two, that the connection is another's or that it has begun already.
+        if load_acquire(session + LANE) == source.lane and connection > load_acquire(session + IN_ADOPTED):
             store_int64(session + RECEIVED_NS, time_ns)
             store_int64(session + IN_NEXT, 1)
             store_int64(session + ASKED_FOR, 0)
             store_int64(session + IS_STALLED, 0)
             store_release(session + ACKNOWLEDGED, load_int64(session + START_SEQUENCE))
-            store_int64(session + IN_ADOPTED, connection)
-        if is_inbound_connected(session):
+            store_release(session + IN_ADOPTED, connection)
+            store_uint8(source.held + session_id, HELD)
+        if load_uint8(source.held + session_id) == HELD:
             if load_acquire(session + CLOSING) == connection:
-                release_inbound(source.words, session, _ASKED)
+                _leave(source, session_id, session, _ASKED)
             elif time_ns - load_int64(session + RECEIVED_NS) > load_acquire(source.words + CLIENT_TIMEOUT_NS):
-                release_inbound(source.words, session, _SILENT)
+                _leave(source, session_id, session, _SILENT)
+
+
+@kernel
+def _leave(source: UdpSource, session_id: int, session: int, reason: int) -> None:
+    """Take nothing more of a session."""
+    note_end(source.words, session, reason)
+    store_uint8(source.held + session_id, IS_LEAVING)
+    store_int64(source.words + LEAVING, load_int64(source.words + LEAVING) + 1)
+
+
+@kernel
+def _release_leaving(source: UdpSource) -> None:
+    """Release the sessions that are leaving and have nothing left to cancel; all that was decoded is in the inboxes."""
+    left = 0
+    for session_id in range(source.requests.sessions.session_count):
+        if load_uint8(source.held + session_id) == IS_LEAVING:
+            session = session_address(source.requests.sessions, session_id)
+            if load_int64(session + CANCEL_DUE) != 0 or is_canceling(session):
+                left += 1
+            else:
+                store_uint8(source.held + session_id, FREE)
+                store_release(session + IN_RELEASED, load_int64(session + IN_ADOPTED))
+    store_int64(source.words + LEAVING, left)
+
+
+@kernel
+def _write_due_cancels(source: UdpSource, limit: int, time_ns: int) -> int:
+    """Write up to ``limit`` of the cancels that this lane's sessions have asked for; how many commands that is."""
+    count, left = 0, 0
+    for session_id in range(source.requests.sessions.session_count):
+        if load_uint8(source.held + session_id) != FREE:
+            count, still = write_cancels_of(
+                source.requests, session_id, source.commands, count, limit, time_ns
+            )
+            left += still
+    store_int64(source.words + CANCELS_DUE, left)
+    return count

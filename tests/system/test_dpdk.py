@@ -189,7 +189,10 @@ def test_what_cannot_be_had_is_refused_in_one_line() -> None:
     assert told["unknown"].endswith("EAL was started without it; allowed are net_memif0, net_ring0")
     assert told["buffers"] == "dpdk.buffers = 10: allowed are 1024 to 1048576"
     assert told["memory"].startswith("dpdk.buffers = 1048576: not in memory")
-    assert told["queues"] == "dpdk.queues = 0: net_ring0 allows 1 to 16"
+    assert told["queues"] == (
+        "dpdk.ingress_lanes = 17: each takes a receiving queue, and net_ring0 has 16 receiving queues; "
+        "allowed are 1 to 16"
+    )
     assert told["nobody answers"].startswith("load.address = 192.0.2.2: nobody on ")
     assert not any("\n" in text for text in told.values())
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.dpdk_driver import needs_dpdk, needs_namespaces
+from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_tap
 from tests.market_data_driver import free_port
 from tests.system.test_dpdk import wire
 from tests.system.test_serve_command import PASSWORD, add_user
@@ -34,10 +34,10 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def served(
-    users: Path, device: str, inside: Sequence[str] = (), *settings: str
+    users: Path, device: str, inside: Sequence[str] = (), *settings: str, names: Sequence[str] = USERS
 ) -> Iterator[subprocess.Popen[str]]:
     """An exchange on a card, until the block ends; it has to end in order then."""
-    for name in USERS:
+    for name in names:
         add_user(users, name)
     sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
     process = subprocess.Popen(
@@ -58,12 +58,15 @@ def served(
         process.communicate()
 
 
-def load(folder: Path, device: str, inside: Sequence[str] = ()) -> dict[str, Any]:
-    """What a load over a card was answered."""
+def load(
+    folder: Path, device: str, inside: Sequence[str] = (), users: Sequence[str] = USERS
+) -> dict[str, Any]:
+    """What a load over a card was answered; over the kernel's own UDP, if there is no card."""
     path = folder / "load.json"
+    line = ("--transport", "dpdk", "--device", device) if device else ("--transport", "udp")
     done = subprocess.run(
-        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(USERS), "--password-env", "SECRET",
-         "--transport", "dpdk", "--device", device, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
+        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(users), "--password-env", "SECRET",
+         *line, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
          "--json", str(path), "--html", str(folder / "load.html"))],
         env=os.environ | {"SECRET": PASSWORD}, cwd=folder, capture_output=True, text=True, timeout=START_SECONDS,
         check=False,
@@ -105,6 +108,55 @@ def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any) -> None:
     left, right = wire
     with served(tmp_path / "users", "net_af_packet0,iface=left", left):
         check(load(tmp_path, "net_af_packet0,iface=right", right))
+
+
+@needs_namespaces
+@needs_tap
+def test_clients_are_dealt_out_to_two_queues_and_each_is_served_by_its_lane(
+    tmp_path: Path, wire: Any
+) -> None:
+    """The kernel's clients choose a queue by their ports, so that of sixteen some come to each."""
+    inside, _ = wire
+    users, port, token = [f"user{one}" for one in range(16)], free_port(), tmp_path / "token"
+    settings = (
+        "transport.ingress_lanes=2", "queue.kind=mpsc", "idle.kind=park",
+        'shards.threads=[["ingress.0"],["ingress.1","egress"],["shard.0"]]',
+        "admin.kind=http", f"admin.port={port}", f"admin.token_file={token}",
+    )  # fmt: skip
+    with served(tmp_path / "users", "net_tap0,iface=card", inside, *settings, names=users):
+        subprocess.run([*inside, "ip", "address", "add", "10.0.0.2/24", "dev", "card"], check=True)
+        subprocess.run([*inside, "ip", "link", "set", "dev", "lo", "up"], check=True)
+        check(load(tmp_path, "", inside, users))
+        asked = command(
+            "admin", "--json", "--url", f"http://127.0.0.1:{port}", "--token-file", str(token), "statistics"
+        )
+        told = json.loads(
+            subprocess.run([*inside, *asked], capture_output=True, text=True, check=True).stdout
+        )
+    for queue in (0, 1):
+        assert told["port"][f"rx_q{queue}_packets"] > 20
+        assert told["port"][f"tx_q{queue}_packets"] > 20, "who is heard on a queue is answered on it"
+
+
+@needs_namespaces
+def test_more_lanes_than_the_device_has_queues_are_refused(tmp_path: Path, wire: Any) -> None:
+    inside, _ = wire
+    add_user(tmp_path / "users", "alice")
+    settings = (
+        "transport.kind=dpdk", "transport.device=net_af_packet0,iface=left", "transport.ingress_lanes=3",
+        "queue.kind=mpsc", "shards.threads=auto",
+    )  # fmt: skip
+    sets = [part for one in settings for part in ("--set", one)]
+    done = subprocess.run(
+        [*inside, *command("serve", "serve", "--users", str(tmp_path / "users"), *sets)],
+        capture_output=True, text=True, check=False, timeout=START_SECONDS,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert (
+        "exchange: transport.ingress_lanes = 3: each takes a receiving queue, and net_af_packet0 has 1 receiving "
+        "queue; allowed are 1 to 1" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_an_exchange_without_its_device_says_so(tmp_path: Path) -> None:

@@ -300,8 +300,14 @@ IMPOSSIBLE = [
     ),
     (
         '[transport]\nkind = "udp"\ningress_lanes = 2',
-        '2: transport.kind = "udp": all sessions of udp, afxdp and dpdk share one port, which one ingress reads, and '
-        "there are 2 ingress lanes; several take tcp",
+        '2: transport.kind = "udp": all sessions of udp and afxdp share one port, which one ingress reads, and there '
+        "are 2 ingress lanes; several take tcp, and dpdk with as many receiving queues",
+    ),
+    (
+        '[transport]\nkind = "dpdk"\ningress_lanes = 2\n[queue]\nkind = "spsc"',
+        '5: queue.kind = "spsc": a client of dpdk that comes back may come to another ingress lane, and spsc has a '
+        "ring for each lane, in which newer requests could overtake older ones; several lanes of dpdk take mpsc or "
+        "locked",
     ),
     (
         '[idle]\nkind = "block"',
