@@ -4,6 +4,7 @@ Rules: once in a process, for EAL can be started once. The threads that poll hav
 """
 
 import ipaddress
+import logging
 from typing import Final
 
 from exchange.dpdk.device import DpdkDevice
@@ -11,7 +12,9 @@ from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.neighbours import peer_of, resolve
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
+from exchange.ethernet import format_mac
 from exchange.limits import PORT_MAX
+from exchange.logs import log_event
 
 RESOLVE_SECONDS: Final = 5.0
 
@@ -48,6 +51,21 @@ class OpenedCard:
             )
         eal = start_eal(config, table)
         self._device: Final = DpdkDevice(eal, number, udp_port, link_timeout_s=link_timeout_s, table=table)
+        self._log()
+
+    def _log(self) -> None:
+        """Say which card it is and where its packets lie: on another node than the card they take the longer way."""
+        card, buffers_node = self._device, self._device.buffers_node()
+        is_far = card.numa_node >= 0 and buffers_node not in (-1, card.numa_node)
+        log_event(
+            "card opened",
+            level=logging.WARNING if is_far else logging.INFO,
+            device=card.name,
+            mac=format_mac(card.mac),
+            numa_node=card.numa_node,
+            buffers_numa_node=buffers_node,
+            link="up" if card.is_link_up else "down",
+        )
 
     @property
     def state(self) -> DpdkPort:
@@ -68,7 +86,7 @@ class OpenedCard:
         sent, not_sent = self._device.sent_counts()
         return frames | {"frames_sent": sent, "frames_not_sent": not_sent} | self._device.statistics()
 
-    def find_peer(self, address: str, udp_port: int) -> bytes:
+    def find_peer(self, address: str, udp_port: int, timeout_s: float = RESOLVE_SECONDS) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 
         Raises:
@@ -76,7 +94,7 @@ class OpenedCard:
         """
         key = f"{self._table}.endpoint"
         number = _number_of(address, key)
-        return peer_of(number, udp_port, resolve(self._device.port, number, RESOLVE_SECONDS, key))
+        return peer_of(number, udp_port, resolve(self._device.port, number, timeout_s, key))
 
     def close(self) -> None:
         """Stop the card and give back its memory."""

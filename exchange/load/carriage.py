@@ -24,9 +24,10 @@ LINK_SECONDS: Final = 10.0
 
 
 class Carriage(NamedTuple):
-    """Who is asked for a session, and who for the line of a run: a function of the address of the load's words."""
+    """Who is asked for a session, and in how many seconds it has to be there; and who for the line of a run: a function
+    of the address of the load's words."""
 
-    log_on: Callable[[Endpoint, Login], Session]
+    log_on: Callable[[Endpoint, Login, float], Session]
     make_line: Callable[[int], LineMemory]
 
 
@@ -37,28 +38,33 @@ CARRIAGES: Final[Mapping[str, Carriage]] = {
 
 
 @contextmanager
-def card_carriage(device: str, address: str, endpoint: Endpoint) -> Iterator[Carriage]:
+def card_carriage(
+    device: str, address: str, endpoint: Endpoint, *, huge_pages: bool = False, patience_s: float = 0.0
+) -> Iterator[Carriage]:
     """A card as the carriage of all sessions, until the block ends.
 
     Args:
         device: a device as DPDK writes it.
         address: our IPv4 address on the wire.
         endpoint: the exchange's.
+        huge_pages: take the memory for packets from huge pages.
+        patience_s: wait at least so long for the link and for the exchange's card.
 
     Raises:
         UserError: DPDK is not installed, the device cannot be had, or nobody has the endpoint's address.
     """
     from exchange.dpdk.eal import EalConfig
-    from exchange.dpdk.opened import OpenedCard
+    from exchange.dpdk.opened import RESOLVE_SECONDS, OpenedCard
 
     card = OpenedCard(
-        EalConfig((device,)), address, CLIENT_PORT, link_timeout_s=LINK_SECONDS, table="--transport dpdk"
-    )
+        EalConfig((device,), huge_pages=huge_pages), address, CLIENT_PORT,
+        link_timeout_s=max(LINK_SECONDS, patience_s), table="--transport dpdk",
+    )  # fmt: skip
     try:
-        peer = card.find_peer(*endpoint)
+        peer = card.find_peer(*endpoint, max(RESOLVE_SECONDS, patience_s))
         sorting = Sorting(card)
         yield Carriage(
-            lambda whom, login: UdpSession(whom, login, PortCarrier(sorting, peer)),
+            lambda whom, login, seconds: UdpSession(whom, login, seconds, PortCarrier(sorting, peer)),
             partial(UdpLineMemory, port=card),
         )
     finally:
