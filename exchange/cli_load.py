@@ -60,6 +60,20 @@ transport_option = click.option(
     show_default=True,
     help="With --transport afxdp or dpdk: our address on the wire.",
 )
+@click.option(
+    "--huge-pages",
+    is_flag=True,
+    help="With --transport dpdk: keep packets in huge pages, on our card's NUMA node.",
+)
+@click.option(
+    "--patience",
+    "patience_s",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait at least so long for the exchange's card, for the answer to a logon, and for the last answers.",
+)
+@click.option("--keep-orders", is_flag=True, help="Leave in the book what rests at the end.")
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",
@@ -116,6 +130,9 @@ def load(
     transport: "LoadCarrier",
     device: str,
     address: str,
+    huge_pages: bool,
+    patience_s: float,
+    keep_orders: bool,
     sessions: int | None,
     rates: tuple[str, ...],
     seconds: float,
@@ -135,7 +152,7 @@ def load(
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
     is an 'exchange serve serve-udp', whose datagrams are its own, and with afxdp or dpdk the same past the kernel.
     Latency counts from the time at which a request should have been sent, also of one that is lost and sent again.
-    Orders are real: they are cancelled at the end, and may trade before.
+    Orders are real: they may trade, and are cancelled at the end, unless --keep-orders leaves them.
     """
     from exchange.load.carriage import CARDS
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
@@ -160,6 +177,9 @@ def load(
         transport=transport,
         device=_device_of(transport, device),
         address=address if transport in CARDS else "",
+        huge_pages=huge_pages,
+        keeps_orders=keep_orders,
+        patience_s=patience_s,
     )
     check_plan(plan)
     with progress_bar() as progress:

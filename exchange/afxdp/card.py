@@ -46,7 +46,7 @@ from exchange.afxdp.program import (
 from exchange.afxdp.rings import KernelRing, address_entry, produce
 from exchange.datagrams.frames import counters
 from exchange.datagrams.interfaces import check_interface
-from exchange.datagrams.neighbours import find_peer, number_of
+from exchange.datagrams.neighbours import RESOLVE_SECONDS, find_peer, number_of
 from exchange.errors import UserError
 from exchange.ethernet import Local
 from exchange.ethernet.layout import PEER_BYTES
@@ -166,13 +166,13 @@ class AfxdpCard:
         """Whether the card itself writes into our memory."""
         return bool(struct.unpack("=I", self._option(_OPTIONS, 4))[0] & _OPTION_ZERO_COPY)
 
-    def find_peer(self, address: str, udp_port: int) -> bytes:
+    def find_peer(self, address: str, udp_port: int, timeout_s: float = RESOLVE_SECONDS) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 
         Raises:
             UserError: it is no address, or nobody has it.
         """
-        return find_peer(self.state, address, udp_port, f"{self._table}.endpoint")
+        return find_peer(self.state, address, udp_port, f"{self._table}.endpoint", timeout_s)
 
     def close(self) -> None:
         """Take the program off the interface, and close the socket; the rings are gone then."""

@@ -59,7 +59,7 @@ def resolve(port: Any, address: int, timeout_s: float, key: str = "address") -> 
     )
 
 
-def find_peer(port: Any, address: str, udp_port: int, key: str) -> bytes:
+def find_peer(port: Any, address: str, udp_port: int, key: str, timeout_s: float = RESOLVE_SECONDS) -> bytes:
     """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 
     Args:
@@ -67,12 +67,13 @@ def find_peer(port: Any, address: str, udp_port: int, key: str) -> bytes:
         address: as text.
         udp_port: the other's.
         key: where the address is from, for the error.
+        timeout_s: how long to ask.
 
     Raises:
         UserError: it is no address, or nobody has it.
     """
     number = number_of(address, key)
-    return peer_of(number, udp_port, resolve(port, number, RESOLVE_SECONDS, key))
+    return peer_of(number, udp_port, resolve(port, number, timeout_s, key))
 
 
 def peer_of(address: int, udp_port: int, mac: int) -> bytes:

@@ -20,12 +20,13 @@ from typing import Final
 
 from exchange.datagrams.frames import BURST_FRAMES, NOT_SENT, QUEUE_BYTES, SENT, counters, frame_counts
 from exchange.dpdk.calls import call_shim
+from exchange.dpdk.cards import card_node
 from exchange.dpdk.eal import Eal, aside, find_device
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
 from exchange.ethernet import FrameKind, Local
 from exchange.ethernet.layout import PEER_BYTES
-from exchange.native import CACHE_LINE_BYTES, Arena, load_acquire, view_bytes
+from exchange.native import CACHE_LINE_BYTES, Arena, load_acquire, load_int64, view_bytes
 
 BUFFERS_MIN: Final = 1024
 BUFFERS_MAX: Final = 1 << 20
@@ -44,7 +45,9 @@ class DpdkDevice:
 
     Attributes:
         ports: one for each receiving queue; the first is the one to send to and to attend.
+        name: by which DPDK knows it.
         mac: the card's own address.
+        numa_node: the node to which the card is near; -1 if to none, or if it is not on the PCI bus.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class DpdkDevice:
         if device is None:
             there = ", ".join(one.name for one in eal.devices)
             raise UserError(f"{table}.device = {name!r}: EAL was started without it; allowed are {there}")
+        self.name: Final = device.name
         self._key: Final = f"{table}.device = {device.text!r}"
         self._is_open = self._is_started = False
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
@@ -93,7 +97,8 @@ class DpdkDevice:
                 f"{table}.ingress_lanes = {queues}: each takes a receiving queue, and {device.name} has {has}; allowed "
                 f"are 1 to {most}"
             )
-        # Without huge pages all memory is one block, on no node in particular.
+        self.numa_node: Final = card_node(device)
+        # Without huge pages all memory is one block, and DPDK does not know where.
         numa_node = call_shim("numa_node", self._number) if eal.config.huge_pages else -1
         self.pool: Final = self._make_pool(device.name, buffers, numa_node, table)
         opened = call_shim("open", self._number, self.pool, queues, DESCRIPTORS, numa_node)
@@ -178,6 +183,15 @@ class DpdkDevice:
     def buffers_available(self) -> int:
         """How many packet buffers nobody holds now."""
         return call_shim("available", self.pool)
+
+    def buffers_node(self) -> int:
+        """The NUMA node on which a packet buffer's memory lies, -1 if there is none to ask or nobody says."""
+        port = self.port
+        if call_shim("allocate", self.pool, port.sending, 1) != 0:
+            return -1
+        node = call_shim("node_of", load_int64(load_int64(port.sending) + port.data_address))
+        call_shim("free", port.sending, 1)
+        return max(node, -1)
 
     def close(self) -> None:
         """Stop the card and give its memory back; nobody polls any more. May be called again."""

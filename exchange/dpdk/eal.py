@@ -4,6 +4,8 @@ EAL is given a command line, which :func:`eal_arguments` makes from an :class:`E
 ask for differs from what DPDK does by itself:
 
 * It takes memory without huge pages, unless told otherwise: they are faster and need an administrator.
+* It takes it on the NUMA node of the first card on the PCI bus: from that node's huge pages, or, without, by asking the
+  kernel for memory there, which DPDK alone does not.
 * It shares nothing through files (``--in-memory``, which without huge pages is ``--no-shconf``), and has a prefix of
   its own: two exchanges on one machine, or one that was killed, are not in each other's way.
 * It looks at no card on the PCI bus, unless the device is one.
@@ -30,9 +32,11 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from exchange.dpdk.building import load_shim
 from exchange.dpdk.calls import call_shim
+from exchange.dpdk.cards import card_node, check_card, check_locked_memory
 from exchange.dpdk.devices import Device, check_interfaces, parse_device
 from exchange.errors import UserError
 
@@ -41,7 +45,6 @@ MEMORY_MIB_MIN: Final = 64
 MEMORY_MIB_MAX: Final = 65_536
 DEVICES_MAX: Final = 32
 
-_HUGE_PAGES: Final = Path("/sys/kernel/mm/hugepages")
 _SIGNALS_OF_FAULTS: Final = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL}
 _SIGACTION_BYTES: Final = 256
 """More than any ``struct sigaction`` has."""
@@ -54,7 +57,7 @@ class EalConfig(Struct, frozen=True):
         devices: as :mod:`exchange.dpdk.devices` has them.
         memory_mib: memory for packet buffers and everything else of DPDK's.
         huge_pages: take it from the huge pages that the administrator has set aside.
-        numa_node: on which node, with huge pages; -1 leaves it to DPDK.
+        numa_node: on which node; -1 is that of the first card on the PCI bus, and without one it is left to DPDK.
         log_level: what DPDK writes to the standard error stream, from this on.
         file_prefix: the name under which DPDK knows this process; empty for one that no other process has.
         control_cores: processing units (as the kernel counts them) for EAL's threads; empty for all that we may use.
@@ -139,10 +142,18 @@ def _memory_arguments(config: EalConfig, table: str) -> list[str]:
 
 
 class Eal:
-    """EAL, up in this process. Made by :func:`start_eal`."""
+    """EAL, up in this process. Made by :func:`start_eal`.
 
-    def __init__(self, config: EalConfig, devices: tuple[Device, ...], arguments: list[str]) -> None:
+    Attributes:
+        config: what it was started with, on the node that was chosen.
+        wanted: what was asked for.
+    """
+
+    def __init__(
+        self, config: EalConfig, devices: tuple[Device, ...], arguments: list[str], wanted: EalConfig
+    ) -> None:
         self.config: Final = config
+        self.wanted: Final = wanted
         self.devices: Final = devices
         self.arguments: Final = arguments
         # DPDK keeps pointers into its command line.
@@ -178,20 +189,24 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
     """
     global _current
     if _current is not None:
-        if _current.is_up and _current.config == config:
+        if _current.is_up and _current.wanted == config:
             return _current
         raise RuntimeError("EAL can be started once in a process, and it was")
     devices = parse_devices(config, table)
+    wanted, config = config, _near_card(config, devices)
     usable = frozenset(os.sched_getaffinity(0))
-    eal = Eal(config, devices, eal_arguments(config, os.getpid(), usable, table))
+    eal = Eal(config, devices, eal_arguments(config, os.getpid(), usable, table), wanted)
     load_shim()
     for device in devices:
         check_interfaces(device, f"{table}.device", is_forced=config.force)
+        check_card(device, f"{table}.device")
         _remove_stale_socket(device, f"{table}.device")
+    if any(device.driver == "pci" for device in devices):
+        check_locked_memory(config.memory_mib, table)
     if config.huge_pages:
-        _check_huge_pages(config, table)
+        check_huge_pages(config, table)
     _current = eal
-    with aside(eal.control_cores):
+    with aside(eal.control_cores), _memory_on(config.numa_node):
         failure = call_shim("start", len(eal._words), ctypes.addressof(eal._vector))
     if failure < 0:
         raise UserError(
@@ -242,16 +257,53 @@ def aside(cores: set[int]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _check_huge_pages(config: EalConfig, table: str) -> None:
-    free_mib, sizes = 0, sorted(_HUGE_PAGES.glob("hugepages-*kB"))
-    for folder in sizes:
+def _near_card(config: EalConfig, devices: tuple[Device, ...]) -> EalConfig:
+    """The configuration with the node of the first card on the PCI bus, if nobody has chosen another."""
+    nodes = [node for device in devices if (node := card_node(device)) >= 0]
+    return replace(config, numa_node=nodes[0]) if config.numa_node < 0 and nodes else config
+
+
+@contextmanager
+def _memory_on(node: int) -> Iterator[None]:
+    """Within the block this thread's new memory comes from a NUMA node; -1 is from anywhere.
+
+    It is a wish: a container may not be allowed to have one, and a node may be full.
+    """
+    call_shim("prefer_node", node)
+    try:
+        yield
+    finally:
+        call_shim("prefer_node", -1)
+
+
+def check_huge_pages(config: EalConfig, table: str, root: Path = Path("/")) -> None:
+    """Refuse a configuration for which there are not enough huge pages, on its node if it has one.
+
+    Args:
+        config: is to take its memory from huge pages.
+        table: the table of the profile that it is from, for the error.
+        root: where the machine's files begin.
+
+    Raises:
+        UserError: there are too few.
+    """
+    node, free_mib = config.numa_node, 0
+    pools = root / ("sys/kernel/mm" if node < 0 else f"sys/devices/system/node/node{node}") / "hugepages"
+    for folder in pools.glob("hugepages-*kB"):
         page_kib = int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
         free_mib += int((folder / "free_hugepages").read_text()) * page_kib // 1024
-    if free_mib < config.memory_mib:
-        raise UserError(
-            f"{table}.memory_mib = {config.memory_mib}: this machine has {free_mib} MiB of free huge pages; set them "
-            f"aside with 'sysctl vm.nr_hugepages={(config.memory_mib + 1) // 2}', or leave {table}.huge_pages = false"
-        )
+    if free_mib >= config.memory_mib:
+        return
+    pages = (config.memory_mib + 1) // 2
+    if node < 0:
+        place, command = "this machine", f"sysctl vm.nr_hugepages={pages}"
+    else:
+        place = f"NUMA node {node}, which the card is near to,"
+        command = f"echo {pages} >{pools}/hugepages-2048kB/nr_hugepages"
+    raise UserError(
+        f"{table}.memory_mib = {config.memory_mib}: {place} has {free_mib} MiB of free huge pages; set them aside as "
+        f"root with '{command}', or leave {table}.huge_pages = false"
+    )
 
 
 def _remove_stale_socket(device: Device, key: str) -> None:

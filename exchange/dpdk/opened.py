@@ -3,14 +3,17 @@
 Rules: once in a process, for EAL can be started once. The threads that poll have ended before :meth:`OpenedCard.close`.
 """
 
+import logging
 from typing import Final
 
-from exchange.datagrams.neighbours import find_peer, number_of
+from exchange.datagrams.neighbours import RESOLVE_SECONDS, find_peer, number_of
 from exchange.dpdk.device import DESCRIPTORS, DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
+from exchange.ethernet import format_mac
 from exchange.limits import PORT_MAX
+from exchange.logs import log_event
 
 _BUFFERS_OF_QUEUE: Final = 2 * DESCRIPTORS
 """What a receiving queue and the sending queue beside it hold."""
@@ -60,6 +63,21 @@ class OpenedCard:
             link_timeout_s=link_timeout_s,
             table=table,
         )
+        self._log()
+
+    def _log(self) -> None:
+        """Say which card it is and where its packets lie: on another node than the card they take the longer way."""
+        card, buffers_node = self._device, self._device.buffers_node()
+        is_far = card.numa_node >= 0 and buffers_node not in (-1, card.numa_node)
+        log_event(
+            "card opened",
+            level=logging.WARNING if is_far else logging.INFO,
+            device=card.name,
+            mac=format_mac(card.mac),
+            numa_node=card.numa_node,
+            buffers_numa_node=buffers_node,
+            link="up" if card.is_link_up else "down",
+        )
 
     @property
     def state(self) -> DpdkPort:
@@ -83,13 +101,13 @@ class OpenedCard:
         """Frames by what they were, and what the driver counts."""
         return self._device.counters() | self._device.statistics()
 
-    def find_peer(self, address: str, udp_port: int) -> bytes:
+    def find_peer(self, address: str, udp_port: int, timeout_s: float = RESOLVE_SECONDS) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 
         Raises:
             UserError: it is no address, or nobody has it.
         """
-        return find_peer(self._device.port, address, udp_port, f"{self._table}.endpoint")
+        return find_peer(self._device.port, address, udp_port, f"{self._table}.endpoint", timeout_s)
 
     def close(self) -> None:
         """Stop the card and give back its memory."""

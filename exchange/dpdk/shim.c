@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -55,6 +57,21 @@ API int64_t exchange_dpdk_stop(void) {
 
 /* The address of the name of the folder that EAL has made for this process. */
 API int64_t exchange_dpdk_folder(void) { return (int64_t)rte_eal_get_runtime_dir(); }
+
+/* From now on this thread's memory is to come from a NUMA node, or, below 0, from where it comes by itself.
+ * Sources: set_mempolicy(2) and get_mempolicy(2), whose numbers are those of linux/mempolicy.h. */
+API int64_t exchange_dpdk_prefer_node(int64_t node) {
+    unsigned long nodes = node < 0 ? 0 : 1ul << node;
+    long failure = syscall(SYS_set_mempolicy, node < 0 ? 0 /* MPOL_DEFAULT */ : 1 /* MPOL_PREFERRED */, &nodes, 65ul);
+    return failure == 0 ? 0 : -errno;
+}
+
+/* The NUMA node on which the memory at an address lies. */
+API int64_t exchange_dpdk_node_of(int64_t address) {
+    int node = -1;
+    long failure = syscall(SYS_get_mempolicy, &node, NULL, 0ul, (void *)address, 3ul /* MPOL_F_NODE | MPOL_F_ADDR */);
+    return failure == 0 ? node : -errno;
+}
 
 /* ports */
 

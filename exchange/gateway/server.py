@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
@@ -289,8 +289,15 @@ class Server:
             await self.control.end_sessions()
             if self.feed is not None:
                 await self.feed.end()
+            self._log_end()
             self.close()
-            log_event("ended", session_name=self.control.session_name)
+
+    def _log_end(self) -> None:
+        """With a journal, say which state a restart has to come back to."""
+        fields: dict[str, Any] = {"session_name": self.control.session_name}
+        if self.journal is not None and not self._has_failed():
+            fields["digest"] = self.exchange.digest()
+        log_event("ended", **fields)
 
     def close(self) -> None:
         """Close every descriptor; no thread of the exchange may be running. :meth:`serve` does it at its end."""

@@ -100,9 +100,13 @@ def kernel_command_line(*, is_verbose: bool) -> str:
     """What the guest's kernel is told: log to the serial line, use the IOMMU, and end at a panic.
 
     ``iommu=pt`` leaves the kernel's own drivers untranslated, which the emulation makes slow; vfio always translates.
+    The clock is the processor's counter: the kernel does not trust an emulated one, and any other is a device that each
+    look at the time stops the guest for. Nor does it wait at its start for a timer to tick, and panic if it ticks late,
+    as it may where others have this machine's processors.
     """
     level = "loglevel=7" if is_verbose else "quiet"
-    return f"console=ttyS0 {level} panic=-1 mitigations=off intel_iommu=on iommu=pt"
+    clock = "tsc=reliable clocksource=tsc no_timer_check"
+    return f"console=ttyS0 {level} panic=-1 mitigations=off intel_iommu=on iommu=pt {clock}"
 
 
 def qemu_arguments(

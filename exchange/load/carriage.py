@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exchange.datagrams.neighbours import RESOLVE_SECONDS
 from exchange.load.logins import Endpoint, Login
 from exchange.load.protocol import LineMemory
 from exchange.load.sessions import Session
@@ -32,9 +33,10 @@ DPDK_DEVICE: Final = "net_memif0,role=client,socket=exchange"
 
 
 class Carriage(NamedTuple):
-    """Who is asked for a session, and who for the line of a run: a function of the address of the load's words."""
+    """Who is asked for a session, and in how many seconds it has to be there; and who for the line of a run: a function
+    of the address of the load's words."""
 
-    log_on: Callable[[Endpoint, Login], Session]
+    log_on: Callable[[Endpoint, Login, float], Session]
     make_line: Callable[[int], LineMemory]
 
 
@@ -45,7 +47,15 @@ CARRIAGES: Final[Mapping[str, Carriage]] = {
 
 
 @contextmanager
-def card_carriage(transport: str, device: str, address: str, endpoint: Endpoint) -> Iterator[Carriage]:
+def card_carriage(
+    transport: str,
+    device: str,
+    address: str,
+    endpoint: Endpoint,
+    *,
+    huge_pages: bool = False,
+    patience_s: float = 0.0,
+) -> Iterator[Carriage]:
     """A card as the carriage of all sessions, until the block ends.
 
     Args:
@@ -53,23 +63,27 @@ def card_carriage(transport: str, device: str, address: str, endpoint: Endpoint)
         device: a device as DPDK writes it, or the kernel's name of an interface.
         address: our IPv4 address on the wire.
         endpoint: the exchange's.
+        huge_pages: take the memory for packets from huge pages.
+        patience_s: wait at least so long for the link and for the exchange's card.
 
     Raises:
         UserError: a library is not installed, the device cannot be had, or nobody has the endpoint's address.
     """
-    card = _open_card(transport, device, address)
+    card = _open_card(transport, device, address, huge_pages=huge_pages, patience_s=patience_s)
     try:
-        peer = card.find_peer(*endpoint)
+        peer = card.find_peer(*endpoint, max(RESOLVE_SECONDS, patience_s))
         sorting = Sorting(card)
         yield Carriage(
-            lambda whom, login: UdpSession(whom, login, PortCarrier(sorting, peer)),
+            lambda whom, login, seconds: UdpSession(whom, login, seconds, PortCarrier(sorting, peer)),
             partial(UdpLineMemory, port=card),
         )
     finally:
         card.close()
 
 
-def _open_card(transport: str, device: str, address: str) -> "AfxdpCard | OpenedCard":
+def _open_card(
+    transport: str, device: str, address: str, *, huge_pages: bool, patience_s: float
+) -> "AfxdpCard | OpenedCard":
     table = f"--transport {transport}"
     if transport == "afxdp":
         from exchange.afxdp.card import AfxdpCard
@@ -78,5 +92,5 @@ def _open_card(transport: str, device: str, address: str) -> "AfxdpCard | Opened
     from exchange.dpdk.eal import EalConfig
     from exchange.dpdk.opened import OpenedCard
 
-    eal = EalConfig((device,))
-    return OpenedCard(eal, address, CLIENT_PORT, link_timeout_s=LINK_SECONDS, table=table)
+    eal, link_s = EalConfig((device,), huge_pages=huge_pages), max(LINK_SECONDS, patience_s)
+    return OpenedCard(eal, address, CLIENT_PORT, link_timeout_s=link_s, table=table)

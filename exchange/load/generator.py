@@ -32,7 +32,7 @@ from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
 from exchange.load.logins import Endpoint, Login
 from exchange.load.loops import Account, Load, run_load
 from exchange.load.requests import SessionRequests, session_requests
-from exchange.load.sessions import Session, log_out
+from exchange.load.sessions import CONNECT_SECONDS, Session, log_out
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_EVENT_BYTES,
@@ -73,8 +73,10 @@ class LoadPlan(NamedTuple):
 
     ``window`` bounds what a session has unanswered at such a rate; ``orders`` is how many a session keeps in the book.
     ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams, by sockets or by
-    a card of which ``device`` is DPDK's or the kernel's name and ``address`` our IPv4 address. ``sleeps`` leaves the
-    core to others while nothing is to be done, at the price of the kernel's waking in each latency."""
+    a card of which ``device`` is DPDK's or the kernel's name and ``address`` our IPv4 address, with packets in
+    ``huge_pages`` or not. ``keeps_orders`` leaves in the book what rests at the end. ``patience_s`` is how long the
+    exchange may take at least, to be found, to let a user in, and to answer at the end. ``sleeps`` leaves the core to
+    others while nothing is to be done, at the price of the kernel's waking in each latency."""
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
@@ -92,6 +94,9 @@ class LoadPlan(NamedTuple):
     sleeps: bool = False
     device: str = ""
     address: str = ""
+    huge_pages: bool = False
+    keeps_orders: bool = False
+    patience_s: float = 0.0
 
 
 class Measured(NamedTuple):
@@ -166,7 +171,14 @@ def run_load_plan(plan: LoadPlan, command_line: str, progress: Progress) -> Benc
 def carriage_of(plan: LoadPlan) -> Iterator[Carriage]:
     """What carries a plan's packets; a card is open as long as the block lasts."""
     if plan.transport == "afxdp" or plan.transport == "dpdk":
-        with card_carriage(plan.transport, plan.device, plan.address, plan.endpoint) as carriage:
+        with card_carriage(
+            plan.transport,
+            plan.device,
+            plan.address,
+            plan.endpoint,
+            huge_pages=plan.huge_pages,
+            patience_s=plan.patience_s,
+        ) as carriage:
             yield carriage
     else:
         yield CARRIAGES[plan.transport]
@@ -180,6 +192,7 @@ def check_plan(plan: LoadPlan) -> None:
         ("--sessions", len(plan.logins), 1, limits.LOAD_SESSIONS_MAX),
         ("--seconds", plan.seconds, limits.LOAD_SECONDS_MIN, limits.LOAD_SECONDS_MAX),
         ("--warm-up", plan.warmup_seconds, 0, limits.LOAD_SECONDS_MAX),
+        ("--patience", plan.patience_s, 0, limits.LOAD_SECONDS_MAX),
     ):
         if not least <= value <= most:
             raise UserError(f"{what} {value:g}: allowed is {least:g} to {most:g}")
@@ -228,7 +241,7 @@ def run_once(
     detail("logging on")
     try:
         for login in plan.logins:
-            sessions.append(by.log_on(plan.endpoint, login))
+            sessions.append(by.log_on(plan.endpoint, login, max(CONNECT_SECONDS, plan.patience_s)))
             resting.append([])
         run = _Run(plan, rate, round_index, sessions, by)
         detail(SENDING)
@@ -236,7 +249,7 @@ def run_once(
             return run.measure()
         finally:
             detail(LEAVING)
-            resting = run.resting_numbers()
+            resting = [[] for _ in sessions] if plan.keeps_orders else run.resting_numbers()
             run.give_back()
     finally:
         log_out(sessions, resting)
@@ -259,6 +272,7 @@ class _Run:
         self._warmup_ns: Final = int(plan.warmup_seconds * 1e9)
         self._sending_ns: Final = self._warmup_ns + int(plan.seconds * 1e9)
         times = _intended_ns(plan, rate, round_index)
+        self._drain_ns: Final = max(DRAIN_NS, int(plan.patience_s * 1e9))
         self._last_intended_ns: Final = int(times[-1])
         self._requests: Final[list[SessionRequests]] = [
             session_requests(
@@ -307,7 +321,7 @@ class _Run:
 
     def _load(self) -> Load:
         """The loop's state; its clock starts a moment from now."""
-        deadline_ns = max(self._sending_ns, self._last_intended_ns) + DRAIN_NS
+        deadline_ns = max(self._sending_ns, self._last_intended_ns) + self._drain_ns
         account = Account(
             self._words, address_of(self._latencies), address_of(self._order_latencies), self._warmup_ns
         )
@@ -344,6 +358,7 @@ class _Run:
             "lapsed": lapsed,
             "unanswered": sent - answered - rejected - lapsed,
             "executions": word(words.EXECUTIONS),
+            "other messages": word(words.OTHERS),
             "not sent": (0 if self._window else sum(len(one.records) for one in self._requests) - sent),
         }
         return Measured(

@@ -30,15 +30,15 @@ from exchange.wire.soupbintcp import (
 class TcpSession:
     """See :class:`~exchange.load.sessions.Session`."""
 
-    def __init__(self, endpoint: Endpoint, login: Login) -> None:
+    def __init__(self, endpoint: Endpoint, login: Login, connect_seconds: float = CONNECT_SECONDS) -> None:
         self.name: Final = login.name
         try:
-            self.socket: Final = socket.create_connection(endpoint, CONNECT_SECONDS)
+            self.socket: Final = socket.create_connection(endpoint, connect_seconds)
         except OSError as error:
             raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socket.settimeout(LOGIN_SECONDS_MAX)
+            self.socket.settimeout(max(LOGIN_SECONDS_MAX, connect_seconds))
             self.socket.sendall(LoginRequest(login.name, login.password, "", NEWEST).encode())
             answer = self._packet()
             if isinstance(answer, LoginRejected):

@@ -35,15 +35,23 @@ class UdpSession:
     Args:
         endpoint: where the exchange listens.
         login: who logs on.
+        connect_seconds: how long the exchange may take to answer.
         carrier: what carries datagrams; None is a socket of its own.
 
     Attributes:
         connection: how far the connection has come, before the loop has it and afterwards.
     """
 
-    def __init__(self, endpoint: Endpoint, login: Login, carrier: UdpCarrier | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        login: Login,
+        connect_seconds: float = CONNECT_SECONDS,
+        carrier: UdpCarrier | None = None,
+    ) -> None:
         self.name: Final = login.name
         self._says_goodbye_at = 0.0
+        self._connect_seconds: Final = connect_seconds
         try:
             self._carrier: Final = SocketCarrier(endpoint) if carrier is None else carrier
         except OSError as error:
@@ -91,7 +99,7 @@ class UdpSession:
                 return isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number
             return False
 
-        deadline = time.monotonic() + CONNECT_SECONDS
+        deadline = time.monotonic() + self._connect_seconds
         while time.monotonic() < deadline:
             self._carrier.send(request)
             with suppress(TimeoutError):
@@ -102,7 +110,7 @@ class UdpSession:
 
     def _query_number(self) -> int:
         self.connection.put(UnsequencedData(AccountQuery().encode()).encode())
-        deadline = time.monotonic() + CONNECT_SECONDS
+        deadline = time.monotonic() + self._connect_seconds
         while time.monotonic() < deadline and not self.connection.is_closed:
             self._send_due()
             with suppress(TimeoutError):
