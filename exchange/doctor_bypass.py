@@ -215,8 +215,10 @@ def _read_interface(root: Path, path: Path, is_default: bool, addresses: list[st
     pci = root / "sys/bus/pci/devices" / pci_address
     needs = ["carries the default route"] if is_default else []
     needs += [f"has the address {' and '.join(addresses)}"] if addresses else []
-    needs += [f"is part of {_link_name(path / 'master')}"] if (path / "master").exists() else []
-    needs += [f"is below {above.name.removeprefix('upper_')}" for above in sorted(path.glob("upper_*"))]
+    master = _link_name(path / "master")
+    above = sorted({one.name.removeprefix("upper_") for one in path.glob("upper_*")} - {master})
+    needs += [f"is part of {master}"] if master else []
+    needs += [f"is below {name}" for name in above]
     joined = [*path.glob("brif/*"), *path.glob("bonding/slaves")]
     needs += ["joins other interfaces"] if joined else []
     kind = "card"

@@ -138,6 +138,7 @@ def test_what_is_part_of_a_bridge_or_joins_others_is_not_safe(machine: FakeMachi
     write(bridge / "uevent", "DEVTYPE=bridge\nINTERFACE=bridge0\n")
     port = machine.interface("lan0", machine.card("0000:03:00.0"))
     (port / "master").symlink_to(bridge)
+    (port / "upper_bridge0").symlink_to(bridge)
     (port / "upper_vlan5").symlink_to(machine.interface("vlan5"))
     link(bridge / "brif" / "lan0", port)
     found = {one.name: one for one in read_interfaces(machine.root)}
