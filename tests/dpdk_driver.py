@@ -1,7 +1,7 @@
-"""Each case of DPDK's runs in a process of its own, for EAL can be started once in a process.
+"""Each case of a card's runs in a process of its own: EAL can be started once, and a namespace is a process's.
 
-``run_case("name", ...)`` runs the function of that name in :mod:`tests.dpdk_cases` and returns what it returned. A
-case that stays (a server) is a :class:`Case`, which ends when it is told to by a line.
+``run_case("name", ...)`` runs the function of that name in :mod:`tests.dpdk_cases`, or in another such module, and
+returns what it returned. A case that stays (a server) is a :class:`Case`, which ends when it is told to by a line.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from exchange.afxdp.libraries import ADDRESS_FAMILY, find_obstacle
 from exchange.dpdk.building import PACKAGES, is_installed
 
 REPOSITORY = Path(__file__).parents[1]
@@ -38,18 +39,21 @@ needs_namespaces = pytest.mark.skipif(
 
 needs_tap = pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no /dev/net/tun here")
 
-_AF_XDP = 44
-
 
 def _has_xdp() -> bool:
     try:
-        socket.socket(_AF_XDP, socket.SOCK_RAW).close()
+        socket.socket(ADDRESS_FAMILY, socket.SOCK_RAW).close()
     except OSError:
         return False
     return True
 
 
 needs_xdp = pytest.mark.skipif(not _has_xdp(), reason="this kernel has no AF_XDP, or we may not use it")
+
+needs_afxdp = pytest.mark.skipif(
+    (obstacle := find_obstacle()) is not None or not _can_make_namespaces(),
+    reason=obstacle or "taking an interface needs root, and network namespaces unshare(1) and ip(8)",
+)
 
 _WIRE = "ip link add left type veth peer name right; ip link set left up; ip link set right up; "
 
@@ -64,8 +68,9 @@ class Case:
         environment: Mapping[str, str] | None = None,
         in_namespace: bool = False,
         prefix: tuple[str, ...] = (),
+        module: str = "tests.dpdk_cases",
     ) -> None:
-        command = [*prefix, sys.executable, "-m", "tests.dpdk_cases", name, *arguments]
+        command = [*prefix, sys.executable, "-m", module, name, *arguments]
         if in_namespace:
             command = ["unshare", "--net", "sh", "-ec", f'{_WIRE} exec "$@"', "sh", *command]
         self.process = subprocess.Popen(

@@ -96,6 +96,10 @@ class AfxdpCard:
         force: take the interface of the default route as well.
         table: the table of the profile, or the command, that all this is from, for errors.
 
+    Attributes:
+        state: what the operations take.
+        program: the descriptor of the program that is on the interface.
+
     Raises:
         UserError: a library is not installed, a value is not allowed, or the queue cannot be had.
     """
@@ -125,7 +129,7 @@ class AfxdpCard:
         self._frames: Final = self._arena.allocate(FRAMES * FRAME_BYTES, _PAGE_BYTES)
         self._rings: Final = tuple(ProducerOrConsumer() for _ in range(4))
         self._memory, self._socket = ctypes.c_void_p(), ctypes.c_void_p()
-        self._link = self._program = self._map = -1
+        self._link = self.program = self._map = -1
         local = Local(_mac_of(interface), number, udp_port, 1)
         try:
             self._make_memory()
@@ -176,8 +180,8 @@ class AfxdpCard:
 
     def close(self) -> None:
         """Take the program off the interface, and close the socket; the rings are gone then."""
-        close_descriptors(self._link, self._map, self._program)
-        self._link = self._map = self._program = -1
+        close_descriptors(self._link, self._map, self.program)
+        self._link = self._map = self.program = -1
         if self._socket:
             self._xdp.xsk_socket__delete(self._socket)
             self._socket = ctypes.c_void_p()
@@ -196,13 +200,13 @@ class AfxdpCard:
 
     def _make_program(self, local: Local) -> None:
         self._map = self._checked(make_map(self._queue + 1), "make a map of sockets")
-        self._program = self._checked(load_program(assemble(self._map, local)), "load the program for it")
+        self.program = self._checked(load_program(assemble(self._map, local)), "load the program for it")
 
     def _take(self, mode: Mode) -> None:
         """Attach the program, then bind the socket, in the best way there is; frames come when the map knows it."""
         failure, number = (0, ""), socket.if_nametoindex(self._interface)
         for program_mode, copying in _TRIED[mode]:
-            linked = _while_busy(partial(attach, self._program, number, program_mode))
+            linked = _while_busy(partial(attach, self.program, number, program_mode))
             failure = (linked, f"attach the program to it in mode {mode}")
             if linked >= 0:
                 self._link = linked

@@ -7,7 +7,7 @@ import pytest
 
 from exchange.datagrams.kernel_socket import KernelSocket
 from exchange.native.datagram_headers import socket_address
-from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_xdp, run_case
+from tests.dpdk_driver import needs_afxdp, needs_dpdk, needs_namespaces, needs_xdp, run_case
 from tests.port_contract import CHECKS, End
 
 TOO_LONG_BYTES = 70_000
@@ -63,3 +63,19 @@ def test_af_xdp_keeps_the_contract() -> None:
     devices = ("net_af_xdp0,iface=left", "net_af_xdp1,iface=right")
     # What the kernel has sent is taken back with the next thing to send, so a few are always away.
     assert 0 <= run_case("contract", *devices, in_namespace=True)["leaked"] < 64
+
+
+@needs_afxdp
+@pytest.mark.parametrize("mode", ["native", "skb"])
+def test_rings_shared_with_the_kernel_keep_the_contract(mode: str) -> None:
+    told = run_case("contract", mode, module="tests.afxdp_cases", in_namespace=True)
+    assert told == {"is_zero_copy": False, "is_called": True, "receive_calls": 0, "invalid": 0}
+
+
+@needs_afxdp
+def test_rings_shared_with_the_kernel_keep_the_contract_without_a_compiler() -> None:
+    environment = {"NUMBA_DISABLE_JIT": "1"}
+    told = run_case(
+        "contract", "auto", module="tests.afxdp_cases", in_namespace=True, environment=environment
+    )
+    assert told["is_called"]
