@@ -12,7 +12,7 @@ from exchange.cli_bench import command_line, finish, html_option, json_option, p
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.load.generator import LoadCarrier
+    from exchange.load.carriage import LoadCarrier
 
 _CLOSED_LOOP = "max"
 
@@ -28,10 +28,24 @@ password_option = click.option(
 )
 transport_option = click.option(
     "--transport",
-    type=click.Choice(["tcp", "udp"]),
+    type=click.Choice(["tcp", "udp", "dpdk"]),
     default="tcp",
     show_default=True,
     help="What carries the orders; as transport.kind in the exchange's profile.",
+)
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="net_memif0,role=client,socket=exchange",
+    show_default=True,
+    help="With --transport dpdk: our card, as DPDK writes it.",
+)
+address_option = click.option(
+    "--address",
+    metavar="IPV4",
+    default="10.0.0.2",
+    show_default=True,
+    help="With --transport dpdk: our address on the wire.",
 )
 
 
@@ -39,27 +53,9 @@ transport_option = click.option(
 @click.argument("endpoint", metavar="HOST:PORT")
 @users_option
 @password_option
-@click.option(
-    "--transport",
-    type=click.Choice(["tcp", "udp", "dpdk"]),
-    default="tcp",
-    show_default=True,
-    help="What carries the orders; as transport.kind in the exchange's profile.",
-)
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    default="net_memif0,role=client,socket=exchange",
-    show_default=True,
-    help="With --transport dpdk: our card, as DPDK writes it.",
-)
-@click.option(
-    "--address",
-    metavar="IPV4",
-    default="10.0.0.2",
-    show_default=True,
-    help="With --transport dpdk: our address on the wire.",
-)
+@transport_option
+@device_option
+@address_option
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",

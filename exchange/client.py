@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from exchange.errors import UserError
-from exchange.line import Carrier, Line, open_line
+from exchange.line import Carrier, Line, LineOpener, open_line
 from exchange.wire import soupbinudp
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
@@ -88,7 +88,7 @@ class Client:
         password: str,
         *,
         reconnect_seconds: float,
-        transport: Carrier = "tcp",
+        transport: Carrier | LineOpener = "tcp",
     ) -> None:
         self._host, self._port, self._transport = host, port, transport
         self._username, self._password = username, password
@@ -118,7 +118,7 @@ class Client:
         session: str = "",
         sequence: int = 1,
         reconnect_seconds: float = 30.0,
-        transport: Carrier = "tcp",
+        transport: Carrier | LineOpener = "tcp",
     ) -> Self:
         """Log on.
 
@@ -130,7 +130,8 @@ class Client:
             session: the session to go on with, or the one that is active now.
             sequence: the first message wanted; 1 has the whole day sent again, 0 only what is new.
             reconnect_seconds: how long to try, when the line is lost; 0 for not at all.
-            transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp".
+            transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp"; for "dpdk" the
+                :meth:`~exchange.card_line.ClientCard.open` of a card.
 
         Raises:
             LoginRefused: name, password or session are not right.

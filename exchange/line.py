@@ -6,6 +6,7 @@ once and is then thrown away: making a new one, and going on where the last one 
 Rules: one event loop; one task receives, any may send."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Literal, Protocol, Self
 
@@ -44,8 +45,14 @@ class Line(Protocol):
         """Hang up, with or without a word."""
 
 
-async def open_line(carrier: Carrier, host: str, port: int) -> Line:
+LineOpener = Callable[[str, int], Awaitable[Line]]
+"""Opens a line to a host and port, as :meth:`exchange.card_line.ClientCard.open` does; OSError if that cannot be."""
+
+
+async def open_line(carrier: Carrier | LineOpener, host: str, port: int) -> Line:
     """A line to an exchange, on which nobody has logged on. OSError if nobody can be reached there."""
+    if callable(carrier):
+        return await carrier(host, port)
     return await (TcpLine if carrier == "tcp" else DatagramLine).open(host, port)
 
 

@@ -41,7 +41,7 @@ class OpenedCard:
     ) -> None:
         self._table: Final = table
         self._address: Final = (address, udp_port)
-        number = _number_of(address, f"{table}.card_address")
+        number = address_number(address, f"{table}.card_address")
         if udp_port == 0:
             raise UserError(
                 f"{table}.port = 0: nobody hands out ports on a card; allowed are 1 to {PORT_MAX}"
@@ -75,15 +75,25 @@ class OpenedCard:
             UserError: it is no address, or nobody has it.
         """
         key = f"{self._table}.endpoint"
-        number = _number_of(address, key)
+        number = address_number(address, key)
         return peer_of(number, udp_port, resolve(self._device.port, number, RESOLVE_SECONDS, key))
+
+    @property
+    def is_link_up(self) -> bool:
+        """Whether there is somebody at the other end."""
+        return self._device.is_link_up
+
+    def mend(self) -> bool:
+        """A step towards a link that was lost; see :meth:`exchange.dpdk.device.DpdkDevice.mend`."""
+        return self._device.mend()
 
     def close(self) -> None:
         """Stop the card and give back its memory."""
         self._device.close()
 
 
-def _number_of(address: str, key: str) -> int:
+def address_number(address: str, key: str) -> int:
+    """An IPv4 address as a number. UserError, which names ``key``, if it is none."""
     try:
         return int(ipaddress.IPv4Address(address))
     except ValueError as error:

@@ -7,8 +7,9 @@ for by ARP, and all sessions share it (:func:`card_carriage`).
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+from exchange.line import Carrier
 from exchange.load.logins import Endpoint, Login
 from exchange.load.protocol import LineMemory
 from exchange.load.sessions import Session
@@ -18,9 +19,8 @@ from exchange.load.udp_carriers import PortCarrier, Sorting
 from exchange.load.udp_line import UdpLineMemory
 from exchange.load.udp_session import UdpSession
 
-CLIENT_PORT: Final = 40_000
-"""The UDP port of all sessions that share a card: their numbers and tokens tell them apart."""
-LINK_SECONDS: Final = 10.0
+LoadCarrier = Carrier | Literal["dpdk"]
+"""What can carry a load: a client's carriers, and a card that all sessions share."""
 
 
 class Carriage(NamedTuple):
@@ -48,12 +48,9 @@ def card_carriage(device: str, address: str, endpoint: Endpoint) -> Iterator[Car
     Raises:
         UserError: DPDK is not installed, the device cannot be had, or nobody has the endpoint's address.
     """
-    from exchange.dpdk.eal import EalConfig
-    from exchange.dpdk.opened import OpenedCard
+    from exchange.card_line import open_card
 
-    card = OpenedCard(
-        EalConfig((device,)), address, CLIENT_PORT, link_timeout_s=LINK_SECONDS, table="--transport dpdk"
-    )
+    card = open_card(device, address)
     try:
         peer = card.find_peer(*endpoint)
         sorting = Sorting(card)

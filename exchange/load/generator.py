@@ -28,7 +28,7 @@ from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
 from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
-from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
+from exchange.load.carriage import CARRIAGES, Carriage, LoadCarrier, card_carriage
 from exchange.load.logins import Endpoint, Login
 from exchange.load.loops import Account, Load, run_load
 from exchange.load.requests import SessionRequests, session_requests
@@ -56,9 +56,6 @@ DRAIN_NS: Final = 2_000_000_000
 
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
-
-LoadCarrier = Carrier | Literal["dpdk"]
-"""What can carry a load: a client's carriers, and a card that all sessions share."""
 
 SENDING: Final = "sending"
 LEAVING: Final = "logging out"
