@@ -18,7 +18,8 @@ from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejec
 from exchange.wire.soupbinudp_connection import DatagramConnection
 
 LOGIN_REPEAT_SECONDS: Final = 0.1
-UNSENT_PACKETS_MAX: Final = 65_536
+UNSENT_PACKETS_MAX: Final = 1024
+"""More than a window holds. Whoever sends more has to wait, and the event loop hears what the exchange says."""
 TICK_SECONDS: Final = 0.01
 
 
