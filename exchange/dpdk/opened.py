@@ -68,7 +68,7 @@ class OpenedCard:
         sent, not_sent = self._device.sent_counts()
         return frames | {"frames_sent": sent, "frames_not_sent": not_sent} | self._device.statistics()
 
-    def find_peer(self, address: str, udp_port: int) -> bytes:
+    def find_peer(self, address: str, udp_port: int, seconds: float = RESOLVE_SECONDS) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 
         Raises:
@@ -76,7 +76,7 @@ class OpenedCard:
         """
         key = f"{self._table}.endpoint"
         number = address_number(address, key)
-        return peer_of(number, udp_port, resolve(self._device.port, number, RESOLVE_SECONDS, key))
+        return peer_of(number, udp_port, resolve(self._device.port, number, seconds, key))
 
     @property
     def is_link_up(self) -> bool:

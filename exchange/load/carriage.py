@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 from exchange.line import Carrier
 from exchange.load.logins import Endpoint, Login
 from exchange.load.protocol import LineMemory
+from exchange.load.resuming import Link
 from exchange.load.sessions import Session
 from exchange.load.tcp_line import TcpLineMemory
 from exchange.load.tcp_session import TcpSession
@@ -24,10 +25,14 @@ LoadCarrier = Carrier | Literal["dpdk"]
 
 
 class Carriage(NamedTuple):
-    """Who is asked for a session, and who for the line of a run: a function of the address of the load's words."""
+    """Who is asked for a session, and who for the line of a run: a function of the address of the load's words.
+
+    ``link`` is that of a card, which may go down and come back; None where a broken line is the end of a session.
+    """
 
     log_on: Callable[[Endpoint, Login], Session]
     make_line: Callable[[int], LineMemory]
+    link: Link | None = None
 
 
 CARRIAGES: Final[Mapping[str, Carriage]] = {
@@ -57,6 +62,7 @@ def card_carriage(device: str, address: str, endpoint: Endpoint) -> Iterator[Car
         yield Carriage(
             lambda whom, login: UdpSession(whom, login, PortCarrier(sorting, peer)),
             partial(UdpLineMemory, port=card),
+            Link(card, endpoint),
         )
     finally:
         card.close()

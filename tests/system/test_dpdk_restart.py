@@ -7,17 +7,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exchange.recovery.inspecting import survey_journal
 from exchange.recovery.twin import Twin
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES, SystemEvent
 from tests.dpdk_driver import needs_dpdk, needs_namespaces
 from tests.system.kill_campaign import told_by
 from tests.system.remembering_client import NAME, accepted_number, read_messages
 from tests.system.test_dpdk import wire
-from tests.system.test_dpdk_exchange import served
+from tests.system.test_dpdk_exchange import START_SECONDS, finish_load, served, start_load
 from tests.system.test_serve_command import ROOT
 
 __all__ = ["wire"]
@@ -26,6 +28,8 @@ pytestmark = needs_dpdk
 
 ORDERS = 1500
 KILLS = 3
+LOAD_SECONDS = 40
+"""An exchange has to be back by then, also on a machine that is busy."""
 SETTINGS = (
     "journal.kind=mapped", "journal.gate=written", 'shards.threads=[["ingress","shard.0","egress"],["journal"]]',
     "idle.kind=park", "gateway.log_bytes=4MiB", "book.capacity_orders=65536",
@@ -104,3 +108,35 @@ def test_a_client_that_is_killed_goes_on_over_shared_memory(tmp_path: Path) -> N
 @needs_namespaces
 def test_a_client_that_is_killed_goes_on_over_a_cable(tmp_path: Path, wire: Any) -> None:
     restarted_client(tmp_path, ("net_af_packet0,iface=left", "net_af_packet0,iface=right"), wire)
+
+
+def wait_for_records(journal: Path, count: int, load: subprocess.Popen[str]) -> None:
+    """Until a journal has so many records in all."""
+    deadline = time.monotonic() + START_SECONDS
+    while sum(stream.records for stream in survey_journal(journal).streams) < count:
+        assert load.poll() is None, load.communicate()
+        assert time.monotonic() < deadline, "the load does not come"
+        time.sleep(0.02)
+
+
+def test_a_load_goes_on_when_its_exchange_was_killed_and_is_back(tmp_path: Path) -> None:
+    """It is one run of the load: what was due meanwhile is sent when the exchange is there again."""
+    socket, journal = f"socket=exchange-again-{os.getpid()}", tmp_path / "journal"
+    server = (f"net_memif0,role=server,{socket}", (), *SETTINGS, f"journal.directory={journal}")
+    with served(tmp_path / "users", *server) as first:
+        process = start_load(tmp_path, f"net_memif0,role=client,{socket}", 50, LOAD_SECONDS)
+        wait_for_records(journal, 200, process)
+        first.kill()
+        first.wait()
+    with served(tmp_path / "users", *server):
+        counts = finish_load(process, tmp_path)
+    assert counts["sent"] == 50 * LOAD_SECONDS + 10
+    assert counts["unanswered"] == counts["rejected"] == counts["not sent"] == 0
+    assert counts["answered"] + counts["lapsed"] == counts["sent"]
+    digests = set()
+    for book in ("ladder", "naive"):
+        with Twin(journal, book=book, from_snapshot=False) as twin:
+            twin.replay()
+            digests.add(twin.exchange.digest())
+            assert sum(twin.live_orders()) == 0, "the load has cancelled what rested"
+    assert len(digests) == 1
