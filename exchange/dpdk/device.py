@@ -36,6 +36,8 @@ _NAME_BYTES: Final = 64
 _LOOK_AGAIN_SECONDS: Final = 0.01
 _HANDSHAKE_SECONDS: Final = 0.5
 """So long a client and a server of memif may take until both have the memory."""
+_NOBODY_SECONDS: Final = 0.2
+"""A server that is not there is looked for again after so long; the driver complains each time."""
 _FIELDS: Final = ("data_address", "data_offset", "data_length", "frame_length")
 
 
@@ -155,8 +157,7 @@ class DpdkDevice:
             if self._is_started:
                 call_shim("stop_port", self._number)
             self._is_started = call_shim("start_port", self._number) == 0
-        if self._is_started:
-            self._patient_until = time.monotonic() + _HANDSHAKE_SECONDS
+        self._patient_until = time.monotonic() + (_HANDSHAKE_SECONDS if self._is_started else _NOBODY_SECONDS)
         return self.is_link_up
 
     def connect(self, peer: bytes) -> None:
