@@ -36,7 +36,7 @@ def command(*arguments: str) -> list[str]:
 def served(
     users: Path, device: str, inside: Sequence[str] = (), *settings: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """An exchange on a card, until the block ends; it has to end in order then, unless the block has killed it."""
+    """An exchange on a card, until the block ends; it has to end in order then, unless the block has ended it."""
     for name in USERS:
         add_user(users, name)
     sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
@@ -49,7 +49,7 @@ def served(
         if "listening on 10.0.0.1 port 9005" not in process.stdout.readline():
             raise AssertionError(process.communicate()[1])
         yield process
-        if process.poll() != -signal.SIGKILL:
+        if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             output = process.communicate(timeout=30)
             assert process.returncode == 0, output
@@ -60,7 +60,7 @@ def served(
 
 
 def start_load(
-    folder: Path, device: str, rate: int, seconds: float, inside: Sequence[str] = ()
+    folder: Path, device: str, rate: int | str, seconds: float, inside: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
     """A load over a card."""
     return subprocess.Popen(

@@ -5,6 +5,7 @@ Nothing is lost and nothing comes twice: what a client has got is held, message 
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ pytestmark = needs_dpdk
 
 ORDERS = 1500
 KILLS = 3
+END_SECONDS_MAX = 20.0
+"""It is below a second on a machine that has nothing else to do, which one that runs tests may not be."""
 LOAD_SECONDS = 40
 """An exchange has to be back by then, also on a machine that is busy."""
 SETTINGS = (
@@ -108,6 +111,32 @@ def test_a_client_that_is_killed_goes_on_over_shared_memory(tmp_path: Path) -> N
 @needs_namespaces
 def test_a_client_that_is_killed_goes_on_over_a_cable(tmp_path: Path, wire: Any) -> None:
     restarted_client(tmp_path, ("net_af_packet0,iface=left", "net_af_packet0,iface=right"), wire)
+
+
+def test_ctrl_c_ends_both_sides_under_full_load(tmp_path: Path) -> None:
+    """First a load, which logs out; then the exchange under the next load, which says that the session has ended."""
+    socket, journal = f"socket=exchange-stop-{os.getpid()}", tmp_path / "journal"
+    more = (f"journal.directory={journal}", "gateway.log_bytes=256MiB")
+    server = (f"net_memif0,role=server,{socket}", (), *SETTINGS, *more)
+    client = f"net_memif0,role=client,{socket}"
+    with served(tmp_path / "users", *server) as exchange:
+        process = start_load(tmp_path, client, "max", 60)
+        wait_for_records(journal, 2000, process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=END_SECONDS_MAX)
+        assert process.returncode == 130, errors
+        assert errors.splitlines()[-1] == "exchange: stopped"
+        known = sum(stream.records for stream in survey_journal(journal).streams)
+        process = start_load(tmp_path, client, "max", 60)
+        wait_for_records(journal, known + 2000, process)
+        exchange.send_signal(signal.SIGINT)
+        _, errors = exchange.communicate(timeout=END_SECONDS_MAX)
+        assert exchange.returncode == 130, errors
+        assert "Traceback" not in errors
+        _, errors = process.communicate(timeout=START_SECONDS)
+        assert process.returncode == 2, errors
+        assert "exchange: session of ALICE, after " in errors
+        assert "Traceback" not in errors
 
 
 def wait_for_records(journal: Path, count: int, load: subprocess.Popen[str]) -> None:
