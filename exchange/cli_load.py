@@ -130,8 +130,9 @@ def load(
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
     is an 'exchange serve serve-udp', whose datagrams are its own, and with dpdk the same without a kernel. Latency
-    counts from the time at which a request should have been sent, also of one that is lost and sent again. Orders are
-    real: they are cancelled at the end, and may trade before.
+    counts from the time at which a request should have been sent, also of one that is lost and sent again. Over memif
+    a run goes on when the exchange was killed and is back, if it has a journal. Orders are real: they are cancelled at
+    the end, and may trade before.
     """
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins

@@ -1,7 +1,8 @@
 """A client's line to an exchange: packets of SoupBinTCP out, packets of SoupBinTCP in, whatever carries them.
 
-:class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP. A line breaks
-once and is then thrown away: making a new one, and going on where the last one broke, is the client's business.
+:class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP, or
+over a card (:class:`~exchange.card_line.ClientCard`). A line breaks once and is then thrown away: making a new one, and
+going on where the last one broke, is the client's business.
 
 Rules: one event loop; one task receives, any may send."""
 
