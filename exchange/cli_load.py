@@ -12,7 +12,7 @@ from exchange.cli_bench import command_line, finish, html_option, json_option, p
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.load.generator import LoadCarrier
+    from exchange.load.carriage import LoadCarrier
 
 _CLOSED_LOOP = "max"
 
@@ -28,10 +28,24 @@ password_option = click.option(
 )
 transport_option = click.option(
     "--transport",
-    type=click.Choice(["tcp", "udp"]),
+    type=click.Choice(["tcp", "udp", "afxdp", "dpdk"]),
     default="tcp",
     show_default=True,
     help="What carries the orders; as transport.kind in the exchange's profile.",
+)
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="",
+    help="With --transport afxdp: our interface. With dpdk: our card, as DPDK writes it [default: "
+    "net_memif0,role=client,socket=exchange].",
+)
+address_option = click.option(
+    "--address",
+    metavar="IPV4",
+    default="10.0.0.2",
+    show_default=True,
+    help="With --transport afxdp or dpdk: our address on the wire.",
 )
 
 
@@ -39,27 +53,9 @@ transport_option = click.option(
 @click.argument("endpoint", metavar="HOST:PORT")
 @users_option
 @password_option
-@click.option(
-    "--transport",
-    type=click.Choice(["tcp", "udp", "afxdp", "dpdk"]),
-    default="tcp",
-    show_default=True,
-    help="What carries the orders; as transport.kind in the exchange's profile.",
-)
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    default="",
-    help="With --transport afxdp: our interface. With dpdk: our card, as DPDK writes it [default: "
-    "net_memif0,role=client,socket=exchange].",
-)
-@click.option(
-    "--address",
-    metavar="IPV4",
-    default="10.0.0.2",
-    show_default=True,
-    help="With --transport afxdp or dpdk: our address on the wire.",
-)
+@transport_option
+@device_option
+@address_option
 @click.option(
     "--huge-pages",
     is_flag=True,
@@ -151,10 +147,11 @@ def load(
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
     is an 'exchange serve serve-udp', whose datagrams are its own, and with afxdp or dpdk the same past the kernel.
-    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again.
-    Orders are real: they may trade, and are cancelled at the end, unless --keep-orders leaves them.
+    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again. Over
+    memif a run goes on when the exchange was killed and is back, if it has a journal. Orders are real: they may trade,
+    and are cancelled at the end, unless --keep-orders leaves them.
     """
-    from exchange.load.carriage import CARDS
+    from exchange.card_line import CARDS
     from exchange.load.generator import LoadPlan, check_plan, run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins
 
@@ -175,7 +172,7 @@ def load(
         rounds=rounds,
         seed=seed,
         transport=transport,
-        device=_device_of(transport, device),
+        device=device_of(transport, device),
         address=address if transport in CARDS else "",
         huge_pages=huge_pages,
         keeps_orders=keep_orders,
@@ -187,9 +184,9 @@ def load(
     finish(result, json_path, html_path)
 
 
-def _device_of(transport: str, device: str) -> str:
-    """The card of a load; what is not said is the other end of what an exchange on DPDK serves."""
-    from exchange.load.carriage import CARDS, DPDK_DEVICE
+def device_of(transport: str, device: str) -> str:
+    """The card of a load or a client; what is not said is the other end of what an exchange on DPDK serves."""
+    from exchange.card_line import CARDS, DPDK_DEVICE
 
     if transport == "afxdp" and not device:
         raise UserError("--transport afxdp: --device has to say through which interface")

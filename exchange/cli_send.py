@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange.cli_load import password_option, transport_option, users_option
+from exchange.cli_load import (
+    address_option,
+    device_of,
+    device_option,
+    password_option,
+    transport_option,
+    users_option,
+)
 from exchange.cli_replay import reading_option, speed_option, symbol_option, watching, write_json
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
-    from exchange.line import Carrier
+    from exchange.load.carriage import LoadCarrier
     from exchange.load.recording import SentReport
 
 
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 @users_option
 @password_option
 @transport_option
+@device_option
+@address_option
 @click.option("--feed", "feed", required=True, metavar="ADDRESS:PORT", help="Where the exchange's feed goes.")
 @click.option(
     "--interface",
@@ -43,7 +52,9 @@ def send(
     endpoint: str,
     users: str,
     password_env: str | None,
-    transport: "Carrier",
+    transport: "LoadCarrier",
+    device: str,
+    address: str,
     feed: str,
     interface: str,
     reading: str,
@@ -53,9 +64,10 @@ def send(
 ) -> None:
     """Send a recorded market to an exchange on the network, and compare its feed with a replay.
 
-    FILE is a LOBSTER message file or a NASDAQ ITCH 5.0 file, HOST:PORT an exchange that speaks SoupBinTCP and OUCH 5.0.
-    The users send the orders in their recorded sequence. The book that the exchange's feed tells of must then be the
-    one that 'exchange replay' builds; both digests are printed. The exit status is 1 if they differ.
+    FILE is a LOBSTER message file or a NASDAQ ITCH 5.0 file, HOST:PORT an exchange that speaks SoupBinTCP and OUCH 5.0;
+    with --transport udp, afxdp or dpdk it is an 'exchange serve' with that transport. The users send the orders in
+    their recorded sequence. The book that the exchange's feed tells of must then be the one that 'exchange replay'
+    builds; both digests are printed. The exit status is 1 if they differ.
     """
     if not 0 <= speed_factor < math.inf:
         raise UserError(f"--speed {speed_factor:g}: 0 (all at once) or more is allowed; 1 is as it happened")
@@ -66,14 +78,16 @@ def send(
     from exchange.load.recording import Destination, send_recording
     from exchange.settings import load_profile
 
-    address, port = parse_endpoint(feed)
+    feed_address, feed_port = parse_endpoint(feed)
     destination = Destination(
         parse_endpoint(endpoint),
         tuple(read_logins(users, password_env)),
-        address,
-        port,
+        feed_address,
+        feed_port,
         interface,
         transport,
+        device_of(transport, device),
+        address,
     )
     flow = build_flow(RecordedConfig(file, "feed" if reading == "feed" else "flow", symbol))
     settings = load_profile("compiled")

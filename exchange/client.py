@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from exchange.errors import UserError
-from exchange.line import Carrier, Line, open_line
+from exchange.line import Carrier, Line, LineOpener, open_line
 from exchange.wire import soupbinudp
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
@@ -88,7 +88,7 @@ class Client:
         password: str,
         *,
         reconnect_seconds: float,
-        transport: Carrier = "tcp",
+        transport: Carrier | LineOpener = "tcp",
     ) -> None:
         self._host, self._port, self._transport = host, port, transport
         self._username, self._password = username, password
@@ -103,7 +103,6 @@ class Client:
         self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
         self._unanswered: dict[tuple[str, int], bytes] = {}
         self._account: asyncio.Future[int] | None = None
-        self._account_sequence = 0
         self._sent_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -118,7 +117,7 @@ class Client:
         session: str = "",
         sequence: int = 1,
         reconnect_seconds: float = 30.0,
-        transport: Carrier = "tcp",
+        transport: Carrier | LineOpener = "tcp",
     ) -> Self:
         """Log on.
 
@@ -130,7 +129,8 @@ class Client:
             session: the session to go on with, or the one that is active now.
             sequence: the first message wanted; 1 has the whole day sent again, 0 only what is new.
             reconnect_seconds: how long to try, when the line is lost; 0 for not at all.
-            transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp".
+            transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp"; for "dpdk" the
+                :meth:`~exchange.card_line.ClientCard.open` of a card.
 
         Raises:
             LoginRefused: name, password or session are not right.
@@ -187,9 +187,16 @@ class Client:
     async def synchronize(self) -> None:
         """Wait until the exchange has taken in all that was sent so far; what it answers may still be on its way.
 
-        It is an Account Query, which a gateway answers in its turn. Raises TimeoutError if no answer comes.
+        It is an Account Query, which a gateway answers in its turn, and is sent again when the line was lost. Raises
+        TimeoutError if no answer comes.
         """
-        await self._query_account()
+        key = ("account", 0)
+        self._account = asyncio.get_running_loop().create_future()
+        try:
+            await self._request(key, AccountQuery())
+            await asyncio.wait_for(self._account, LOGIN_SECONDS)
+        finally:
+            self._unanswered.pop(key, None)
 
     async def close(self) -> None:
         """Log out. The session and its orders stay; connect again to go on."""
@@ -250,13 +257,8 @@ class Client:
         with suppress(OSError):  # a broken line is found by the reader, which mends it
             await line.send(packet)
 
-    async def _query_account(self) -> int:
-        self._account = asyncio.get_running_loop().create_future()
-        await self._send(UnsequencedData(AccountQuery().encode()).encode())
-        return await asyncio.wait_for(self._account, LOGIN_SECONDS)
-
     async def _query_at_end(self, line: Line) -> int:
-        """The same, as long as nobody else reads. The answer is kept from the caller, also when it is sent again."""
+        """Which number is free, as long as nobody else reads. The answer is kept from the caller, also sent again."""
         self._account = asyncio.get_running_loop().create_future()
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
         async with asyncio.timeout(LOGIN_SECONDS):
@@ -363,10 +365,7 @@ class Client:
             case AccountQueryResponse() if self.next_sequence > self._first_new_sequence:
                 if self._account is not None and not self._account.done():
                     self._account.set_result(answer.next_user_reference_number)
-                    self._account_sequence = self.next_sequence
-                    return
-                if self.next_sequence == self._account_sequence:  # it is sent again
-                    return
+                return  # also when it is sent again, or was asked for again
         await self._answers.put(answer)
 
     async def _beat(self) -> None:

@@ -18,7 +18,8 @@ from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejec
 from exchange.wire.soupbinudp_connection import DatagramConnection
 
 LOGIN_REPEAT_SECONDS: Final = 0.1
-UNSENT_PACKETS_MAX: Final = 65_536
+UNSENT_PACKETS_MAX: Final = 1024
+"""More than a window holds. Whoever sends more has to wait, and the event loop hears what the exchange says."""
 TICK_SECONDS: Final = 0.01
 
 
@@ -34,6 +35,7 @@ class DatagramLine(asyncio.DatagramProtocol):
         self._has_news = asyncio.Event()
         self._ticking: asyncio.Task[None] | None = None
         self._garbage: WireError | None = None
+        self._is_lost = False
 
     @classmethod
     async def open(cls, host: str, port: int) -> Self:
@@ -51,6 +53,8 @@ class DatagramLine(asyncio.DatagramProtocol):
         self._login = loop.create_future()
         request = LoginRequest(self._login_number, username, password, session, sequence).encode()
         while not self._login.done():
+            if self._is_lost:
+                raise ConnectionResetError("the way to the exchange is lost")
             self._transport.sendto(request)
             await asyncio.wait([self._login], timeout=LOGIN_REPEAT_SECONDS)
         answer = self._login.result()
@@ -65,7 +69,7 @@ class DatagramLine(asyncio.DatagramProtocol):
         """Send a packet, now or when the exchange has taken what was sent before."""
         connection = self._connection
         assert connection is not None
-        while connection.unacknowledged >= UNSENT_PACKETS_MAX and not connection.is_closed:
+        while connection.unacknowledged >= UNSENT_PACKETS_MAX and not self._is_broken(connection):
             await asyncio.sleep(TICK_SECONDS)
         connection.put(packet)
         self._send_due()
@@ -75,7 +79,7 @@ class DatagramLine(asyncio.DatagramProtocol):
         connection = self._connection
         assert connection is not None
         while not self._received and not connection.has_ended:
-            if connection.is_closed or self._garbage is not None:
+            if self._is_broken(connection) or self._garbage is not None:
                 return []
             self._has_news.clear()
             await self._has_news.wait()
@@ -96,11 +100,14 @@ class DatagramLine(asyncio.DatagramProtocol):
     async def _say_goodbye(self, connection: DatagramConnection) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HEARTBEAT_INTERVAL_SECONDS
-        while connection.unacknowledged and not connection.is_closed and loop.time() < deadline:
+        while connection.unacknowledged and not self._is_broken(connection) and loop.time() < deadline:
             self._send_due()
             await asyncio.sleep(TICK_SECONDS)
         assert self._transport is not None
         self._transport.sendto(connection.logout())
+
+    def _is_broken(self, connection: DatagramConnection) -> bool:
+        return connection.is_closed or self._is_lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio calls it."""
@@ -121,6 +128,11 @@ class DatagramLine(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """As asyncio calls it: nobody listens there at the moment, which the silence says as well."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio calls it when the transport was closed: by us, or by a card whose link is down."""
+        self._is_lost = True
+        self._has_news.set()
 
     def _take_answer(self, data: bytes) -> None:
         try:

@@ -1,11 +1,13 @@
 """A client's line to an exchange: packets of SoupBinTCP out, packets of SoupBinTCP in, whatever carries them.
 
-:class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP. A line breaks
-once and is then thrown away: making a new one, and going on where the last one broke, is the client's business.
+:class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP, or
+over a card (:class:`~exchange.card_line.ClientCard`). A line breaks once and is then thrown away: making a new one, and
+going on where the last one broke, is the client's business.
 
 Rules: one event loop; one task receives, any may send."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Literal, Protocol, Self
 
@@ -44,8 +46,14 @@ class Line(Protocol):
         """Hang up, with or without a word."""
 
 
-async def open_line(carrier: Carrier, host: str, port: int) -> Line:
+LineOpener = Callable[[str, int], Awaitable[Line]]
+"""Opens a line to a host and port, as :meth:`exchange.card_line.ClientCard.open` does; OSError if that cannot be."""
+
+
+async def open_line(carrier: Carrier | LineOpener, host: str, port: int) -> Line:
     """A line to an exchange, on which nobody has logged on. OSError if nobody can be reached there."""
+    if callable(carrier):
+        return await carrier(host, port)
     return await (TcpLine if carrier == "tcp" else DatagramLine).open(host, port)
 
 

@@ -170,6 +170,15 @@ class AfxdpCard:
         """Whether the card itself writes into our memory."""
         return bool(struct.unpack("=I", self._option(_OPTIONS, 4))[0] & _OPTION_ZERO_COPY)
 
+    @property
+    def is_link_up(self) -> bool:
+        """A cable stays up when the process at its other end has gone: who is silent for too long has gone."""
+        return True
+
+    def mend(self) -> bool:
+        """There is nothing to mend."""
+        return True
+
     def find_peer(self, address: str, udp_port: int, timeout_s: float = RESOLVE_SECONDS) -> bytes:
         """The 16 bytes of somebody on the wire, of whom the address is known and the card is asked for.
 

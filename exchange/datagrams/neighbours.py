@@ -41,7 +41,7 @@ def resolve(port: Any, address: int, timeout_s: float, key: str = "address") -> 
     header, vector = arena.allocate(MESSAGE_HEADER_BYTES), arena.allocate(VECTOR_BYTES)
     write_vector(vector, arena.allocate(PAYLOAD_BYTES_MAX), PAYLOAD_BYTES_MAX)
     write_message_header(header, 0, vector)
-    store_release(port.words + REPLY_ADDRESS, 0)
+    forget_answer(port)
     ask_again = deadline = 0.0
     while (now := time.monotonic()) < deadline or deadline == 0:
         if now >= ask_again:
@@ -51,12 +51,24 @@ def resolve(port: Any, address: int, timeout_s: float, key: str = "address") -> 
         attend(port)
         # The first turn may have had to compile all this, which is nobody's fault.
         deadline = deadline or time.monotonic() + timeout_s
-        if load_acquire(port.words + REPLY_ADDRESS) == address:
-            return load_acquire(port.words + REPLY_MAC)
+        if (mac := answer_about(port, address)) is not None:
+            return mac
     raise UserError(
         f"{key} = {ipaddress.IPv4Address(address)}: nobody on {format_mac(port.local.mac)}'s wire has said within "
         f"{timeout_s:g} s that it is theirs; allowed is an address that somebody has"
     )
+
+
+def forget_answer(port: Any) -> None:
+    """Before asking (:func:`exchange.datagrams.frames.ask`): what was answered before may not be true any more."""
+    store_release(port.words + REPLY_ADDRESS, 0)
+
+
+def answer_about(port: Any, address: int) -> int | None:
+    """The card that has an IPv4 address, if that is what was answered last; the port must be received from."""
+    if load_acquire(port.words + REPLY_ADDRESS) != address:
+        return None
+    return load_acquire(port.words + REPLY_MAC)
 
 
 def find_peer(port: Any, address: str, udp_port: int, key: str, timeout_s: float = RESOLVE_SECONDS) -> bytes:

@@ -94,4 +94,5 @@ def _send_one(port: Any, header: int) -> int:
 
 @kernel
 def _receive_one(port: Any, header: int) -> int:
+    attend(port)
     return receive_many(port, header, 1)

@@ -10,7 +10,8 @@ Packet buffers come from one pool on the card's NUMA node. There must be enough 
 once: the descriptors of every queue, a burst in each thread's hands, and each thread's cache.
 
 Rules: threads that poll have ended before :meth:`DpdkDevice.close`, which comes before EAL's. A card is opened once in
-a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`.
+a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`
+and, for who must not wait, :meth:`DpdkDevice.mend`.
 """
 
 import ctypes
@@ -37,6 +38,10 @@ _CACHED_BUFFERS: Final = 256
 _STATISTICS_MAX: Final = 1024
 _NAME_BYTES: Final = 64
 _LOOK_AGAIN_SECONDS: Final = 0.01
+_HANDSHAKE_SECONDS: Final = 0.5
+"""So long a client and a server of memif may take until both have the memory."""
+_NOBODY_SECONDS: Final = 0.2
+"""A server that is not there is looked for again after so long; the driver complains each time."""
 _FIELDS: Final = ("data_address", "data_offset", "data_length", "frame_length")
 
 
@@ -86,6 +91,8 @@ class DpdkDevice:
         self.name: Final = device.name
         self._key: Final = f"{table}.device = {device.text!r}"
         self._is_open = self._is_started = False
+        self._is_client: Final = device.driver == "net_memif" and device.parameters.get("role") != "server"
+        self._patient_until = 0.0
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
             raise UserError(f"{table}.buffers = {buffers}: allowed are {BUFFERS_MIN} to {BUFFERS_MAX}")
         self._eal: Final = eal
@@ -149,6 +156,21 @@ class DpdkDevice:
         self._is_started = False
         self._start(deadline)
         self.wait_for_link(deadline - time.monotonic())
+
+    def mend(self) -> bool:
+        """Take the next step to have a lost link back, without waiting; whether it is up. Nobody polls meanwhile.
+
+        To be called again and again. A memif client is started anew, for its server that comes back knows nothing of
+        it; any other device's link comes back by itself.
+        """
+        if self.is_link_up or not self._is_client or time.monotonic() < self._patient_until:
+            return self.is_link_up
+        with aside(self._eal.control_cores):
+            if self._is_started:
+                call_shim("stop_port", self._number)
+            self._is_started = call_shim("start_port", self._number) == 0
+        self._patient_until = time.monotonic() + (_HANDSHAKE_SECONDS if self._is_started else _NOBODY_SECONDS)
+        return self.is_link_up
 
     def connect(self, peer: bytes) -> None:
         """Say to whom datagrams without a receiver go: bytes as of :func:`exchange.datagrams.neighbours.peer_of`."""

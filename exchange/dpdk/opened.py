@@ -109,6 +109,15 @@ class OpenedCard:
         """
         return find_peer(self._device.port, address, udp_port, f"{self._table}.endpoint", timeout_s)
 
+    @property
+    def is_link_up(self) -> bool:
+        """Whether there is somebody at the other end."""
+        return self._device.is_link_up
+
+    def mend(self) -> bool:
+        """A step towards a link that was lost; see :meth:`exchange.dpdk.device.DpdkDevice.mend`."""
+        return self._device.mend()
+
     def close(self) -> None:
         """Stop the card and give back its memory."""
         self._device.close()

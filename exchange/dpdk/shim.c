@@ -7,14 +7,24 @@
  * A thread that is not EAL's own has no cache of packet buffers and pays for each with an atomic operation. So whoever
  * receives, sends or allocates for the first time is registered, and unregistered when the thread ends.
  *
+ * When memif's peer has gone, one of EAL's threads takes the shared memory away, also while a loop is in the middle of a
+ * burst. So that thread is made to wait: see "memif's peer".
+ *
  * Sources: the DPDK 22.11 programmer's guide and API reference: rte_eal.h, rte_ethdev.h, rte_mbuf.h, rte_lcore.h. */
+#define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
+#include <link.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <rte_alarm.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -42,10 +52,89 @@ static inline void know_thread(void) {
     if (!LIKELY(is_known)) register_thread();
 }
 
+/* memif's peer
+ *
+ * memif's messages, the end of its socket among them, are read by recvmsg() on EAL's thread for interrupts, and dealt
+ * with behind that. We have it call ours. It says that the memory may go (is_changing), and waits until no loop is in a
+ * burst; a loop says that it is in one before it looks whether it may be. An alarm, which the same thread serves when it
+ * is done with the message, says that all is as it was. The loop's store and load need no fence between them, for
+ * membarrier(2) has every running thread do one. */
+#define PORTS 32
+#define QUEUES 65 /* receiving queues, and the sending one */
+#define LINE_BYTES 64
+#define WAIT_MICROSECONDS 20
+
+static struct {
+    volatile int is_in __attribute__((aligned(LINE_BYTES)));
+} bursts[PORTS][QUEUES];
+static volatile int is_changing;
+
+static inline volatile int *begin_burst(int64_t port, int64_t queue) {
+    volatile int *is_in = &bursts[port % PORTS][queue % QUEUES].is_in;
+    __atomic_store_n(is_in, 1, __ATOMIC_RELAXED);
+    __asm__ volatile("" ::: "memory");
+    if (LIKELY(!__atomic_load_n(&is_changing, __ATOMIC_ACQUIRE))) return is_in;
+    __atomic_store_n(is_in, 0, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static inline void end_burst(volatile int *is_in) { __atomic_store_n(is_in, 0, __ATOMIC_RELEASE); }
+
+static void has_changed(void *unused) {
+    (void)unused;
+    __atomic_store_n(&is_changing, 0, __ATOMIC_RELEASE);
+}
+
+static ssize_t receive_message(int descriptor, struct msghdr *message, int flags) {
+    ssize_t size = recvmsg(descriptor, message, flags);
+    int kept = errno;
+    rte_eal_alarm_cancel(has_changed, NULL);
+    __atomic_store_n(&is_changing, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    for (int port = 0; port < PORTS; port++)
+        for (int queue = 0; queue < QUEUES; queue++)
+            while (__atomic_load_n(&bursts[port][queue].is_in, __ATOMIC_ACQUIRE)) usleep(WAIT_MICROSECONDS);
+    if (rte_eal_alarm_set(1, has_changed, NULL) != 0) has_changed(NULL);
+    errno = kept;
+    return size;
+}
+
+/* Have a loaded library call receive_message() instead of recvmsg(), if it is memif's driver. */
+static int replace_in_memif(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size, (void)unused;
+    if (strstr(object->dlpi_name, "librte_net_memif") == NULL) return 0;
+    const ElfW(Dyn) *dynamic = NULL;
+    for (int index = 0; index < object->dlpi_phnum; index++)
+        if (object->dlpi_phdr[index].p_type == PT_DYNAMIC)
+            dynamic = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[index].p_vaddr);
+    const ElfW(Rela) *places = NULL;
+    const ElfW(Sym) *symbols = NULL;
+    const char *names = NULL;
+    size_t count = 0;
+    for (; dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++) {
+        if (dynamic->d_tag == DT_JMPREL) places = (const ElfW(Rela) *)dynamic->d_un.d_ptr;
+        if (dynamic->d_tag == DT_PLTRELSZ) count = dynamic->d_un.d_val / sizeof *places;
+        if (dynamic->d_tag == DT_SYMTAB) symbols = (const ElfW(Sym) *)dynamic->d_un.d_ptr;
+        if (dynamic->d_tag == DT_STRTAB) names = (const char *)dynamic->d_un.d_ptr;
+    }
+    if (places == NULL || symbols == NULL || names == NULL) return 0;
+    uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (size_t index = 0; index < count; index++) {
+        if (strcmp(names + symbols[places[index].r_info >> 32].st_name, "recvmsg") != 0) continue;
+        void **place = (void **)(object->dlpi_addr + places[index].r_offset);
+        void *page = (void *)((uintptr_t)place & ~(page_bytes - 1));
+        /* It may be read-only by now; then it has been bound, and nobody else will write it. */
+        if (mprotect(page, page_bytes, PROT_READ | PROT_WRITE) == 0) *place = (void *)receive_message;
+    }
+    return 0;
+}
+
 API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     if (pthread_key_create(&thread_end, unregister_thread) != 0) return -EAGAIN;
     int parsed = rte_eal_init((int)count, (char **)arguments);
     if (parsed < 0) return rte_errno > 0 ? -rte_errno : -EINVAL;
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    dl_iterate_phdr(replace_in_memif, NULL);
     is_up = 1;
     return 0;
 }
@@ -172,12 +261,20 @@ API int64_t exchange_dpdk_offset(int64_t field) {
 
 API int64_t exchange_dpdk_receive(int64_t port, int64_t queue, int64_t buffers, int64_t room) {
     know_thread();
-    return rte_eth_rx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)room);
+    volatile int *burst = begin_burst(port, queue);
+    if (burst == NULL) return 0;
+    int64_t count = rte_eth_rx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)room);
+    end_burst(burst);
+    return count;
 }
 
 API int64_t exchange_dpdk_send(int64_t port, int64_t queue, int64_t buffers, int64_t count) {
     know_thread();
-    return rte_eth_tx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)count);
+    volatile int *burst = begin_burst(port, QUEUES - 1);
+    if (burst == NULL) return 0;
+    int64_t sent = rte_eth_tx_burst((uint16_t)port, (uint16_t)queue, (struct rte_mbuf **)buffers, (uint16_t)count);
+    end_burst(burst);
+    return sent;
 }
 
 API int64_t exchange_dpdk_allocate(int64_t pool, int64_t buffers, int64_t count) {

@@ -7,11 +7,14 @@ for by ARP, and all sessions share it (:func:`card_carriage`).
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+from exchange.card_line import open_card
 from exchange.datagrams.neighbours import RESOLVE_SECONDS
+from exchange.line import Carrier
 from exchange.load.logins import Endpoint, Login
 from exchange.load.protocol import LineMemory
+from exchange.load.resuming import Link
 from exchange.load.sessions import Session
 from exchange.load.tcp_line import TcpLineMemory
 from exchange.load.tcp_session import TcpSession
@@ -19,25 +22,20 @@ from exchange.load.udp_carriers import PortCarrier, Sorting
 from exchange.load.udp_line import UdpLineMemory
 from exchange.load.udp_session import UdpSession
 
-if TYPE_CHECKING:
-    from exchange.afxdp.card import AfxdpCard
-    from exchange.dpdk.opened import OpenedCard
-
-CLIENT_PORT: Final = 40_000
-"""The UDP port of all sessions that share a card: their numbers and tokens tell them apart."""
-CARDS: Final = ("afxdp", "dpdk")
-"""The transports whose sessions share a card."""
-LINK_SECONDS: Final = 10.0
-DPDK_DEVICE: Final = "net_memif0,role=client,socket=exchange"
-"""The other end of what an exchange on DPDK serves if nothing else is said."""
+LoadCarrier = Carrier | Literal["afxdp", "dpdk"]
+"""What can carry a load: a client's carriers, and a card that all sessions share."""
 
 
 class Carriage(NamedTuple):
     """Who is asked for a session, and in how many seconds it has to be there; and who for the line of a run: a function
-    of the address of the load's words."""
+    of the address of the load's words.
+
+    ``link`` is that of a card, which may go down and come back; None where a broken line is the end of a session.
+    """
 
     log_on: Callable[[Endpoint, Login, float], Session]
     make_line: Callable[[int], LineMemory]
+    link: Link | None = None
 
 
 CARRIAGES: Final[Mapping[str, Carriage]] = {
@@ -69,28 +67,14 @@ def card_carriage(
     Raises:
         UserError: a library is not installed, the device cannot be had, or nobody has the endpoint's address.
     """
-    card = _open_card(transport, device, address, huge_pages=huge_pages, patience_s=patience_s)
+    card = open_card(transport, device, address, huge_pages=huge_pages, patience_s=patience_s)
     try:
         peer = card.find_peer(*endpoint, max(RESOLVE_SECONDS, patience_s))
         sorting = Sorting(card)
         yield Carriage(
             lambda whom, login, seconds: UdpSession(whom, login, seconds, PortCarrier(sorting, peer)),
             partial(UdpLineMemory, port=card),
+            Link(card, endpoint),
         )
     finally:
         card.close()
-
-
-def _open_card(
-    transport: str, device: str, address: str, *, huge_pages: bool, patience_s: float
-) -> "AfxdpCard | OpenedCard":
-    table = f"--transport {transport}"
-    if transport == "afxdp":
-        from exchange.afxdp.card import AfxdpCard
-
-        return AfxdpCard(device, 0, address, CLIENT_PORT, table=table)
-    from exchange.dpdk.eal import EalConfig
-    from exchange.dpdk.opened import OpenedCard
-
-    eal, link_s = EalConfig((device,), huge_pages=huge_pages), max(LINK_SECONDS, patience_s)
-    return OpenedCard(eal, address, CLIENT_PORT, link_timeout_s=link_s, table=table)

@@ -11,7 +11,7 @@ import errno
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from resource import RUSAGE_SELF, getrusage
 from typing import Any, Final, Literal, NamedTuple
@@ -28,10 +28,11 @@ from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
 from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
-from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
+from exchange.load.carriage import CARRIAGES, Carriage, LoadCarrier, card_carriage
 from exchange.load.logins import Endpoint, Login
 from exchange.load.loops import Account, Load, run_load
 from exchange.load.requests import SessionRequests, session_requests
+from exchange.load.resuming import Resuming
 from exchange.load.sessions import CONNECT_SECONDS, Session, log_out
 from exchange.native import (
     EPOLL_ADD,
@@ -56,9 +57,6 @@ DRAIN_NS: Final = 2_000_000_000
 
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
-
-LoadCarrier = Carrier | Literal["afxdp", "dpdk"]
-"""What can carry a load: a client's carriers, and a card that all sessions share."""
 
 SENDING: Final = "sending"
 LEAVING: Final = "logging out"
@@ -292,7 +290,9 @@ class _Run:
         self._epoll: Final = select.epoll()
         self._load_memory: Final = Arena.private(words.LOAD_BYTES, huge_pages="never")
         self._words: Final = self._load_memory.allocate(words.LOAD_BYTES)
-        self._line: Final = (carriage or CARRIAGES[plan.transport]).make_line(self._words)
+        by = carriage or CARRIAGES[plan.transport]
+        self._line: Final = by.make_line(self._words)
+        self._link: Final = by.link
         session_bytes = self._line.session_bytes * len(sessions)
         self._session_memory: Final = Arena.private(session_bytes + 4096, huge_pages="never")
         self._base: Final = self._session_memory.allocate(session_bytes)
@@ -342,7 +342,9 @@ class _Run:
         seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
         before = getrusage(RUSAGE_SELF)
         try:
-            run_pinned([(choose_cores().second, lambda: run_load(load))], self._words + words.STOP, seconds)
+            with self._link.watched(self._words) if self._link else nullcontext():
+                core, run = choose_cores().second, self._runner()
+                run_pinned([(core, lambda: run(load))], self._words + words.STOP, seconds)
         finally:
             self._epoll.close()
         after = getrusage(RUSAGE_SELF)
@@ -373,6 +375,17 @@ class _Run:
             system_ns=int((after.ru_stime - before.ru_stime) * 1e9),
         )
 
+    def _runner(self) -> Callable[[Load], None]:
+        """What lets the loop run: over a card, through every loss of its link."""
+        if self._link is None:
+            return run_load
+        line: Any = self._line
+        sessions: list[Any] = [
+            (session, requests, self._address(index))
+            for index, (session, requests) in enumerate(zip(self._sessions, self._requests, strict=True))
+        ]
+        return Resuming(self._link, line, sessions).run
+
     def _word(self, offset: int) -> int:
         return load_int64(self._words + offset)
 
@@ -385,6 +398,7 @@ class _Run:
             -errno.EPIPE: closed,
             words.ENDED: "the exchange ended the session",
             words.NOT_SOUPBINTCP: "what it sends is not SoupBinTCP",
+            words.NO_LINK: "the link is down, and the exchange did not come back in time",
             words.SILENT: f"the exchange has said nothing for {SILENCE_SECONDS_MAX} s",
             -errno.ECONNREFUSED: "nobody listens there any more",
         }

@@ -20,7 +20,7 @@ So ``sent == answered + rejected + lapsed + unanswered`` at all times. A lapsed 
 what else comes unasked is counted by itself.
 
 Rules: owners of all memory are in :mod:`exchange.load.generator`. The loop ends when all is accounted for, at its
-deadline, when the word STOP is not 0, or when a session fails; then that session's FAILURE says why."""
+deadline, when the word STOP or LOST is not 0, or when a session fails; then that session's FAILURE says why."""
 
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +43,7 @@ from exchange.load.words import (
     INTENDED_NS,
     LAPSED,
     LAST_NS,
+    LOST,
     MEASURED,
     NEXT,
     NUMBER,
@@ -143,7 +144,7 @@ class Load(NamedTuple):
 @kernel
 def run_load(load: Load) -> None:
     """Run until there is nothing left to do."""
-    while load_acquire(load.words + STOP) == 0 and load_int64(load.words + FAILED) == 0:
+    while not _is_stopped(load.words) and load_int64(load.words + FAILED) == 0:
         elapsed_ns = monotonic_ns() - load.start_ns
         if elapsed_ns < 0:
             pause()
@@ -161,6 +162,11 @@ def run_load(load: Load) -> None:
             return
         if load.sleeps != 0:
             _sleep(load)
+
+
+@inlined
+def _is_stopped(words: int) -> bool:
+    return load_acquire(words + STOP) != 0 or load_acquire(words + LOST) != 0
 
 
 @kernel

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from exchange.client import Client, Side, TimeInForce
 from exchange.errors import UserError
 from exchange.flow import Flow
-from exchange.line import Carrier
+from exchange.line import Carrier, LineOpener
+from exchange.load.carriage import LoadCarrier
 from exchange.load.logins import Endpoint, Login
 from exchange.market_data.feed_book import FeedBook
 from exchange.market_data.feed_receiver import FeedReceiver
@@ -60,7 +61,8 @@ TURN_SECONDS: Final = 0.02
 class Destination(NamedTuple):
     """Where the orders go and what carries them, and where the feed comes.
 
-    The feed's are arguments of :class:`~exchange.market_data.feed_receiver.FeedReceiver`.
+    The feed's are arguments of :class:`~exchange.market_data.feed_receiver.FeedReceiver`. With the transports "afxdp"
+    and "dpdk", ``device`` is our card and ``address`` our IPv4 address on the wire.
     """
 
     endpoint: Endpoint
@@ -68,7 +70,9 @@ class Destination(NamedTuple):
     feed_address: str
     feed_port: int
     interface: str = ""
-    transport: Carrier = "tcp"
+    transport: LoadCarrier = "tcp"
+    device: str = ""
+    address: str = ""
 
 
 class SentReport(msgspec.Struct, frozen=True):
@@ -282,8 +286,9 @@ async def _send_all(
     watcher.compiling("logging on")
     senders: list[_Sender] = []
     async with AsyncExitStack() as stack:
+        transport = await _open_transport(destination, stack)
         for login in destination.logins:
-            client = await stack.enter_async_context(await _log_on(destination, login))
+            client = await stack.enter_async_context(await _log_on(destination, login, transport))
             senders.append(_Sender(client))
         readers = [asyncio.create_task(sender.read()) for sender in senders]
         try:
@@ -307,7 +312,17 @@ async def _send_all(
     ), elapsed_ns
 
 
-async def _log_on(destination: Destination, login: Login) -> Client:
+async def _open_transport(destination: Destination, stack: AsyncExitStack) -> Carrier | LineOpener:
+    """What carries all clients' lines; a card is open until the stack is closed."""
+    if destination.transport == "tcp" or destination.transport == "udp":
+        return destination.transport
+    from exchange.card_line import ClientCard
+
+    card = ClientCard(destination.device, destination.address, destination.transport)
+    return (await stack.enter_async_context(card)).open
+
+
+async def _log_on(destination: Destination, login: Login, transport: Carrier | LineOpener) -> Client:
     endpoint = destination.endpoint
     try:
         return await Client.connect(
@@ -316,7 +331,7 @@ async def _log_on(destination: Destination, login: Login) -> Client:
             login.name,
             login.password,
             sequence=0,
-            transport=destination.transport,
+            transport=transport,
         )
     except OSError as error:
         raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error

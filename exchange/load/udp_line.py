@@ -234,6 +234,33 @@ class UdpLineMemory:
         ):
             store_int64(address + offset, value)
 
+    def resume(self, address: int, session: Any, first: int, elapsed_ns: int) -> None:
+        """A session has logged on anew: go on with its new connection.
+
+        Args:
+            address: of the session's words.
+            session: has the new ``connection``.
+            first: the request from which all are sent (again); those before it have been answered.
+            elapsed_ns: the time, from the run's start.
+        """
+        self.lay_out(address, session)
+        for offset, value in (
+            (FIRST_PACKET, session.connection.next_number - first),
+            (KEPT, first),
+            (FOLLOWING, first),
+            (RETRY_NS, 0),
+            (HEARD_NS, elapsed_ns),
+            (ASKED_FOR, 0),
+            (OWED, 0),
+        ):
+            store_int64(address + offset, value)
+        for offset in (BATCH, LOOKED_AT):
+            store_int64(self.state.words + offset, 0)
+
+    def next_wanted(self, address: int) -> int:
+        """The number of the message that a session has not got, of all that it will get."""
+        return load_int64(address + NEXT_WANTED)
+
     def give_back(self, address: int, session: Any, requests: SessionRequests) -> None:
         """As the protocol says; what nobody has acknowledged is the session's to send again."""
         kept, sent = load_int64(address + KEPT), load_int64(address + NEXT)

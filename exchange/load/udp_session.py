@@ -56,13 +56,10 @@ class UdpSession:
             self._carrier: Final = SocketCarrier(endpoint) if carrier is None else carrier
         except OSError as error:
             raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+        self._endpoint, self._login = endpoint, login
+        self._session = ""
         try:
-            answer = self._log_on(login)
-            if isinstance(answer, LoginRejected):
-                raise refusal(endpoint, login, answer)
-            self.connection = DatagramConnection(
-                answer.session_number, answer.token, answer.sequence_number, time.monotonic()
-            )
+            self._connect(NEWEST, CONNECT_SECONDS)
             self.next_number: Final = self._query_number()
         except (TimeoutError, WireError) as error:
             self._carrier.close()
@@ -88,10 +85,34 @@ class UdpSession:
         """Let go of what is the session's own."""
         self._carrier.close()
 
-    def _log_on(self, login: Login) -> LoginAccepted | LoginRejected:
+    def resume(self, peer: bytes, sequence: int, seconds: float) -> None:
+        """Log on anew, after the loop: ``connection`` is a new one, in which ``sequence`` is the next message.
+
+        Args:
+            peer: where the exchange is now, in 16 bytes.
+            sequence: the number of the first message that has not come.
+            seconds: how long to ask.
+
+        Raises:
+            TimeoutError: no answer has come.
+            UserError: the exchange does not know the session any more.
+        """
+        self._carrier.peer = peer
+        self._connect(sequence, seconds)
+
+    def _connect(self, sequence: int, seconds: float) -> None:
+        answer = self._log_on(sequence, seconds)
+        if isinstance(answer, LoginRejected):
+            raise refusal(self._endpoint, self._login, answer)
+        self._session = answer.session
+        self.connection = DatagramConnection(
+            answer.session_number, answer.token, answer.sequence_number, time.monotonic()
+        )
+
+    def _log_on(self, sequence: int, seconds: float) -> LoginAccepted | LoginRejected:
         """Ask until there is an answer."""
-        number = secrets.randbits(64)
-        request = LoginRequest(number, login.name, login.password, "", NEWEST).encode()
+        number, login = secrets.randbits(64), self._login
+        request = LoginRequest(number, login.name, login.password, self._session, sequence).encode()
 
         def is_answer(data: bytes) -> bool:
             with suppress(WireError):
@@ -99,7 +120,7 @@ class UdpSession:
                 return isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number
             return False
 
-        deadline = time.monotonic() + self._connect_seconds
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._carrier.send(request)
             with suppress(TimeoutError):

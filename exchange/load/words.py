@@ -17,6 +17,8 @@ from exchange.native import inlined, load_int64, store_int64
 
 # the load's words
 STOP: Final = 0
+LOST: Final = 8
+"""Not 0: the link is down, so the loop ends, and may begin again when the sessions have resumed."""
 SENT: Final = 128
 ANSWERED: Final = 136
 REJECTED: Final = 144
@@ -73,6 +75,7 @@ CLOSED: Final = 1
 ENDED: Final = 2
 NOT_SOUPBINTCP: Final = 3
 SILENT: Final = 4
+NO_LINK: Final = 5
 
 _FIELDS: Final[Any] = REQUEST_DTYPE.fields
 RECORD_BYTES: Final = REQUEST_DTYPE.itemsize

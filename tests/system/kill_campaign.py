@@ -15,28 +15,26 @@ each time is in :mod:`tests.system.kill_client`. Now and then, and at the end of
 * both sides of each trade have heard of it, once;
 * the textbook's books, from the first record on, come to the same digest, and so does the exchange's next start.
 
+With ``--transport dpdk`` orders and answers go over a card, memif's: whenever the exchange is killed its link goes
+down, and the traders' process, in which the card stays open, has it back when the next exchange is there. Each exchange
+is then started as a person does it, for a card cannot be forked, and the settings are always the same.
+
 Equal seeds draw equal days; what the machine makes of them differs. Most exchanges are forked
-(:mod:`tests.system.kill_starter`); some are started as a person does it. A folder that failed is kept and named."""
+(:mod:`tests.system.kill_processes`); some are started as a person does it. A folder that failed is kept and named."""
 
 import argparse
 import asyncio
-import json
 import os
 import random
-import re
-import select
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -44,20 +42,26 @@ from exchange.book.protocol import export_orders, live_order_count
 from exchange.gateway.credentials import User, write_user
 from exchange.gateway.session_memory import LOG_END, SessionMemory
 from exchange.journal.identity import IDENTITY_NAME
+from exchange.line import Line
 from exchange.messages import BUY, COMMAND_DTYPE
 from exchange.native import address_of, load_int64, view_bytes
 from exchange.recovery.twin import Twin
 from exchange.wire.soupbintcp import SERVER_PACKETS, PacketSplitter
 from tests.gateway_driver import PASSWORD, SETTINGS
-from tests.system.kill_client import Live, Trader
+from tests.system.kill_client import Live, Trader, open_tcp
+from tests.system.kill_processes import Process, Starter, starting
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from exchange.card_line import ClientCard
+
 NAMES: Final = ("alice", "bob", "carol", "dave")
 IN_OUCH42: Final = "carol"
 CANCELS: Final = "dave"
 """Whose orders are cancelled when its line is gone."""
 
-START_SECONDS_MAX: Final = 120.0
+CARD_ADDRESSES: Final = ("10.0.0.1", "10.0.0.2")
+"""The exchange's on the wire, and its clients'."""
+
 LIFE_SECONDS: Final = 0.4
 KILLS_OF_A_DAY: Final = 20
 AS_A_PERSON_CHANCE: Final = 0.03
@@ -78,6 +82,7 @@ class Options(NamedTuple):
     gate: str
     shards: int
     segment_bytes: str
+    transport: str = "tcp"
 
     def overrides(self) -> tuple[str, ...]:
         """As a profile has them."""
@@ -88,7 +93,14 @@ class Options(NamedTuple):
             f"shards.threads={THREADS[self.shards]}",
             f"journal.segment_bytes={self.segment_bytes}",
             "gateway.log_bytes=32MiB",
-        )
+            *(("transport.kind=dpdk", "transport.port=9005", "idle.kind=park", f"transport.device={memif('server')}")
+              if self.transport == "dpdk" else ()),
+        )  # fmt: skip
+
+
+def memif(role: str) -> str:
+    """One end of the memory through which an exchange and this process's clients have each other's frames."""
+    return f"net_memif0,role={role},socket=exchange-kills-{os.getpid()}"
 
 
 def draw_options(chance: random.Random) -> Options:
@@ -101,109 +113,7 @@ def draw_options(chance: random.Random) -> Options:
     )
 
 
-class Process:
-    """A process that may be killed, by a descriptor, so that no other can be hit."""
-
-    def __init__(self, number: int, output: Path, log: Path) -> None:
-        self.output, self.log = output, log
-        self.number: Final = number
-        self._descriptor = os.pidfd_open(number)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def signal(self, number: signal.Signals) -> bool:
-        """Send a signal; whether the process was still there."""
-        if self.has_ended():
-            return False
-        signal.pidfd_send_signal(self._descriptor, number)
-        return True
-
-    def has_ended(self) -> bool:
-        """Whether it is there no more."""
-        return bool(select.select([self._descriptor], [], [], 0)[0])
-
-    async def end(self) -> None:
-        """Wait until it is there no more."""
-        while not self.has_ended():
-            await asyncio.sleep(0.001)
-
-    async def port(self) -> int:
-        """Wait until it listens, and where. AssertionError if it ends instead."""
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not (found := re.search(r"listening on \S+ port (\d+)\n", self.output.read_text())):
-            assert not self.has_ended(), f"it did not start: {self.log.read_text()}"
-            assert time.monotonic() < deadline, f"it does not listen: {self.log.read_text()}"
-            await asyncio.sleep(0.002)
-        return int(found[1])
-
-
-class Starter:
-    """Starts processes: by forking one that is ready, or as a person does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder: Final = folder
-        self._children: list[subprocess.Popen[bytes]] = []
-        self._started: list[Process] = []
-        self._ready: set[tuple[str, ...]] = set()
-        self._process: Final = subprocess.Popen(
-            [sys.executable, "-m", "tests.system.kill_starter"],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def _ask(self, what: dict[str, Any]) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def prepare(self, options: Options) -> None:
-        """Have everything compiled that such an exchange takes."""
-        overrides = options.overrides()
-        if overrides not in self._ready:
-            self._ready.add(overrides)
-            journal = self.folder / f"prepared-{len(self._ready)}"
-            self._ask({"prepare": overrides, "journal": str(journal)})
-
-    def start(self, name: str, arguments: list[str], *, forked: bool = True) -> Process:
-        """Run ``exchange`` with these arguments."""
-        output, log = self.folder / f"{name}.output", self.folder / f"{name}.log"
-        for path in (output, log):
-            path.touch()
-        if forked:
-            number = self._ask({"start": arguments, "output": str(output), "log": str(log)})
-            return self._keep(Process(number, output, log))
-        with output.open("ab") as out, log.open("ab") as err:
-            command = [sys.executable, "-m", "exchange", *arguments]
-            child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        self._children.append(child)
-        return self._keep(Process(child.pid, output, log))
-
-    def _keep(self, process: Process) -> Process:
-        """Remember it until it has ended."""
-        for one in [one for one in self._started if one.has_ended()]:
-            self._started.remove(one)
-        self._started.append(process)
-        return process
-
-    def close(self) -> None:
-        """End the process that forks, and all that are still there."""
-        for process in self._started:
-            process.signal(signal.SIGKILL)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        for child in self._children:
-            child.wait()
-
-
-@contextmanager
-def starting(folder: Path) -> Iterator[Starter]:
-    """A starter that is gone when the block ends."""
-    starter = Starter(folder)
-    try:
-        yield starter
-    finally:
-        starter.close()
+OVER_A_CARD: Final = Options("mapped", "written", 1, "1MiB", "dpdk")
 
 
 class Day:
@@ -222,12 +132,14 @@ class Day:
         self._starter: Final = starter
         self._lives = 0
         self._start_seconds = 0.2
+        self._card: ClientCard | None = None
+        self._open: Final = AsyncExitStack()
         folder.mkdir()
         self.write_users(folder / "users")
         self.traders: Final = [
             Trader(
                 name, seed * 10 + number, speaks_ouch42=name == IN_OUCH42, is_ordered=options.shards == 1,
-                cancels_on_disconnect=name == CANCELS,
+                cancels_on_disconnect=name == CANCELS, open_line=self._open_line,
             )
             for number, name in enumerate(NAMES)
         ]  # fmt: skip
@@ -241,18 +153,30 @@ class Day:
 
     async def run(self, moments: Sequence[str]) -> None:
         """Live and be killed at these moments; then the last life, which ends in order, and the reckoning."""
-        for moment in moments:
-            await self.live(moment)
-            if self._chance.random() < LOOK_CHANCE:
-                self.look()
-        await self.last_life()
+        async with self._open:
+            for moment in moments:
+                await self.live(moment)
+                if self._chance.random() < LOOK_CHANCE:
+                    self.look()
+            await self.last_life()
+
+    async def _open_line(self, port: int) -> Line:
+        """A line of a trader's: over the card, if there is one, which is opened when the first exchange is there."""
+        if self.options.transport == "tcp":
+            return await open_tcp(port)
+        if self._card is None:
+            from exchange.card_line import ClientCard
+
+            self._card = ClientCard(memif("client"), CARD_ADDRESSES[1])
+            await self._open.enter_async_context(self._card)
+        return await self._card.open(CARD_ADDRESSES[0], port)
 
     def _start(self) -> Process:
         self._lives += 1
         settings = (*SETTINGS, *self.options.overrides(), f"journal.directory={self.journal}")
         sets = [part for one in settings for part in ("--set", one)]
         arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
-        forked = self._chance.random() >= AS_A_PERSON_CHANCE
+        forked = self._chance.random() >= AS_A_PERSON_CHANCE and self.options.transport == "tcp"
         return self._starter.start(f"{self.folder.name}-{self._lives}", arguments, forked=forked)
 
     async def live(self, moment: str) -> None:
@@ -430,7 +354,8 @@ async def run_day(
     folder: Path, options: Options, seed: int, moments: Sequence[str], starter: Starter
 ) -> Counter[str]:
     """One day; what it counted."""
-    starter.prepare(options)
+    if options.transport == "tcp":
+        starter.prepare(options.overrides())
     day = Day(folder, options, seed, starter)
     await day.run(moments)
     counts = day.counts
@@ -450,6 +375,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kill served exchanges and compare what comes back.")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--transport", choices=("tcp", "dpdk"), default="tcp")
     asked = parser.parse_args()
     folder, total, began, number = (
         Path(tempfile.mkdtemp(prefix="exchange-kills-")),
@@ -461,7 +387,7 @@ def main() -> None:
         while killed(total) < asked.kills:
             seed = asked.seed * 1_000_000 + number
             chance = random.Random(seed)
-            options = draw_options(chance)
+            options = OVER_A_CARD if asked.transport == "dpdk" else draw_options(chance)
             day = folder / f"day-{number}"
             moments = draw_moments(chance, min(KILLS_OF_A_DAY, asked.kills - killed(total)))
             try:

@@ -6,26 +6,28 @@ they say, which orders are alive. When the exchange was killed it logs on again 
 got must be there again, byte for byte and under the same number, and what it had sent without an answer is either
 there or is never heard of.
 
+What carries its packets is a line as :mod:`exchange.line` has them: TCP, or a card.
+
 Rules: one task at a time uses a trader. A thing that cannot be is an AssertionError that says what and where."""
 
 import asyncio
 import random
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from exchange import line
+from exchange.line import TcpLine
 from exchange.simulation.dialects import Entry, Ouch42, Ouch50, Told
 from exchange.wire.layout import Message
 from exchange.wire.ouch_codes import EventCode, Side
 from exchange.wire.soupbintcp import (
     SERVER_PACKETS,
     EndOfSession,
-    LoginAccepted,
     LoginRejected,
-    LoginRequest,
-    PacketSplitter,
     SequencedData,
     UnsequencedData,
 )
+from exchange.wire.soupbinudp import LoginRejected as DatagramLoginRejected
 from tests.gateway_driver import PASSWORD
 
 SYMBOLS: Final = ("AAPL", "MSFT", "NVDA")
@@ -41,7 +43,16 @@ OVERLAP_MAX: Final = 300
 BEGINNING_CHANCE: Final = 0.15
 BEYOND_THE_END: Final = 1_000_000_000
 """Whoever asks for this message is told the number of the next."""
-READ_BYTES: Final = 1 << 16
+OPEN_SECONDS_MAX: Final = 30.0
+"""An exchange that is not found for so long was killed meanwhile."""
+
+OpenLine = Callable[[int], Awaitable[line.Line]]
+"""Opens a line to the exchange that listens at a port."""
+
+
+async def open_tcp(port: int) -> line.Line:
+    """A connection."""
+    return await TcpLine.open("127.0.0.1", port)
 
 
 class Live(NamedTuple):
@@ -54,27 +65,50 @@ class Live(NamedTuple):
 
 
 class Line:
-    """A connection of a trader."""
+    """A line of a trader, whose end is an EOFError."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
-        self._splitter = PacketSplitter(SERVER_PACKETS)
+    def __init__(self, carrier: line.Line) -> None:
+        self._carrier: Final = carrier
+
+    @classmethod
+    async def open(cls, open_line: OpenLine, port: int) -> "Line":
+        """A line. EOFError if nobody is there."""
+        try:
+            async with asyncio.timeout(OPEN_SECONDS_MAX):
+                return cls(await open_line(port))
+        except (ConnectionError, TimeoutError) as error:
+            raise EOFError from error
+
+    async def log_on(self, name: str, session: str, sequence: int) -> tuple[str, int]:
+        """Log on: the name of the session, and the number of the message that comes next."""
+        try:
+            answer = await self._carrier.log_on(name, PASSWORD, session, sequence)
+        except ConnectionError as error:
+            raise EOFError from error
+        assert not isinstance(answer, LoginRejected | DatagramLoginRejected), f"{name}: refused: {answer}"
+        return answer.session, answer.sequence_number
 
     async def read(self) -> list[Message]:
-        """The packets that have come. EOFError if the line is gone."""
-        with suppress(ConnectionError):
-            while data := await self._reader.read(READ_BYTES):
-                packets = self._splitter.feed(data)
-                assert self._splitter.garbage is None, self._splitter.garbage
-                if packets:
-                    return [SERVER_PACKETS.decode(packet) for packet in packets]
-        raise EOFError
+        """The packets that have come."""
+        try:
+            packets = await self._carrier.receive()
+        except ConnectionError as error:
+            raise EOFError from error
+        if not packets:
+            raise EOFError
+        return [SERVER_PACKETS.decode(packet) for packet in packets]
+
+    async def write(self, packets: list[bytes]) -> None:
+        """Send packets, together if they are a stream."""
+        try:
+            for data in [b"".join(packets)] if isinstance(self._carrier, TcpLine) else packets:
+                await self._carrier.send(data)
+        except ConnectionError as error:
+            raise EOFError from error
 
     async def close(self) -> None:
         """Hang up without a word."""
-        self.writer.close()
-        with suppress(ConnectionError):
-            await self.writer.wait_closed()
+        await self._carrier.close()
 
 
 class Trader:
@@ -98,6 +132,7 @@ class Trader:
         speaks_ouch42: bool = False,
         is_ordered: bool = True,
         cancels_on_disconnect: bool = False,
+        open_line: OpenLine = open_tcp,
     ) -> None:
         self.name: Final = name
         self._is_ordered: Final = is_ordered
@@ -109,6 +144,7 @@ class Trader:
         self.due: Final[set[int]] = set()
         self.resumed: Final = asyncio.Event()
         self._cancels_on_disconnect: Final = cancels_on_disconnect
+        self._open_line: Final = open_line
         self.session = ""
         self.kept = self.lost = 0
         self.is_over = False
@@ -145,22 +181,13 @@ class Trader:
         self.resumed.set()
 
     async def _log_on(self, port: int, sequence: int) -> int:
-        try:
-            self._line = Line(*await asyncio.open_connection("127.0.0.1", port))
-        except ConnectionError as error:
-            raise EOFError from error
-        login = LoginRequest(self.name, PASSWORD, self.session, sequence)
-        await self._write(login.encode())
-        packets = await self._line.read()
-        answer = packets[0]
-        assert not isinstance(answer, LoginRejected), self._said(f"refused: {answer}")
-        assert isinstance(answer, LoginAccepted), self._said(f"{answer}")
-        assert self.session in ("", answer.session), self._said(f"the session is called {answer.session} now")
-        self.session = answer.session
+        self._line = await Line.open(self._open_line, port)
+        session, begin = await self._line.log_on(self.name, self.session, sequence)
+        assert self.session in ("", session), self._said(f"the session is called {session} now")
+        self.session = session
         if sequence != BEYOND_THE_END:
-            self._position = answer.sequence_number - 1
-            self._take_all(packets[1:])
-        return answer.sequence_number
+            self._position = begin - 1
+        return begin
 
     async def _settle_unanswered(self) -> None:
         """All that was taken before the kill is known now. What is not among it never happened; some of it is sent
@@ -170,7 +197,7 @@ class Trader:
         self.lost += len(lost)
         if self._chance.random() < 0.5:
             self._unanswered.update(lost)
-            await self._write(b"".join(UnsequencedData(one).encode() for _, one in lost))
+            await self._write([one for _, one in lost])
         else:
             self._gone.update(number for number, _ in lost)
 
@@ -194,7 +221,7 @@ class Trader:
         requests = [self._request() for _ in range(BURST - 1)]
         requests.append(self._entry())
         self._bursts.append(self._next_number - 1)
-        await self._write(b"".join(UnsequencedData(one).encode() for one in requests))
+        await self._write(requests)
 
     def _request(self) -> bytes:
         kind = self._chance.random()
@@ -286,13 +313,9 @@ class Trader:
         else:
             del self.live[told.number]
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, requests: list[bytes]) -> None:
         assert self._line is not None
-        try:
-            self._line.writer.write(data)
-            await self._line.writer.drain()
-        except ConnectionError as error:
-            raise EOFError from error
+        await self._line.write([UnsequencedData(one).encode() for one in requests])
 
     async def _hang_up(self) -> None:
         if self._line is not None:

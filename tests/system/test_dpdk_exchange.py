@@ -36,7 +36,7 @@ def command(*arguments: str) -> list[str]:
 def served(
     users: Path, device: str, inside: Sequence[str] = (), *settings: str, names: Sequence[str] = USERS
 ) -> Iterator[subprocess.Popen[str]]:
-    """An exchange on a card, until the block ends; it has to end in order then."""
+    """An exchange on a card, until the block ends; it has to end in order then, unless the block has ended it."""
     for name in names:
         add_user(users, name)
     sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
@@ -49,30 +49,51 @@ def served(
         if "listening on 10.0.0.1 port 9005" not in process.stdout.readline():
             raise AssertionError(process.communicate()[1])
         yield process
-        process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=30)
-        assert process.returncode == 0, output
-        assert "Traceback" not in output[1]
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            output = process.communicate(timeout=30)
+            assert process.returncode == 0, output
+            assert "Traceback" not in output[1]
     finally:
         process.kill()
         process.communicate()
 
 
+def start_load(
+    folder: Path,
+    device: str,
+    rate: int | str,
+    seconds: float,
+    inside: Sequence[str] = (),
+    users: Sequence[str] = USERS,
+) -> subprocess.Popen[str]:
+    """A load over a card; over the kernel's own UDP, if there is no card."""
+    line = ("--transport", "dpdk", "--device", device) if device else ("--transport", "udp")
+    return subprocess.Popen(
+        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(users), "--password-env", "SECRET",
+         *line, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
+         "--json", str(folder / "load.json"), "--html", str(folder / "load.html"))],
+        env=os.environ | {"SECRET": PASSWORD}, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
 def load(
     folder: Path, device: str, inside: Sequence[str] = (), users: Sequence[str] = USERS
 ) -> dict[str, Any]:
-    """What a load over a card was answered; over the kernel's own UDP, if there is no card."""
+    """What a short load over a card was answered; over the kernel's own UDP, if there is no card."""
+    return finish_load(start_load(folder, device, 500, 1, inside, users), folder)
+
+
+def finish_load(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
+    """Wait for a load; what it was answered."""
     path = folder / "load.json"
-    line = ("--transport", "dpdk", "--device", device) if device else ("--transport", "udp")
-    done = subprocess.run(
-        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(users), "--password-env", "SECRET",
-         *line, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
-         "--json", str(path), "--html", str(folder / "load.html"))],
-        env=os.environ | {"SECRET": PASSWORD}, cwd=folder, capture_output=True, text=True, timeout=START_SECONDS,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    try:
+        _, errors = process.communicate(timeout=START_SECONDS)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
     (profile,) = json.loads(path.read_text())["profiles"]
     found: dict[str, Any] = profile["load_points"][0]["counts"]
     return found

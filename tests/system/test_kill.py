@@ -13,7 +13,8 @@ import pytest
 from exchange.client import Client, Side
 from exchange.wire.ouch50 import OrderAccepted
 from tests.gateway_driver import PASSWORD, SETTINGS
-from tests.system.kill_campaign import Day, Options, Process, killed, run_day, starting
+from tests.system.kill_campaign import Day, Options, killed, run_day
+from tests.system.kill_processes import Process, starting
 
 SECONDS_MAX = 300.0
 OPTIONS = (Options("mapped", "written", 1, "1MiB"), Options("file", "synced", 2, "1MiB"))
@@ -62,7 +63,7 @@ def test_an_operator_sees_what_was_recovered_and_who_holds_the_folder(tmp_path: 
         return session, number
 
     async def scenario() -> None:
-        starter.prepare(OPTIONS[0])
+        starter.prepare(OPTIONS[0].overrides())
         Day.write_users(users)
         first = starter.start("first", command)
         session, _ = await trade(first)

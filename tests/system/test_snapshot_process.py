@@ -20,7 +20,8 @@ from exchange.recovery.twin import Twin
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OrderAccepted, OrderCanceled
 from tests.gateway_driver import PASSWORD, SETTINGS
-from tests.system.kill_campaign import Day, Options, Process, Starter, starting
+from tests.system.kill_campaign import Day, Options
+from tests.system.kill_processes import Process, Starter, starting
 
 SECONDS_MAX: Final = 300.0
 OPTIONS: Final = Options("mapped", "synced", 1, "64KiB")
