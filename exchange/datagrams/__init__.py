@@ -3,6 +3,8 @@
 * :mod:`~exchange.datagrams.protocol`: what a port promises;
 * :mod:`~exchange.datagrams.port`: who owns one, and how one is used by hand;
 * :mod:`~exchange.datagrams.kernel_socket`: a socket as a port;
+* :mod:`~exchange.datagrams.blocking_socket`: one as a textbook uses it, to measure against;
+* :mod:`~exchange.datagrams.opening`: a port opened by the name of its transport;
 * :mod:`~exchange.dpdk.port`: a queue pair of a card, polled through DPDK;
 * :mod:`~exchange.datagrams.posting`: how plain Python has a datagram sent while the egress runs;
 * :mod:`~exchange.datagrams.batch`: room for datagrams that are received or sent together;
