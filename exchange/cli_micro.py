@@ -1,9 +1,9 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``,
-``transport``) compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
-``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it
-runs only when it runs, so that ``exchange bench --help`` stays quick.
+``transport``) compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``,
+``worst-cases``, ``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each
+imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.

@@ -2,8 +2,8 @@
 
 No exchange is in between: a *reflector* (``exchange reflect``) sends every datagram back, and a *prober* asks it. Both
 poll, unless the transport is one that sleeps, each on a core of its own. The variants are those of
-:mod:`exchange.bench.transport_variants`; a datagram has :data:`PAYLOAD_BYTES` bytes, which makes an Ethernet frame of 64
-bytes, the smallest there is.
+:mod:`exchange.bench.transport_variants`; a datagram has :data:`PAYLOAD_BYTES` bytes, which makes an Ethernet frame of
+64 bytes, the smallest there is.
 
 *Round trip*: one datagram at a time, from before it is handed over until it is back, timed in a compiled loop; the time
 contains two readings of the clock. Median, p99 and p99.9 of a round.
@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exchange.bench.micro import Cores, Machine, Table, check_kinds, choose_cores, finish, in_turns
 from exchange.bench.results import BenchResult
 from exchange.bench.system_calls import count_system_calls, why_not_counted
-from exchange.bench.transport_processes import Pair, connected
 from exchange.bench.transport_prober import LOST_MAX, Found, Order
+from exchange.bench.transport_processes import Pair, connected
 from exchange.bench.transport_variants import POLLED, VARIANTS, why_not
 from exchange.errors import UserError
 
@@ -79,26 +79,32 @@ def run_transport_bench(
     table = Table(tuple(chosen), cores)
     machine = Machine(table, cores)
     progress.total(2 * len(chosen) + plan.rounds)
+    pairs: dict[str, Pair] = {}
     with ExitStack() as stack:
-        run = _Run(plan, table, _start(stack, chosen, cores, plan, table, progress))
-        for round_index in range(plan.rounds):
-            progress.step(f"round {round_index + 1} of {plan.rounds}")
-            machine.measure()
-            run.round(round_index)
-        uncounted = run.count_calls(progress)
+        try:
+            _start(pairs, stack, chosen, cores, plan, table, progress)
+            run = _Run(plan, table, pairs)
+            for round_index in range(plan.rounds):
+                progress.step(f"round {round_index + 1} of {plan.rounds}")
+                machine.measure()
+                run.round(round_index)
+            uncounted = run.count_calls(progress)
+        finally:
+            for pair in pairs.values():
+                pair.ask_to_end()
     warnings = (*machine.warnings(), *(() if uncounted is None else (uncounted,)))
     return finish("transport", table, warnings, command_line)
 
 
 def _start(
+    pairs: dict[str, Pair],
     stack: ExitStack,
     names: "Sequence[str]",
     cores: Cores,
     plan: TransportBenchPlan,
     table: Table,
     progress: "Progress",
-) -> dict[str, Pair]:
-    pairs: dict[str, Pair] = {}
+) -> None:
     for name in names:
         progress.step(f"starting {name}")
         reason = why_not(VARIANTS[name])
@@ -111,7 +117,6 @@ def _start(
             )
         except UserError as error:
             table.skip(name, f"not measured on this machine: {error}")
-    return pairs
 
 
 class _Run:

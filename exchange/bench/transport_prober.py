@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was measured. Of round trips: percentiles, and how many were lost; of echoes: how many came back, and when."""
+    """What was measured. Of round trips: percentiles, and how many were lost; of echoes: how many came back."""
 
     messages: int
     lost: int
@@ -118,8 +118,8 @@ class Prober:
             done += len(chunk)
         if done == 0:
             return Found(0, 0)
-        percentiles_ns = np.percentile(latencies_ns[:done], (50, 99, 99.9), method="higher")
-        return Found(done, lost, *map(float, percentiles_ns))
+        p50_ns, p99_ns, p99_9_ns = np.percentile(latencies_ns[:done], (50, 99, 99.9), method="higher")
+        return Found(done, lost, float(p50_ns), float(p99_ns), float(p99_9_ns))
 
     def _echoes(self, order: Order) -> Found:
         back, lost, elapsed_ns = measure_echoes(

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
@@ -44,6 +43,11 @@ class Pair:
     def prober_id(self) -> int:
         """The prober's process; its first thread measures."""
         return self._prober.pid
+
+    def ask_to_end(self) -> None:
+        """Let both begin to end; who has several pairs asks all of them first, and waits then."""
+        for process in (self._reflector, self._prober):
+            _ask_to_end(process)
 
     def measure(self, order: Order) -> Found:
         """Have something measured; the reflector runs meanwhile.
@@ -118,12 +122,15 @@ def _child(command: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
         _end(process)
 
 
-def _end(process: "subprocess.Popen[Any]") -> None:
-    process.send_signal(signal.SIGCONT)
+def _ask_to_end(process: "subprocess.Popen[Any]") -> None:
     process.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
+    process.send_signal(signal.SIGCONT)
+
+
+def _end(process: "subprocess.Popen[Any]") -> None:
+    _ask_to_end(process)
     with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=deadline - time.monotonic())
+        process.communicate(timeout=STOP_SECONDS)
     process.kill()
     process.communicate()
 

@@ -1,4 +1,4 @@
-"""A port that is a UDP socket as a textbook uses it: one datagram for each call, and who finds none sleeps in the kernel.
+"""A port that is a UDP socket as a textbook uses it: a call for each datagram, and who finds none sleeps in the kernel.
 
 It is here to be measured against. Who waits in it has no time for anything else, so no exchange is served through it.
 

@@ -75,7 +75,7 @@ def _open_card(choice: PortChoice) -> Port:
     from exchange.dpdk.opened import OpenedCard
 
     others = os.sched_getaffinity(0) - {choice.core}
-    config = EalConfig((choice.device,), control_cores=tuple(sorted(others)))
+    config = EalConfig((choice.device,), control_cores=tuple(sorted(others)), log_level="error")
     return OpenedCard(
         config,
         choice.address,

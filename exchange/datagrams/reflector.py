@@ -34,6 +34,9 @@ from exchange.native.datagram_headers import MESSAGE_HEADER_BYTES, SIZE_BYTES, V
 LOST_NS: Final = 1_000_000_000
 """A datagram that is not back by then is lost."""
 
+ECHO_LOST_NS: Final = 50_000_000
+"""If nothing has come back for so long while many are on their way, all of them are given up and sent anew."""
+
 STAMP_BYTES: Final = 8
 
 BURST_DATAGRAMS: Final = 64
@@ -130,7 +133,7 @@ def measure_echoes(
         time_ns = monotonic_ns()
         if came > 0:
             back, flying, progress_ns = back + came, max(flying - came, 0), time_ns
-        elif time_ns - progress_ns > LOST_NS:
+        elif time_ns - progress_ns > ECHO_LOST_NS:
             lost, flying, progress_ns = lost + flying, 0, time_ns
         attend(port)
     return back, lost, time_ns - begin_ns
