@@ -63,6 +63,7 @@ def test_it_ends_with_its_parent_if_it_is_told_to() -> None:
     with reflecting("--with-parent") as (process, _):
         assert process.stdin is not None
         process.stdin.close()
+        process.stdin = None
         assert process.wait(TIMEOUT_SECONDS) == 0
 
 
