@@ -36,6 +36,10 @@ _COMMANDS: Final = {
         "exchange.cli_load:load",
         "Measure an exchange over the network, as its clients see it.",
     ),
+    "reflect": (
+        "exchange.cli_reflect:reflect",
+        "Send every datagram back, to measure a transport by itself.",
+    ),
     "send": (
         "exchange.cli_send:send",
         "Send a recorded market to an exchange on the network, and check its feed.",

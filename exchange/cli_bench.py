@@ -180,8 +180,8 @@ def bench(
     """Measure profiles against each other, the variants of one layer, or the core.
 
     PROFILE is a name ('exchange profile list') or a TOML file; the first one is the baseline of all ratios. LAYER is
-    one of queue, stack, latest-value, journal, book, flow, feed, risk; KINDs are some of its variants, or for queue a
-    file of your own ('file:./my_queue.py:MyQueue').
+    one of queue, stack, latest-value, journal, book, flow, feed, risk, transport; KINDs are some of its variants, or
+    for queue a file of your own ('file:./my_queue.py:MyQueue').
 
     CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
     of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process),

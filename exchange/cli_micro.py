@@ -1,9 +1,9 @@
 """The micro-benchmarks as ``exchange bench`` knows them: a table of what runs each, and which options it takes.
 
-A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``)
-compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``, ``worst-cases``,
-``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each imports what it
-runs only when it runs, so that ``exchange bench --help`` stays quick.
+A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``,
+``transport``) compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``,
+``worst-cases``, ``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from. Each
+imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -226,6 +226,13 @@ def _bench_snapshot(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_snapshot_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_transport(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.transport_bench import TransportBenchPlan, run_transport_bench
+
+    plan = TransportBenchPlan.quick() if choice.quick else TransportBenchPlan()
+    return run_transport_bench(choice.kinds, _quicker(plan, choice), choice.command_line, progress)
+
+
 ABLATION_OPTIONS: Final = ("--rounds", "--scenario", "--all-scenarios")
 
 MICRO_BENCHMARKS: Final = {
@@ -238,6 +245,7 @@ MICRO_BENCHMARKS: Final = {
     "feed": MicroBenchmark(_bench_feed, ("--rounds", "--flow", "--commands", "--seed"), takes_kinds=True),
     "gateway": MicroBenchmark(_bench_gateway),
     "risk": MicroBenchmark(_bench_risk, takes_kinds=True),
+    "transport": MicroBenchmark(_bench_transport, takes_kinds=True),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "core": MicroBenchmark(

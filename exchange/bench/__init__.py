@@ -4,6 +4,8 @@
 * :mod:`~exchange.bench.player` - one run: a fresh exchange plays commands at their intended times
 * :mod:`~exchange.bench.queue_bench`, ``stack_bench``, ``latest_value_bench``, ``journal_bench``, ``book_bench``,
   ``flow_bench`` - one layer alone; what they share is in :mod:`~exchange.bench.micro`
+* :mod:`~exchange.bench.transport_bench` - the transports by themselves: ``transport_variants``, in processes of their
+  own (``transport_processes``, ``transport_prober``), over a ``cable``; ``system_calls`` counts
 * :mod:`~exchange.bench.histogram`, :mod:`~exchange.bench.statistics` - latencies in buckets, medians and
   intervals
 * :mod:`~exchange.bench.host` - what the machine is; two results are compared only if it is the same

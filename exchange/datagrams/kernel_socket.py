@@ -8,7 +8,9 @@ import socket
 from typing import Final, NamedTuple
 
 from exchange.datagrams.protocol import attend, receive_many, send_many
+from exchange.errors import UserError
 from exchange.native import implements, socket_receive_many, socket_send_many
+from exchange.native.datagram_headers import socket_address
 
 
 class KernelSocket(NamedTuple):
@@ -42,6 +44,13 @@ class SocketPort:
     def readiness(self) -> int:
         """The socket itself."""
         return self._socket.fileno()
+
+    def find_peer(self, address: str, udp_port: int) -> bytes:
+        """The peer as the kernel wants it; how to get there the kernel knows. UserError if it is no address."""
+        try:
+            return socket_address(address, udp_port)
+        except OSError as error:
+            raise UserError(f"{address!r}: not a numeric IPv4 address") from error
 
     def counters(self) -> dict[str, int]:
         """The kernel counts for all sockets together, so there is nothing of this one's own."""

@@ -47,6 +47,9 @@ class Port(Protocol):
     def readiness(self) -> int | None:
         """A descriptor that is readable when something has come; None if there is none, and one has to look."""
 
+    def find_peer(self, address: str, udp_port: int) -> bytes:
+        """The 16 bytes of somebody with a numeric IPv4 address, to send to. UserError if it is none, or nobody's."""
+
     def counters(self) -> dict[str, int]:
         """What it has counted since its start, by name."""
 
