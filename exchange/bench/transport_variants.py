@@ -6,10 +6,11 @@ variant           between two processes there is
 udp-blocking      the kernel's loopback; each end sleeps in the kernel until there is something, as a textbook does it
 udp               the same, and each end looks all the time
 udp-veth          the kernel twice: a socket in each of two network namespaces, and a cable between them
-af_packet         the same cable; DPDK takes frames from the kernel before its network stack
-af_xdp            the same cable; DPDK takes them a step earlier
-vhost             memory: DPDK as a machine and as its guest
-memif             memory: a ring in each direction
+afxdp             the same cable; rings of our own, which the kernel's driver fills before its network stack
+dpdk-af_packet    the same cable; DPDK takes frames by a packet socket
+dpdk-af_xdp       the same cable; DPDK takes them by AF_XDP
+dpdk-vhost        memory: DPDK as a machine and as its guest
+dpdk-memif        memory: a ring in each direction
 ================= ==================================================================================================
 
 To add one: a line in :data:`VARIANTS`, and what it needs, if that is new, in :data:`NEEDS`.
@@ -68,22 +69,23 @@ VARIANTS: Final[Mapping[str, Variant]] = {
     _BLOCKING: Variant(_BLOCKING, addresses=LOOPBACK),
     POLLED: Variant("udp", addresses=LOOPBACK),
     "udp-veth": Variant("udp", ("cable",), has_cable=True),
-    "af_packet": Variant(
+    "afxdp": Variant("afxdp", ("libxdp", "cable"), (LEFT, RIGHT), has_cable=True),
+    "dpdk-af_packet": Variant(
         "dpdk",
         ("dpdk", "cable"),
         (f"net_af_packet0,iface={LEFT}", f"net_af_packet0,iface={RIGHT}"),
         has_cable=True,
     ),
-    "af_xdp": Variant(
+    "dpdk-af_xdp": Variant(
         "dpdk",
         ("dpdk", "cable", "xdp"),
         (f"net_af_xdp0,iface={LEFT}", f"net_af_xdp0,iface={RIGHT}"),
         has_cable=True,
     ),
-    "vhost": Variant(
+    "dpdk-vhost": Variant(
         "dpdk", ("dpdk",), ("net_vhost0,iface={folder}/vhost", "net_virtio_user0,path={folder}/vhost")
     ),
-    "memif": Variant(
+    "dpdk-memif": Variant(
         "dpdk",
         ("dpdk",),
         ("net_memif0,role=server,socket={name}", "net_memif0,role=client,socket={name}"),
@@ -103,9 +105,16 @@ def _why_no_xdp() -> str | None:
     return None
 
 
+def _why_no_libxdp() -> str | None:
+    from exchange.afxdp.libraries import find_obstacle
+
+    return find_obstacle()
+
+
 NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "cable": why_no_cable,
     "dpdk": _why_no_dpdk,
+    "libxdp": _why_no_libxdp,
     "xdp": _why_no_xdp,
 }
 """By name, who says why it is not here and what helps, or None if it is."""

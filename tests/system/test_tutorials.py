@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 LOCK = Path(__file__).parents[2] / "tutorials" / "01-what-a-lock-costs"
+PING = Path(__file__).parents[2] / "tutorials" / "02-from-a-system-call-to-a-poll-loop" / "ping.py"
 SOLUTION = (LOCK / "solution" / "my_queue.py").read_text()
 
 WRITE_RECORDS = """\
@@ -126,3 +127,14 @@ def test_a_file_without_a_queue_is_told_on_one_line(tmp_path: Path) -> None:
         assert failed.returncode in (1, 2)
         assert "it has no class 'MyQueue'" in failed.stdout + failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="both ends of the polled one poll")
+@pytest.mark.parametrize("wait", ["blocking", "polled"])
+def test_the_first_rungs_of_the_ladder(wait: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PING), wait, "--round-trips", "50"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{wait}: median ")
