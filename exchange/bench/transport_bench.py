@@ -18,8 +18,8 @@ Each round begins with another variant, and before each it is measured how far a
 and back. In a virtual machine nobody tells where the two are, and the host moves them: that alone makes a factor of
 four of what is shared memory, and much less of what is mostly the kernel's work.
 
-Rules: what this machine cannot run is in the result, with the reason and with what helps. Memory (``dpdk-memif``, ``dpdk-vhost``)
-has no wire; a cable between namespaces (``veth``) has none either, but the kernel's work of one.
+Rules: what this machine cannot run is in the result, with the reason and with what helps. Memory (``dpdk-memif``,
+``dpdk-vhost``) has no wire; a cable between namespaces (``veth``) has none either, but the kernel's work of one.
 """
 
 from contextlib import ExitStack
