@@ -24,8 +24,10 @@ __all__ = ["wire"]
 pytestmark = needs_dpdk
 
 START_SECONDS = 240
+INTERRUPTED = 130
+"""The status of a command that was ended by Ctrl-C."""
 USERS = ("alice", "bob")
-SETTINGS = ("transport.kind=dpdk", "market_data.kind=none", "admin.kind=none")
+SETTINGS = ("market_data.kind=none", "admin.kind=none")
 
 
 def command(*arguments: str) -> list[str]:
@@ -34,12 +36,12 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def served(
-    users: Path, device: str, inside: Sequence[str] = (), *settings: str
+    users: Path, *settings: str, inside: Sequence[str] = (), ends_by: signal.Signals = signal.SIGTERM
 ) -> Iterator[subprocess.Popen[str]]:
     """An exchange on a card, until the block ends; it has to end in order then."""
     for name in USERS:
         add_user(users, name)
-    sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
+    sets = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
     process = subprocess.Popen(
         [*inside, *command("serve", "serve", "--quiet", "--users", str(users), *sets)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -49,21 +51,25 @@ def served(
         if "listening on 10.0.0.1 port 9005" not in process.stdout.readline():
             raise AssertionError(process.communicate()[1])
         yield process
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ends_by)
         output = process.communicate(timeout=30)
-        assert process.returncode == 0, output
+        assert process.returncode == (INTERRUPTED if ends_by == signal.SIGINT else 0), output
         assert "Traceback" not in output[1]
     finally:
         process.kill()
         process.communicate()
 
 
-def load(folder: Path, device: str, inside: Sequence[str] = ()) -> dict[str, Any]:
+def on_dpdk(device: str) -> tuple[str, str]:
+    return "transport.kind=dpdk", f"transport.device={device}"
+
+
+def load(folder: Path, device: str, inside: Sequence[str] = (), transport: str = "dpdk") -> dict[str, Any]:
     """What a load over a card was answered."""
     path = folder / "load.json"
     done = subprocess.run(
         [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(USERS), "--password-env", "SECRET",
-         "--transport", "dpdk", "--device", device, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
+         "--transport", transport, "--device", device, "--rate", "500", "--seconds", "1", "--warm-up", "0.2",
          "--json", str(path), "--html", str(folder / "load.html"))],
         env=os.environ | {"SECRET": PASSWORD}, cwd=folder, capture_output=True, text=True, timeout=START_SECONDS,
         check=False,
@@ -85,7 +91,7 @@ def check(counts: dict[str, Any]) -> None:
 def test_over_shared_memory(tmp_path: Path) -> None:
     socket, port, token = f"socket=exchange-served-{os.getpid()}", free_port(), tmp_path / "token"
     admin = ("admin.kind=http", f"admin.port={port}", f"admin.token_file={token}")
-    with served(tmp_path / "users", f"net_memif0,role=server,{socket}", (), *admin):
+    with served(tmp_path / "users", *on_dpdk(f"net_memif0,role=server,{socket}"), *admin):
         check(load(tmp_path, f"net_memif0,role=client,{socket}"))
         asked = command(
             "admin", "--json", "--url", f"http://127.0.0.1:{port}", "--token-file", str(token), "statistics"
@@ -103,7 +109,7 @@ def test_over_shared_memory(tmp_path: Path) -> None:
 @needs_namespaces
 def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any) -> None:
     left, right = wire
-    with served(tmp_path / "users", "net_af_packet0,iface=left", left):
+    with served(tmp_path / "users", *on_dpdk("net_af_packet0,iface=left"), inside=left):
         check(load(tmp_path, "net_af_packet0,iface=right", right))
 
 
