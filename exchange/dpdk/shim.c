@@ -17,6 +17,7 @@
 #include <link.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,6 +130,40 @@ static int replace_in_memif(struct dl_phdr_info *object, size_t size, void *unus
     return 0;
 }
 
+/* Starting, stopping and closing a port touch what the messages of its peer touch, with no lock between them. So memif's
+ * ports are started, stopped and closed by the thread that has the messages: as an alarm, which it serves between two. */
+static struct {
+    pthread_mutex_t one_at_a_time;
+    sem_t is_done;
+    int (*what)(uint16_t);
+    uint16_t port;
+    int result;
+} errand = {.one_at_a_time = PTHREAD_MUTEX_INITIALIZER};
+
+static void run_errand(void *unused) {
+    (void)unused;
+    errand.result = errand.what(errand.port);
+    sem_post(&errand.is_done);
+}
+
+static int64_t between_messages(int (*what)(uint16_t), int64_t port) {
+    struct rte_eth_dev_info info;
+    if (rte_eth_dev_info_get((uint16_t)port, &info) != 0 || strcmp(info.driver_name, "net_memif") != 0)
+        return what((uint16_t)port);
+    pthread_mutex_lock(&errand.one_at_a_time);
+    sem_init(&errand.is_done, 0, 0);
+    errand.what = what;
+    errand.port = (uint16_t)port;
+    if (rte_eal_alarm_set(1, run_errand, NULL) != 0)
+        errand.result = what((uint16_t)port);
+    else
+        while (sem_wait(&errand.is_done) != 0) continue;
+    sem_destroy(&errand.is_done);
+    int64_t result = errand.result;
+    pthread_mutex_unlock(&errand.one_at_a_time);
+    return result;
+}
+
 API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     if (pthread_key_create(&thread_end, unregister_thread) != 0) return -EAGAIN;
     int parsed = rte_eal_init((int)count, (char **)arguments);
@@ -201,11 +236,11 @@ API int64_t exchange_dpdk_open(int64_t port, int64_t pool, int64_t queues, int64
     return pairs;
 }
 
-API int64_t exchange_dpdk_start_port(int64_t port) { return rte_eth_dev_start((uint16_t)port); }
+API int64_t exchange_dpdk_start_port(int64_t port) { return between_messages(rte_eth_dev_start, port); }
 
-API int64_t exchange_dpdk_stop_port(int64_t port) { return rte_eth_dev_stop((uint16_t)port); }
+API int64_t exchange_dpdk_stop_port(int64_t port) { return between_messages(rte_eth_dev_stop, port); }
 
-API int64_t exchange_dpdk_close_port(int64_t port) { return rte_eth_dev_close((uint16_t)port); }
+API int64_t exchange_dpdk_close_port(int64_t port) { return between_messages(rte_eth_dev_close, port); }
 
 API int64_t exchange_dpdk_is_link_up(int64_t port) {
     struct rte_eth_link link;

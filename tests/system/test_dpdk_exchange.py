@@ -24,8 +24,10 @@ __all__ = ["wire"]
 pytestmark = needs_dpdk
 
 START_SECONDS = 240
+INTERRUPTED = 130
+"""The status of a command that was ended by Ctrl-C."""
 USERS = ("alice", "bob")
-SETTINGS = ("transport.kind=dpdk", "market_data.kind=none", "admin.kind=none")
+SETTINGS = ("market_data.kind=none", "admin.kind=none")
 
 
 def command(*arguments: str) -> list[str]:
@@ -34,12 +36,16 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def served(
-    users: Path, device: str, inside: Sequence[str] = (), *settings: str, names: Sequence[str] = USERS
+    users: Path,
+    *settings: str,
+    inside: Sequence[str] = (),
+    names: Sequence[str] = USERS,
+    ends_by: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[str]]:
     """An exchange on a card, until the block ends; it has to end in order then, unless the block has ended it."""
     for name in names:
         add_user(users, name)
-    sets = [part for one in (*SETTINGS, f"transport.device={device}", *settings) for part in ("--set", one)]
+    sets = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
     process = subprocess.Popen(
         [*inside, *command("serve", "serve", "--quiet", "--users", str(users), *sets)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -50,13 +56,17 @@ def served(
             raise AssertionError(process.communicate()[1])
         yield process
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(ends_by)
             output = process.communicate(timeout=30)
-            assert process.returncode == 0, output
+            assert process.returncode == (INTERRUPTED if ends_by == signal.SIGINT else 0), output
             assert "Traceback" not in output[1]
     finally:
         process.kill()
         process.communicate()
+
+
+def on_dpdk(device: str) -> tuple[str, str]:
+    return "transport.kind=dpdk", f"transport.device={device}"
 
 
 def start_load(
@@ -66,9 +76,10 @@ def start_load(
     seconds: float,
     inside: Sequence[str] = (),
     users: Sequence[str] = USERS,
+    transport: str = "dpdk",
 ) -> subprocess.Popen[str]:
     """A load over a card; over the kernel's own UDP, if there is no card."""
-    line = ("--transport", "dpdk", "--device", device) if device else ("--transport", "udp")
+    line = ("--transport", transport, "--device", device) if device else ("--transport", "udp")
     return subprocess.Popen(
         [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(users), "--password-env", "SECRET",
          *line, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
@@ -78,10 +89,14 @@ def start_load(
 
 
 def load(
-    folder: Path, device: str, inside: Sequence[str] = (), users: Sequence[str] = USERS
+    folder: Path,
+    device: str,
+    inside: Sequence[str] = (),
+    users: Sequence[str] = USERS,
+    transport: str = "dpdk",
 ) -> dict[str, Any]:
     """What a short load over a card was answered; over the kernel's own UDP, if there is no card."""
-    return finish_load(start_load(folder, device, 500, 1, inside, users), folder)
+    return finish_load(start_load(folder, device, 500, 1, inside, users, transport), folder)
 
 
 def finish_load(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
@@ -109,7 +124,7 @@ def check(counts: dict[str, Any]) -> None:
 def test_over_shared_memory(tmp_path: Path) -> None:
     socket, port, token = f"socket=exchange-served-{os.getpid()}", free_port(), tmp_path / "token"
     admin = ("admin.kind=http", f"admin.port={port}", f"admin.token_file={token}")
-    with served(tmp_path / "users", f"net_memif0,role=server,{socket}", (), *admin):
+    with served(tmp_path / "users", *on_dpdk(f"net_memif0,role=server,{socket}"), *admin):
         check(load(tmp_path, f"net_memif0,role=client,{socket}"))
         asked = command(
             "admin", "--json", "--url", f"http://127.0.0.1:{port}", "--token-file", str(token), "statistics"
@@ -127,7 +142,7 @@ def test_over_shared_memory(tmp_path: Path) -> None:
 @needs_namespaces
 def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any) -> None:
     left, right = wire
-    with served(tmp_path / "users", "net_af_packet0,iface=left", left):
+    with served(tmp_path / "users", *on_dpdk("net_af_packet0,iface=left"), inside=left):
         check(load(tmp_path, "net_af_packet0,iface=right", right))
 
 
@@ -144,7 +159,7 @@ def test_clients_are_dealt_out_to_two_queues_and_each_is_served_by_its_lane(
         'shards.threads=[["ingress.0"],["ingress.1","egress"],["shard.0"]]',
         "admin.kind=http", f"admin.port={port}", f"admin.token_file={token}",
     )  # fmt: skip
-    with served(tmp_path / "users", "net_tap0,iface=card", inside, *settings, names=users):
+    with served(tmp_path / "users", *on_dpdk("net_tap0,iface=card"), *settings, inside=inside, names=users):
         subprocess.run([*inside, "ip", "address", "add", "10.0.0.2/24", "dev", "card"], check=True)
         subprocess.run([*inside, "ip", "link", "set", "dev", "lo", "up"], check=True)
         check(load(tmp_path, "", inside, users))

@@ -20,7 +20,7 @@ from tests.dpdk_driver import needs_dpdk, needs_namespaces
 from tests.system.kill_campaign import told_by
 from tests.system.remembering_client import NAME, accepted_number, read_messages
 from tests.system.test_dpdk import wire
-from tests.system.test_dpdk_exchange import START_SECONDS, finish_load, served, start_load
+from tests.system.test_dpdk_exchange import START_SECONDS, finish_load, on_dpdk, served, start_load
 from tests.system.test_serve_command import ROOT
 
 __all__ = ["wire"]
@@ -97,7 +97,13 @@ def restarted_client(
 ) -> None:
     folder, journal = tmp_path / NAME, tmp_path / "journal"
     folder.mkdir()
-    with served(tmp_path / "users", devices[0], inside[0], *SETTINGS, f"journal.directory={journal}"):
+    with served(
+        tmp_path / "users",
+        *on_dpdk(devices[0]),
+        *SETTINGS,
+        f"journal.directory={journal}",
+        inside=inside[0],
+    ):
         run_and_kill(folder, devices[1], inside[1])
     check(folder, journal)
 
@@ -117,7 +123,7 @@ def test_ctrl_c_ends_both_sides_under_full_load(tmp_path: Path) -> None:
     """First a load, which logs out; then the exchange under the next load, which says that the session has ended."""
     socket, journal = f"socket=exchange-stop-{os.getpid()}", tmp_path / "journal"
     more = (f"journal.directory={journal}", "gateway.log_bytes=256MiB")
-    server = (f"net_memif0,role=server,{socket}", (), *SETTINGS, *more)
+    server = (*on_dpdk(f"net_memif0,role=server,{socket}"), *SETTINGS, *more)
     client = f"net_memif0,role=client,{socket}"
     with served(tmp_path / "users", *server) as exchange:
         process = start_load(tmp_path, client, "max", 60)
@@ -151,7 +157,7 @@ def wait_for_records(journal: Path, count: int, load: subprocess.Popen[str]) -> 
 def test_a_load_goes_on_when_its_exchange_was_killed_and_is_back(tmp_path: Path) -> None:
     """It is one run of the load: what was due meanwhile is sent when the exchange is there again."""
     socket, journal = f"socket=exchange-again-{os.getpid()}", tmp_path / "journal"
-    server = (f"net_memif0,role=server,{socket}", (), *SETTINGS, f"journal.directory={journal}")
+    server = (*on_dpdk(f"net_memif0,role=server,{socket}"), *SETTINGS, f"journal.directory={journal}")
     with served(tmp_path / "users", *server) as first:
         process = start_load(tmp_path, f"net_memif0,role=client,{socket}", 50, LOAD_SECONDS)
         wait_for_records(journal, 200, process)
