@@ -74,7 +74,9 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
+        # The daemon leaves the network namespace of the host mounted on a file.
+        subprocess.run(["umount", f"{folder}/run/netns/default"], capture_output=True, check=False)
+        shutil.rmtree(folder)
 
 
 def _answers(environment: dict[str, str]) -> bool:
