@@ -39,7 +39,7 @@ def test_over_a_cable_between_two_namespaces(
     port, token = free_port(), tmp_path / "token"
     admin = ("admin.kind=http", f"admin.port={port}", f"admin.token_file={token}")
     with served(tmp_path / "users", *ON_LEFT, *admin, inside=left, ends_by=ends_by):
-        check(load(tmp_path, "right", right, "afxdp"))
+        check(load(tmp_path, "right", right, transport="afxdp"))
         counted = _statistics(left, port, token)
         assert run_case("program_on", "left", prefix=left, module="tests.afxdp_cases")
     # All requests, and what logs on, acknowledges and logs out.
@@ -58,7 +58,7 @@ def test_an_exchange_that_sleeps_until_a_frame_comes(
     left, right = wire
     block = ("idle.kind=block", 'shards.threads=[["ingress","shard.0","egress"]]')
     with served(tmp_path / "users", *ON_LEFT, *block, inside=left):
-        check(load(tmp_path, "right", right, "afxdp"))
+        check(load(tmp_path, "right", right, transport="afxdp"))
 
 
 def test_an_exchange_without_its_interface_says_so(tmp_path: Path) -> None:

@@ -178,6 +178,9 @@ def trade(composition: Composition) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "EXCHANGE_TEST_DOCKER" not in os.environ, reason="half an hour: EXCHANGE_TEST_DOCKER=1 runs it"
+)
 @pytest.mark.timeout(7200)
 def test_images_are_built_and_an_exchange_is_traded_on_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
