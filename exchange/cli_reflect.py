@@ -30,14 +30,15 @@ _LOOK_SECONDS: Final = 0.5
     default="udp",
     show_default=True,
     metavar="NAME",
-    help="udp: a socket that is looked at all the time; udp-blocking: one that is waited for; dpdk: a card.",
+    help="udp: a socket that is looked at all the time; udp-blocking: one that is waited for; afxdp: an interface; "
+    "dpdk: a card.",
 )
 @click.option(
     "--device",
     metavar="DEVICE",
     default="net_memif0,role=server,socket=exchange",
     show_default=True,
-    help="Of a card: as DPDK writes it.",
+    help="Of a card: as DPDK writes it; or the interface.",
 )
 @click.option(
     "--address",

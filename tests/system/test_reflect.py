@@ -70,7 +70,7 @@ def test_it_ends_with_its_parent_if_it_is_told_to() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--transport", "pigeons"), "--transport pigeons: allowed are udp, udp-blocking, dpdk"),
+        (("--transport", "pigeons"), "--transport pigeons: allowed are udp, udp-blocking, afxdp, dpdk"),
         (("--core", "4096"), "--core 4096: allowed are 0"),
         (("--address", "192.0.2.77"), "cannot listen on 192.0.2.77, port 9005: "),
         (("--transport", "dpdk", "--device", "pigeons0"), "--transport dpdk.device = 'pigeons0': "),
