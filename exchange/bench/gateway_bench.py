@@ -1,17 +1,19 @@
 """How long an order takes through an exchange on the network, beside a C program that only sends the bytes back.
 
-Two processes on two cores of this machine, over the loopback. One is a server that polls its sockets, the other sends
-to it. What is measured in turns:
+Two processes on two cores of this machine, over the loopback or past it. One is a server that polls, the other sends to
+it. What is measured in turns:
 
-============= ==========================================================================================
-variant       what it is
-============= ==========================================================================================
-sockperf      Debian's ``sockperf``, server and client: no decoding, no book, no log. What the kernel takes.
-sockperf-udp  the same with datagrams
-serve         ``exchange serve``
-serve-no-feed the same without market data: what publishing costs the order path
-serve-udp     as ``serve``, with orders and answers in datagrams, which are acknowledged and sent again when lost
-============= ==========================================================================================
+=================  =====================================================================================
+variant            what it is
+=================  =====================================================================================
+sockperf           Debian's ``sockperf``, server and client: no decoding, no book, no log. What the kernel takes.
+sockperf-udp       the same with datagrams
+serve              ``exchange serve``
+serve-no-feed      the same without market data: what publishing costs the order path
+serve-udp          as ``serve``, with orders and answers in datagrams, acknowledged and sent again when lost
+serve-udp-no-feed  the same without market data
+bypass-no-feed     as that, with the datagrams in frames that DPDK polls, through memif: memory, and no wire
+=================  =====================================================================================
 
 *Round trip*: one session sends an order and waits for its answer before it sends the next. For the exchange the time is
 from handing an Enter Order to the socket until its Order Accepted has been received; replaces and cancels are between
@@ -43,9 +45,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exchange.bench.histogram import latency_percentiles
 from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns, on_core
 from exchange.bench.results import BenchResult
+from exchange.dpdk.building import PACKAGES, is_installed
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
-from exchange.line import Carrier
+from exchange.load.carriage import CARRIAGES, Carriage, LoadCarrier, card_carriage
 from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
 from exchange.load.logins import Endpoint, Login
 from exchange.wire.ouch50 import EnterOrder
@@ -61,18 +64,26 @@ SOCKPERF_OPTIONS: Final[dict[str, tuple[str, ...]]] = {SOCKPERF: ("--tcp",), SOC
 PROFILE: Final = "serve"
 ALONE: Final = ("--set", "admin.kind=none")
 """Nobody looks in, and no second exchange wants the same port."""
-NO_FEED: Final = f"{PROFILE}-no-feed"
+NO_FEED: Final = "-no-feed"
+BYPASS: Final = f"bypass{NO_FEED}"
 UDP: Final = f"{PROFILE}-udp"
 SESSIONS: Final = 8
 ORDER_BYTES: Final = UnsequencedData.layout.size_bytes + EnterOrder.layout.size_bytes
 """An Enter Order without options, in its packet."""
 
+_WITHOUT_FEED: Final = ("market_data.kind=none",)
+_MEMIF: Final = f"socket=exchange-bench-{os.getpid()}"
+
 EXCHANGES: Final[dict[str, tuple[str, ...]]] = {
     PROFILE: (),
-    NO_FEED: ("market_data.kind=none",),
+    f"{PROFILE}{NO_FEED}": _WITHOUT_FEED,
     UDP: ("transport.kind=udp",),
+    f"{UDP}{NO_FEED}": ("transport.kind=udp", *_WITHOUT_FEED),
+    BYPASS: ("transport.kind=dpdk", f"transport.device=net_memif0,role=server,{_MEMIF}", *_WITHOUT_FEED),
 }
 """The variants that are exchanges, with what is set in the profile for each."""
+OUR_DEVICE: Final = f"net_memif0,role=client,{_MEMIF}"
+OUR_ADDRESS: Final = "10.0.0.2"
 SETTINGS: Final = ("idle.kind=busy-spin", "gateway.log_bytes=1GiB")
 """What is set in all of them."""
 
@@ -108,8 +119,8 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
     cores, variants = choose_cores(), (*SOCKPERF_OPTIONS, *EXCHANGES)
     table = Table(variants, cores)
     progress.total(len(variants) + plan.rounds)
-    for name in EXCHANGES:
-        compile_loop(_carrier(name))
+    for carriage in CARRIAGES.values():
+        compile_loop(carriage)
     with ExitStack() as stack:
         runs: dict[str, Callable[[], None]] = {}
         for name in SOCKPERF_OPTIONS:
@@ -126,9 +137,14 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
             "market_data.glimpse=none",
         )
         for name, own in EXCHANGES.items():
+            if (reason := why_not(name)) is not None:
+                table.skip(name, reason)
+                continue
             progress.step(f"starting exchange {name}")
-            settings = (*SETTINGS, *own, *(() if name == NO_FEED else feed))
+            settings = (*SETTINGS, *own, *(() if name.endswith(NO_FEED) else feed))
             exchange = stack.enter_context(served_exchange(name, settings, cores.first))
+            if exchange.transport == "dpdk":
+                exchange = stack.enter_context(_with_card(exchange))
             runs[name] = partial(measure_exchange, table, name, exchange, plan)
         for round_index in range(plan.rounds):
             progress.step(f"round {round_index + 1} of {plan.rounds}")
@@ -137,16 +153,25 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
     return finish("gateway", table, warnings_about(cores), command_line)
 
 
-def _carrier(name: str) -> Carrier:
-    return "udp" if name == UDP else "tcp"
+def _transport(name: str) -> LoadCarrier:
+    return "dpdk" if name == BYPASS else "udp" if name.startswith(UDP) else "tcp"
+
+
+def why_not(name: str) -> str | None:
+    """Why an exchange cannot be measured on this machine, or None if it can."""
+    if name == BYPASS and not is_installed():
+        return f"not measured on this machine: no DPDK; apt install {PACKAGES}"
+    return None
 
 
 class Served(NamedTuple):
-    """A process that is stopped while it is not its turn."""
+    """A process that is stopped while it is not its turn; and what carries a load to it, if that has to be opened."""
 
     process: "subprocess.Popen[str]"
     endpoint: Endpoint
     logins: tuple[Login, ...] = ()
+    transport: LoadCarrier = "tcp"
+    carriage: Carriage | None = None
 
     @contextmanager
     def awake(self) -> Iterator[None]:
@@ -202,33 +227,46 @@ def served_exchange(name: str, settings: Sequence[str], core: int) -> Iterator[S
             str(users),
             *ALONE,
         )
-        with _started((*command, "--port", "0", *sets), core) as process:
-            server = Served(process, Endpoint("127.0.0.1", _listening_port(process, name)), logins)
+        port = () if _transport(name) == "dpdk" else ("--port", "0")  # on a card nobody hands out ports
+        with _started((*command, *port, *sets), core) as process:
+            server = Served(process, _listening_at(process, name), logins, _transport(name))
             process.send_signal(signal.SIGSTOP)
             yield server
 
 
-def _listening_port(process: "subprocess.Popen[str]", name: str) -> int:
-    """The port that a server prints when it listens."""
+@contextmanager
+def _with_card(server: Served) -> Iterator[Served]:
+    """A server, with our card on its wire."""
+    with ExitStack() as stack:
+        with server.awake():
+            card = card_carriage("dpdk", OUR_DEVICE, OUR_ADDRESS, server.endpoint)
+            carriage = stack.enter_context(card)
+            compile_loop(carriage)
+        yield server._replace(carriage=carriage)
+
+
+def _listening_at(process: "subprocess.Popen[str]", name: str) -> Endpoint:
+    """The address and port that a server prints when it listens."""
     assert process.stdout is not None
     line = process.stdout.readline()  # the end of the process is the end of the line
     if not line:
         raise UserError(f"{name} did not start: {process.communicate()[1].strip()}")
-    return int(line.split()[-1])
+    address, _, port = line.split()[-3:]
+    return Endpoint(address, int(port))
 
 
 def measure_exchange(table: Table, name: str, server: Served, plan: GatewayBenchPlan) -> None:
     """One round of an exchange: a round trip, then the rate of all sessions, into the table's rows."""
     alone = LoadPlan(
         server.endpoint, server.logins[:1], (None,), plan.seconds, plan.warmup_seconds, window=1, orders=4,
-        transport=_carrier(name),
+        transport=server.transport,
     )  # fmt: skip
     everybody = alone._replace(
         logins=server.logins, window=plan.window, orders=16,
         seconds=RATE_SHARE * plan.seconds, warmup_seconds=RATE_SHARE * plan.warmup_seconds,
     )  # fmt: skip
     with server.awake():
-        measured = run_once(alone, None, 0, lambda text: None)
+        measured = run_once(alone, None, 0, lambda text: None, server.carriage)
         percentiles = latency_percentiles(measured.order_latencies)
         if percentiles is None:
             table.skip(
@@ -237,7 +275,9 @@ def measure_exchange(table: Table, name: str, server: Served, plan: GatewayBench
             return
         _add_round_trip(table, name, percentiles.p50_ns / 1000, percentiles.p99_ns / 1000)
         spent: dict[str, tuple[int, int]] = {}
-        measured = run_once(everybody, None, 0, lambda doing: spent.update({doing: server.processor_ns()}))
+        measured = run_once(
+            everybody, None, 0, lambda doing: spent.update({doing: server.processor_ns()}), server.carriage
+        )
         server_ns = [after - before for before, after in zip(spent[SENDING], spent[LEAVING], strict=True)]
         if measured.measured == 0:
             table.skip(name, f"{measured.counts['sent']:,} requests did not last until the warm-up was over")
