@@ -25,6 +25,7 @@ from exchange.bench.host import describe_host
 from exchange.bench.micro import choose_cores, run_pinned
 from exchange.bench.results import BenchResult, FlowDescription, LoadPoint, ProfileResult, SaturationRound
 from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN, Progress
+from exchange.card_line import CARDS
 from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
@@ -57,6 +58,8 @@ DRAIN_NS: Final = 2_000_000_000
 
 ROUND_TRIPS_PER_SECOND_MAX: Final = 200_000
 """The kernel alone takes more than 5 microseconds to carry a request there and its answer back."""
+CARD_ROUND_TRIPS_PER_SECOND_MAX: Final = 1_500_000
+"""Without it, a request and its answer are some cache lines from core to core and back."""
 
 SENDING: Final = "sending"
 LEAVING: Final = "logging out"
@@ -210,7 +213,8 @@ def request_count(plan: LoadPlan, rate: float | None) -> int:
     """How many requests are made for a run; at no given rate, more than can be answered in time."""
     seconds = plan.warmup_seconds + plan.seconds
     if rate is None:
-        per_second = len(plan.logins) * plan.window * ROUND_TRIPS_PER_SECOND_MAX
+        most = CARD_ROUND_TRIPS_PER_SECOND_MAX if plan.transport in CARDS else ROUND_TRIPS_PER_SECOND_MAX
+        per_second = len(plan.logins) * plan.window * most
         return int(
             min(limits.LOAD_REQUESTS_MAX, seconds * min(per_second, limits.LOAD_REQUESTS_PER_SECOND_MAX))
         )
