@@ -174,8 +174,19 @@ API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     return 0;
 }
 
+/* EAL's thread for interrupts lives on, and what it still has to do would find EAL's memory gone. So it is had to wait for
+ * the end of the process. */
+static void park(void *unused) {
+    (void)unused;
+    sem_post(&errand.is_done);
+    for (;;) pause();
+}
+
 API int64_t exchange_dpdk_stop(void) {
     is_up = 0;
+    sem_init(&errand.is_done, 0, 0);
+    if (rte_eal_alarm_set(1, park, NULL) == 0)
+        while (sem_wait(&errand.is_done) != 0) continue;
     return rte_eal_cleanup();
 }
 

@@ -21,7 +21,7 @@ import pytest
 from exchange.gateway.credentials import User, write_user
 from exchange.lab_vm.machine import COMPILER_VARIABLES
 from tests.dpdk_driver import needs_dpdk
-from tests.system.test_dpdk_exchange import USERS, command
+from tests.system.test_dpdk_exchange import USERS, command, on_dpdk
 from tests.system.test_dpdk_exchange import load as load_over_memif
 from tests.system.test_dpdk_exchange import served as served_over_memif
 from tests.system.test_lab_vm import EXCHANGE, environment, ready
@@ -112,7 +112,7 @@ def compiled(ready: None, tmp_path_factory: pytest.TempPathFactory) -> Mapping[s
     with pytest.MonkeyPatch.context() as patch:
         for name, value in COMPILER_VARIABLES.items():
             patch.setenv(name, value)
-        with served_over_memif(folder / "users", f"net_memif0,role=server,{socket}", (), *kept):
+        with served_over_memif(folder / "users", *on_dpdk(f"net_memif0,role=server,{socket}"), *kept):
             load_over_memif(folder, f"net_memif0,role=client,{socket}")
     return COMPILER_VARIABLES
 

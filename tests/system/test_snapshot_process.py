@@ -39,7 +39,7 @@ class Place:
         self._lives = 0
         (self.archive / "shard-0").mkdir(parents=True)
         Day.write_users(folder / "users")
-        starter.prepare(OPTIONS)
+        starter.prepare(OPTIONS.overrides())
 
     def start(self, *, every_ms: int) -> Process:
         """An exchange that has snapshots made."""
