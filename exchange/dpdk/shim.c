@@ -20,6 +20,7 @@
 #include <semaphore.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,6 +30,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 
@@ -174,19 +176,28 @@ API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     return 0;
 }
 
-/* EAL's thread for interrupts lives on, and what it still has to do would find EAL's memory gone. So it is had to wait for
- * the end of the process. */
+/* EAL's thread for interrupts lives on, and what it still has to do would find EAL's memory gone. So it has to wait for the
+ * end of the process, in an interrupt of our own: EAL itself waits for those that it takes away. */
+static sem_t is_parked;
+
 static void park(void *unused) {
     (void)unused;
-    sem_post(&errand.is_done);
+    sem_post(&is_parked);
     for (;;) pause();
+}
+
+static void park_interrupts(void) {
+    struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+    int descriptor = eventfd(1, EFD_CLOEXEC); /* readable from the beginning */
+    if (handle == NULL || descriptor < 0 || rte_intr_fd_set(handle, descriptor) != 0) return;
+    if (rte_intr_type_set(handle, RTE_INTR_HANDLE_EXT) != 0 || sem_init(&is_parked, 0, 0) != 0) return;
+    if (rte_intr_callback_register(handle, park, NULL) != 0) return;
+    while (sem_wait(&is_parked) != 0) continue;
 }
 
 API int64_t exchange_dpdk_stop(void) {
     is_up = 0;
-    sem_init(&errand.is_done, 0, 0);
-    if (rte_eal_alarm_set(1, park, NULL) == 0)
-        while (sem_wait(&errand.is_done) != 0) continue;
+    park_interrupts();
     return rte_eal_cleanup();
 }
 
