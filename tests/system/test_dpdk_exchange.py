@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_tap
+import pytest
+
+from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_tap, needs_xdp
 from tests.market_data_driver import free_port
 from tests.system.test_dpdk import wire
 from tests.system.test_serve_command import PASSWORD, add_user
@@ -140,10 +142,11 @@ def test_over_shared_memory(tmp_path: Path) -> None:
 
 
 @needs_namespaces
-def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any) -> None:
+@pytest.mark.parametrize("driver", ["net_af_packet0", pytest.param("net_af_xdp0", marks=needs_xdp)])
+def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any, driver: str) -> None:
     left, right = wire
-    with served(tmp_path / "users", *on_dpdk("net_af_packet0,iface=left"), inside=left):
-        check(load(tmp_path, "net_af_packet0,iface=right", right))
+    with served(tmp_path / "users", *on_dpdk(f"{driver},iface=left"), inside=left):
+        check(load(tmp_path, f"{driver},iface=right", right))
 
 
 @needs_namespaces
