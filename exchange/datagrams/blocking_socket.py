@@ -44,7 +44,7 @@ class BlockingSocketPort(SocketPort):
         super().__init__(opened)
 
     @property
-    def state(self) -> BlockingSocket:  # type: ignore[override]
+    def state(self) -> BlockingSocket:
         """What the operations take."""
         return BlockingSocket(self.readiness())
 

@@ -5,7 +5,7 @@ may leave the receiver out.
 """
 
 import socket
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.errors import UserError
@@ -26,12 +26,12 @@ class SocketPort:
         self._socket: Final = opened
 
     @property
-    def state(self) -> KernelSocket:
+    def state(self) -> Any:
         """What the operations take."""
         return KernelSocket(self._socket.fileno())
 
     @property
-    def queues(self) -> tuple[KernelSocket]:
+    def queues(self) -> tuple[Any, ...]:
         """There is one."""
         return (self.state,)
 
