@@ -37,6 +37,8 @@ DESCRIPTORS: Final = 1024
 _CACHED_BUFFERS: Final = 256
 _STATISTICS_MAX: Final = 1024
 _NAME_BYTES: Final = 64
+WIRE_SECONDS: Final = 10.0
+"""So long two cards take at most to agree on how they talk, after both have been started; copper takes two or three."""
 _LOOK_AGAIN_SECONDS: Final = 0.01
 _HANDSHAKE_SECONDS: Final = 0.5
 """So long a client and a server of memif may take until both have the memory."""
@@ -53,6 +55,7 @@ class DpdkDevice:
         name: by which DPDK knows it.
         mac: the card's own address.
         numa_node: the node to which the card is near; -1 if to none, or if it is not on the PCI bus.
+        has_wire: whether it is a card on the PCI bus, whose link comes by itself, some time after its start.
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class DpdkDevice:
             name: which of the devices, such as ``net_memif0``; by default the first.
             queues: receiving queues.
             buffers: packet buffers, of about 2.3 KB each; one less than a power of two wastes least.
-            link_timeout_s: how long to wait for the link, and for a server to connect to; 0 waits for neither.
+            link_timeout_s: how long to wait for the link, and for a server to connect to; 0 waits for neither, and for
+                the link of a card on the PCI bus :data:`WIRE_SECONDS`: until then it would lose what it is given.
             table: the table of the profile that all this is from, for errors.
 
         Raises:
-            UserError: a value is not allowed, the device cannot do it, or there was no link in time.
+            UserError: a value is not allowed, the device cannot do it, or ``link_timeout_s`` was not 0 and there was no
+                link in time.
         """
         device = next((one for one in eal.devices if name in ("", one.name)), None)
         if device is None:
@@ -91,6 +96,7 @@ class DpdkDevice:
         self.name: Final = device.name
         self._key: Final = f"{table}.device = {device.text!r}"
         self._is_open = self._is_started = False
+        self.has_wire: Final = device.driver == "pci"
         self._is_client: Final = device.driver == "net_memif" and device.parameters.get("role") != "server"
         self._patient_until = 0.0
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
@@ -117,7 +123,9 @@ class DpdkDevice:
             self.mac: Final = self._checked(call_shim("mac", self._number), "tell its address")
             self.ports: Final = self._make_ports(Local(self.mac, address, port_first, port_count), queues)
             if link_timeout_s > 0:
-                self.wait_for_link(deadline - time.monotonic())
+                self.wait_for_link(max(deadline - time.monotonic(), 0))
+            elif self.has_wire:
+                self.has_link_within(WIRE_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -132,17 +140,24 @@ class DpdkDevice:
         """Whether there is somebody, or a wire at least, at the other end."""
         return call_shim("is_link_up", self._number) > 0
 
+    def has_link_within(self, timeout_s: float) -> bool:
+        """Wait until the link is up, or for so long; whether it is."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_link_up:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        return True
+
     def wait_for_link(self, timeout_s: float) -> None:
         """Wait until the link is up.
 
         Raises:
             UserError: it was not within ``timeout_s`` seconds.
         """
-        deadline = time.monotonic() + timeout_s
-        while not self.is_link_up:
-            if time.monotonic() > deadline:
-                raise UserError(f"{self._key}: no link; is there somebody at the other end?")
-            time.sleep(_LOOK_AGAIN_SECONDS)
+        if not self.has_link_within(timeout_s):
+            end = "is its cable in, and up at" if self.has_wire else "is there somebody at"
+            raise UserError(f"{self._key}: no link; {end} the other end?")
 
     def reconnect(self, timeout_s: float) -> None:
         """Stop and start the device, as memif's client has to when its server has been away. Nobody polls meanwhile.

@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from exchange.datagrams.neighbours import RESOLVE_SECONDS, find_peer, number_of
-from exchange.dpdk.device import DESCRIPTORS, DpdkDevice
+from exchange.dpdk.device import DESCRIPTORS, WIRE_SECONDS, DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
 from exchange.dpdk.port import DpdkPort
 from exchange.errors import UserError
@@ -29,7 +29,7 @@ class OpenedCard:
         address: our IPv4 address, as text.
         udp_port: our UDP port.
         queues: receiving queues, for as many threads.
-        link_timeout_s: how long to wait for somebody at the other end; 0 does not.
+        link_timeout_s: how long to wait for somebody at the other end; 0 does not, and waits for a cable only.
         table: the table of the profile, or the command, that all this is from, for errors.
 
     Raises:
@@ -78,6 +78,14 @@ class OpenedCard:
             buffers_numa_node=buffers_node,
             link="up" if card.is_link_up else "down",
         )
+        if card.has_wire and not card.is_link_up:
+            log_event(
+                "no link",
+                level=logging.WARNING,
+                device=card.name,
+                waited_s=WIRE_SECONDS,
+                remedy="its cable, and the card at the other end; once there is a link, it is used",
+            )
 
     @property
     def state(self) -> DpdkPort:

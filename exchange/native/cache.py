@@ -47,27 +47,34 @@ def compiled_sources(package: Path) -> dict[Path, bytes]:
     These are the files in which something is compiled, and all that they import, at whatever remove: a kernel can see a
     constant, a type or a function of another file only if it is imported.
     """
-    contents = {path: path.read_bytes() for path in package.rglob("*.py")}
+    sources = {_module_of(path, package): (path, path.read_bytes()) for path in package.rglob("*.py")}
     found: dict[Path, bytes] = {}
-    waiting = [path for path, content in contents.items() if _COMPILES.search(content)]
+    waiting = {module for module, (_, content) in sources.items() if _COMPILES.search(content)}
+    seen = set(waiting)
     while waiting:
-        path = waiting.pop()
-        if path not in found and path in contents:
-            found[path] = contents[path]
-            waiting.extend(_imported(package, contents[path]))
+        path, content = sources[waiting.pop()]
+        found[path] = content
+        imported = {module for module in _imported(content) if module in sources} - seen
+        seen |= imported
+        waiting |= imported
     return found
 
 
-def _imported(package: Path, content: bytes) -> Iterator[Path]:
-    """The files of the package that may be what an import statement means; not all need to exist."""
+def _module_of(path: Path, package: Path) -> bytes:
+    """By which name a file of the package is imported."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return b".".join((b"exchange", *(part.encode() for part in parts if part != "__init__")))
+
+
+def _imported(content: bytes) -> Iterator[bytes]:
+    """The modules that the import statements of a file may mean; not all need to exist. Every start asks, of each file."""
     for module, names in _IMPORT.findall(content):
-        parts = module.decode().split(".")[1:]
-        for count in range(len(parts) + 1):
-            yield package.joinpath(*parts[:count], "__init__.py")
-        yield package.joinpath(*parts).with_suffix(".py")
+        yield module
+        parts = module.split(b".")
+        for count in range(1, len(parts)):
+            yield b".".join(parts[:count])
         for name in _NAME.findall(names):
-            yield package.joinpath(*parts, name.decode() + ".py")
-            yield package.joinpath(*parts, name.decode(), "__init__.py")
+            yield module + b"." + name
 
 
 @cache
