@@ -384,7 +384,6 @@ def flame(profile: str, output: Path, seconds: int, native: bool, overrides: tup
 
 def finish(result: "BenchResult", json_path: Path | None, html_path: Path | None) -> None:
     """Print the result, write the files, and end with the report's path."""
-    from exchange.bench.report import write_report
     from exchange.bench.results import to_json
     from exchange.bench.terminal import print_result
 
@@ -392,6 +391,9 @@ def finish(result: "BenchResult", json_path: Path | None, html_path: Path | None
     if json_path is not None:
         _write(json_path, lambda path: path.write_bytes(to_json(result)))
         click.echo(f"figures: {json_path}")
+    # Its drawing takes a second to load, for which nobody has to wait who wants to see figures.
+    from exchange.bench.report import write_report
+
     report = html_path or Path("reports") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{result.kind}.html"
     _write(report, lambda path: write_report(result, path))
     click.echo(f"report: {report}")
