@@ -15,16 +15,13 @@ Rules: one event loop; lines are closed before the card. A process opens one car
 import asyncio
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from exchange.datagram_line import DatagramLine
 from exchange.datagrams.frames import ask
 from exchange.datagrams.neighbours import answer_about, forget_answer, number_of, peer_of
-from exchange.datagrams.port import PortByHand
-
-if TYPE_CHECKING:
-    from exchange.afxdp.card import AfxdpCard
-    from exchange.dpdk.opened import OpenedCard
+from exchange.datagrams.opening import choose, open_card
+from exchange.datagrams.port import Card, PortByHand
 
 CARDS: Final = ("afxdp", "dpdk")
 """The transports whose sessions share a card."""
@@ -41,9 +38,9 @@ BURST_DATAGRAMS: Final = 64
 """After so many others have their turn in the event loop."""
 
 
-def open_card(
+def open_client_card(
     transport: str, device: str, address: str, *, huge_pages: bool = False, patience_s: float = 0.0
-) -> "AfxdpCard | OpenedCard":
+) -> Card:
     """A card of a client's or a load's.
 
     Args:
@@ -56,26 +53,20 @@ def open_card(
     Raises:
         UserError: a library is not installed, the device cannot be had, or nobody is at its other end.
     """
-    table = f"--transport {transport}"
-    if transport == "afxdp":
-        from exchange.afxdp.card import AfxdpCard
-
-        return AfxdpCard(device, 0, address, CLIENT_PORT, table=table)
-    from exchange.dpdk.eal import EalConfig
-    from exchange.dpdk.opened import OpenedCard
-
-    eal, link_s = EalConfig((device,), huge_pages=huge_pages), max(LINK_SECONDS, patience_s)
-    return OpenedCard(eal, address, CLIENT_PORT, link_timeout_s=link_s, table=table)
+    link_s = max(LINK_SECONDS, patience_s)
+    return open_card(
+        choose(transport, address, CLIENT_PORT, device, huge_pages=huge_pages, link_timeout_s=link_s)
+    )
 
 
 class ClientCard:
     """A card, opened for the lines of clients; an asynchronous context that polls it.
 
-    Args and errors are those of :func:`open_card`.
+    Args and errors are those of :func:`open_client_card`.
     """
 
     def __init__(self, device: str, address: str, transport: str = "dpdk") -> None:
-        self._card: Final = open_card(transport, device, address)
+        self._card: Final = open_client_card(transport, device, address)
         self._by_hand: Final = PortByHand(self._card.state)
         self._ends: Final[set[_LineEnd]] = set()
         self._polling: asyncio.Task[None] | None = None

@@ -64,7 +64,7 @@ def reflect(
     No exchange is in between: what is measured against it is the transport alone. 'exchange bench transport' starts one
     by itself for each transport that it measures.
     """
-    from exchange.datagrams.opening import PortChoice, open_port
+    from exchange.datagrams.opening import choose, open_port
 
     if with_parent:
         end_with_parent()
@@ -72,7 +72,7 @@ def reflect(
     if core is not None and core not in usable:
         raise UserError(f"--core {core}: allowed are {', '.join(map(str, sorted(usable)))}")
     with ended_by_sigterm():
-        opened = open_port(PortChoice(transport, address, port, device, core))
+        opened = open_port(choose(transport, address, port, device, core=core))
         try:
             _reflect(opened, core)
         finally:

@@ -85,7 +85,7 @@ _TRIED: Final[dict[str, tuple[tuple[int, int], ...]]] = {
 
 
 class AfxdpCard:
-    """See :class:`exchange.datagrams.port.Port`.
+    """See :class:`exchange.datagrams.port.Card`.
 
     Args:
         interface: the kernel's name of it.

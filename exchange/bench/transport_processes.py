@@ -23,7 +23,7 @@ from exchange.bench.micro import Cores
 from exchange.bench.transport_prober import Found, Order, ProberPlan
 from exchange.bench.transport_variants import Variant
 from exchange.child_command import child_command, child_environment
-from exchange.datagrams.opening import PortChoice
+from exchange.datagrams.opening import choose
 from exchange.errors import UserError
 
 LINK_SECONDS: Final = 30.0
@@ -90,9 +90,10 @@ def connected(name: str, variant: Variant, cores: Cores, payload_bytes: int, win
         options += ["--device", devices[0]] if devices[0] else []
         reflector = stack.enter_context(_child((*ends.at_left, *child_command("reflect", *options))))
         where = _line_of(reflector, f"{name}: the reflector").split()
-        port = PortChoice(
-            variant.transport, variant.addresses[1], variant.ports[1], devices[1], cores.second, LINK_SECONDS
-        )
+        port = choose(
+            variant.transport, variant.addresses[1], variant.ports[1], devices[1], core=cores.second,
+            link_timeout_s=LINK_SECONDS,
+        )  # fmt: skip
         plan = ProberPlan(port, variant.addresses[0], int(where[-1]), payload_bytes, window, cores.second)
         module = (sys.executable, "-P", "-m", "exchange.bench.transport_prober")
         prober = stack.enter_context(_child((*ends.at_right, *module)))

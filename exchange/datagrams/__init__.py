@@ -4,7 +4,7 @@
 * :mod:`~exchange.datagrams.port`: who owns one, and how one is used by hand;
 * :mod:`~exchange.datagrams.kernel_socket`: a socket as a port;
 * :mod:`~exchange.datagrams.blocking_socket`: one as a textbook uses it, to measure against;
-* :mod:`~exchange.datagrams.opening`: a port opened by the name of its transport;
+* :mod:`~exchange.datagrams.opening`: a port opened from what a profile or a command says of it;
 * :mod:`~exchange.dpdk.port`: a queue pair of a card, polled through DPDK;
 * :mod:`~exchange.afxdp.port`: rings that are shared with the kernel, which fills them before its network stack;
 * :mod:`~exchange.datagrams.frames`: what these two have in common;

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from exchange.datagrams.neighbours import RESOLVE_SECONDS
 from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.native import VECTOR_BYTES, address_of, kernel, view_bytes, write_vector
 from exchange.native.datagram_headers import (
@@ -55,6 +56,20 @@ class Port(Protocol):
 
     def close(self) -> None:
         """Give it up. Nobody may use the state any more."""
+
+
+class Card(Port, Protocol):
+    """The owner of a port that hangs on a wire, or on what stands for one."""
+
+    @property
+    def is_link_up(self) -> bool:
+        """Whether there is somebody at the other end, as far as the device can tell."""
+
+    def mend(self) -> bool:
+        """A step towards a link that was lost, without waiting; whether it is up. Nobody polls meanwhile."""
+
+    def find_peer(self, address: str, udp_port: int, timeout_s: float = RESOLVE_SECONDS) -> bytes:
+        """As of :class:`Port`; the wire is asked for so long."""
 
 
 class PortByHand:

@@ -122,10 +122,7 @@ class DpdkDevice:
             self._start(deadline)
             self.mac: Final = self._checked(call_shim("mac", self._number), "tell its address")
             self.ports: Final = self._make_ports(Local(self.mac, address, port_first, port_count), queues)
-            if link_timeout_s > 0:
-                self.wait_for_link(max(deadline - time.monotonic(), 0))
-            elif self.has_wire:
-                self.has_link_within(WIRE_SECONDS)
+            self._await_link(link_timeout_s, deadline)
         except BaseException:
             self.close()
             raise
@@ -158,6 +155,12 @@ class DpdkDevice:
         if not self.has_link_within(timeout_s):
             end = "is its cable in, and up at" if self.has_wire else "is there somebody at"
             raise UserError(f"{self._key}: no link; {end} the other end?")
+
+    def _await_link(self, link_timeout_s: float, deadline: float) -> None:
+        if link_timeout_s > 0:
+            self.wait_for_link(max(deadline - time.monotonic(), 0.0))
+        elif self.has_wire:
+            self.has_link_within(WIRE_SECONDS)
 
     def reconnect(self, timeout_s: float) -> None:
         """Stop and start the device, as memif's client has to when its server has been away. Nobody polls meanwhile.

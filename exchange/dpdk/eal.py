@@ -68,7 +68,7 @@ class EalConfig(Struct, frozen=True):
     memory_mib: int = 128
     huge_pages: bool = False
     numa_node: int = -1
-    log_level: str = "warning"
+    log_level: str = "error"
     file_prefix: str = ""
     control_cores: tuple[int, ...] = ()
     force: bool = False
@@ -210,8 +210,8 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
         failure = call_shim("start", len(eal._words), ctypes.addressof(eal._vector))
     if failure < 0:
         raise UserError(
-            f"{table}.device = {', '.join(config.devices)}: DPDK did not start ({os.strerror(-failure)}); what it "
-            f"says itself stands above, and more of it with {table}.log_level = 'debug'"
+            f"{table}.device = {', '.join(config.devices)}: DPDK did not start ({os.strerror(-failure)}); "
+            + _what_it_says(table)
         )
     eal.is_up = True
     # EAL makes a folder also when it puts nothing into it; who is killed could not remove it.
@@ -222,10 +222,15 @@ def start_eal(config: EalConfig, table: str = "dpdk") -> Eal:
         if find_device(device.name) < 0:
             eal.close()
             raise UserError(
-                f"{table}.device = {device.text!r}: DPDK could not make it; why, it says above, and more of it with "
-                f"{table}.log_level = 'debug'"
+                f"{table}.device = {device.text!r}: DPDK could not make it; " + _what_it_says(table)
             )
     return eal
+
+
+def _what_it_says(table: str) -> str:
+    """Where to read on; a command has no option for how much DPDK says."""
+    more = "" if table.startswith("--") else f", and more of it with {table}.log_level = 'debug'"
+    return f"what it says itself stands above{more}"
 
 
 def find_device(name: str) -> int:

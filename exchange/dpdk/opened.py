@@ -22,7 +22,7 @@ _BUFFERS: Final = 6 * 1024
 
 
 class OpenedCard:
-    """See :class:`exchange.datagrams.port.Port`.
+    """See :class:`exchange.datagrams.port.Card`.
 
     Args:
         config: what EAL is started with; its first device is opened.

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exchange.admin.config import HttpAdminConfig
 from exchange.assembly import Exchange, Progress, spread_symbols
-from exchange.datagrams.kernel_socket import SocketPort
-from exchange.datagrams.port import Port
+from exchange.datagrams.opening import PortChoice, open_port
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
 from exchange.gateway.credentials import OUCH42, Users
@@ -49,13 +48,7 @@ from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
-from exchange.transport.config import (
-    AfxdpTransportConfig,
-    DpdkTransportConfig,
-    MemoryTransportConfig,
-    TcpTransportConfig,
-    UdpTransportConfig,
-)
+from exchange.transport.config import DatagramTransportConfig, MemoryTransportConfig, TcpTransportConfig
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.udp import UdpTransport
@@ -77,8 +70,7 @@ QUIET_LOOKS: Final = 3
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 
-_Datagrams = UdpTransportConfig | AfxdpTransportConfig | DpdkTransportConfig
-_Config = TcpTransportConfig | _Datagrams
+_Config = TcpTransportConfig | DatagramTransportConfig
 
 Listening = Callable[[str, int], None]
 """Told the address and the port when clients can connect."""
@@ -146,7 +138,7 @@ class Server:
             risk=build_risk(settings.risk, names, settings.gateway.symbols),
         )
         if not isinstance(config, TcpTransportConfig):
-            port = _open_port(config)
+            port = open_port(PortChoice(config))
             try:
                 return UdpTransport(*alike, shards.batch_commands, port, options)
             except BaseException:
@@ -413,27 +405,6 @@ def open_day(time_zone: str, time_ns: int) -> Opening:
     """A day that begins at that time: its session is named by the second, its times count from the zone's midnight."""
     since_midnight_ns = (time_ns + zone_offset_ns(time_zone, time_ns)) % DAY_NS
     return Opening(f"{time_ns // 1_000_000_000:010d}", time_ns - since_midnight_ns, time_ns)
-
-
-def _open_port(config: _Datagrams) -> Port:
-    """Where datagrams come in. UserError if it cannot be had."""
-    if isinstance(config, UdpTransportConfig):
-        return SocketPort(bind_listener(config.address, config.port, is_udp=True))
-    if isinstance(config, AfxdpTransportConfig):
-        from exchange.afxdp.card import AfxdpCard
-
-        return AfxdpCard(
-            config.interface, config.queue, config.card_address, config.port, mode=config.mode,
-            force=config.force,
-        )  # fmt: skip
-    from exchange.dpdk.eal import EalConfig
-    from exchange.dpdk.opened import OpenedCard
-
-    eal = EalConfig(
-        devices=(config.device,), memory_mib=config.memory_mib, huge_pages=config.huge_pages,
-        log_level=config.log_level, force=config.force,
-    )  # fmt: skip
-    return OpenedCard(eal, config.card_address, config.port, queues=config.ingress_lanes)
 
 
 def _check_compiled(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from exchange.card_line import open_card
+from exchange.card_line import open_client_card
 from exchange.datagrams.neighbours import RESOLVE_SECONDS
 from exchange.line import Carrier
 from exchange.load.logins import Endpoint, Login
@@ -67,7 +67,7 @@ def card_carriage(
     Raises:
         UserError: a library is not installed, the device cannot be had, or nobody has the endpoint's address.
     """
-    card = open_card(transport, device, address, huge_pages=huge_pages, patience_s=patience_s)
+    card = open_client_card(transport, device, address, huge_pages=huge_pages, patience_s=patience_s)
     try:
         peer = card.find_peer(*endpoint, max(RESOLVE_SECONDS, patience_s))
         sorting = Sorting(card)

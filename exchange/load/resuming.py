@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
+from exchange.datagrams.port import Card
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint
 from exchange.load.loops import Load, run_load
@@ -27,10 +28,6 @@ from exchange.load.udp_line import UdpLineMemory
 from exchange.load.udp_session import UdpSession
 from exchange.load.words import FAILED, LOST, NEXT, NO_LINK, STOP, fail
 from exchange.native import load_acquire, load_int64, store_release
-
-if TYPE_CHECKING:
-    from exchange.afxdp.card import AfxdpCard
-    from exchange.dpdk.opened import OpenedCard
 
 LOOK_SECONDS: Final = 0.02
 ASK_SECONDS: Final = 0.3
@@ -48,7 +45,7 @@ class Link:
         endpoint: the exchange's.
     """
 
-    def __init__(self, card: "AfxdpCard | OpenedCard", endpoint: Endpoint) -> None:
+    def __init__(self, card: Card, endpoint: Endpoint) -> None:
         self._card: Final = card
         self._endpoint: Final = endpoint
 

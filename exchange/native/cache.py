@@ -67,7 +67,7 @@ def _module_of(path: Path, package: Path) -> bytes:
 
 
 def _imported(content: bytes) -> Iterator[bytes]:
-    """The modules that the import statements of a file may mean; not all need to exist. Every start asks, of each file."""
+    """The modules that the import statements of a file may mean; not all need to exist. Each start asks it of each."""
     for module, names in _IMPORT.findall(content):
         yield module
         parts = module.split(b".")

@@ -106,14 +106,11 @@ class DpdkTransportConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_f
     ] = False
     log_level: Annotated[
         str, Meta(description="what DPDK itself writes: error, warning, notice, info or debug, and all above")
-    ] = "warning"
+    ] = "error"
     force: Force = False
 
 
-TransportConfig = (
-    MemoryTransportConfig
-    | TcpTransportConfig
-    | UdpTransportConfig
-    | AfxdpTransportConfig
-    | DpdkTransportConfig
-)
+DatagramTransportConfig = UdpTransportConfig | AfxdpTransportConfig | DpdkTransportConfig
+"""Those that a port of datagrams can be opened from (:mod:`exchange.datagrams.opening`)."""
+
+TransportConfig = MemoryTransportConfig | TcpTransportConfig | DatagramTransportConfig

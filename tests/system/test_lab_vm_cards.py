@@ -4,10 +4,10 @@ The whole path of a real card runs: vfio and the IOMMU, DPDK's poll-mode drivers
 thousand orders go over the wire, each is answered, and the books that the exchange had at its end are those that its
 journal comes to outside, with the compiled book and with the textbook's. Times mean nothing there; none is looked at.
 
-The loops are compiled outside, for the guest's processor, by the same exchange over shared memory; so is Python's code,
-for which the guest would take most of its time. It takes minutes still, so both kinds of cards are in one boot, joined to
-each other: the exchange has the one whose link comes some time after its start. EXCHANGE_TEST_CARDS names others, as
-``virtio-net:e1000e`` or ``e1000e:e1000e,virtio-net:virtio-net``, the exchange's first.
+The loops are compiled outside, for the guest's processor, by the same exchange over shared memory; modules of Python,
+too. The guest takes minutes still, so both kinds of cards are in one boot and joined to each other, the exchange having
+the one whose link comes some time after its start. EXCHANGE_TEST_CARDS names other pairs, a boot for each and the
+exchange's first, as ``virtio-net:e1000e`` or ``e1000e:e1000e,virtio-net:virtio-net``.
 """
 
 import json

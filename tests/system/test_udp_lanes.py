@@ -34,7 +34,9 @@ AT_A_TIME = 20
 
 @pytest.fixture(autouse=True)
 def sockets_for_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_server, "_open_port", lambda config: QueuedSockets(config.ingress_lanes))
+    monkeypatch.setattr(
+        gateway_server, "open_port", lambda choice: QueuedSockets(choice.config.ingress_lanes)
+    )
 
 
 async def client_of(

@@ -24,7 +24,7 @@ def refusal(*devices: str, **changes: object) -> str:
 
 def test_a_virtual_device_needs_neither_huge_pages_nor_the_bus() -> None:
     assert arguments("net_memif0,role=server,socket=lobby") == [
-        "--lcores=0@(0,1,5)", "--file-prefix=exchange-77", "--no-telemetry", "--log-level=warning", "--no-huge",
+        "--lcores=0@(0,1,5)", "--file-prefix=exchange-77", "--no-telemetry", "--log-level=error", "--no-huge",
         "--no-shconf", "-m", "128", "--vdev=net_memif0,role=server,socket=lobby", "--no-pci", "--iova-mode=va",
     ]  # fmt: skip
 
