@@ -25,6 +25,7 @@ from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.gated_egress import GatedEgress, GatedEgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
 from exchange.native import EPOLL_EVENT_BYTES, Arena
@@ -85,7 +86,7 @@ class Exchange:
     ) -> None:
         self.settings: Final = settings
         shards, lanes = settings.shards.count, settings.transport.ingress_lanes
-        self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
+        self.shard_of_symbol: Final = spread_symbols(settings, symbol_count)
         self._transport, self._feed = transport, feed
         self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
         self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
@@ -255,11 +256,6 @@ class Exchange:
     def book_of(self, symbol_id: int) -> Any:
         """The state of the book that holds a symbol."""
         return self._books[self.shard_of_symbol[symbol_id]].state
-
-
-def spread_symbols(symbol_count: int, shards: int) -> list[int]:
-    """For each symbol the shard that owns it."""
-    return [symbol_id % shards for symbol_id in range(symbol_count)]
 
 
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:

@@ -78,6 +78,12 @@ class ShardsConfig(Struct, frozen=True, forbid_unknown_fields=True):
             description="commands that a shard takes from its inbox before it hands events on",
         ),
     ] = 256
+    assign: Annotated[
+        dict[str, Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX - 1)]],
+        Meta(
+            description="shards of single symbols, by name; all others are shared out by a digest of their names"
+        ),
+    ] = {}
 
 
 Spins = Annotated[
@@ -367,11 +373,28 @@ def _impossible(settings: Settings) -> _Complaint | None:
     if problem is not None:
         return _Complaint((f"risk.{problem[0]}",), problem[1])
     return (
-        _impossible_threads(settings)
+        _impossible_owners(settings)
+        or _impossible_threads(settings)
         or _impossible_waiting(settings)
         or _impossible_queues(settings)
         or _impossible_journal(settings)
     )
+
+
+def _impossible_owners(settings: Settings) -> _Complaint | None:
+    symbols, count = settings.gateway.symbols, settings.shards.count
+    for symbol, shard in settings.shards.assign.items():
+        if symbol not in symbols:
+            return _Complaint(
+                ("shards.assign", "gateway.symbols"),
+                f"{show_value(symbol)} is none of gateway.symbols, which has {show_value(symbols)}",
+            )
+        if shard >= count:
+            return _Complaint(
+                ("shards.assign", "shards.count"),
+                f"{symbol} is on shard {shard}, and shards.count = {count}: shards are 0 to {count - 1}",
+            )
+    return None
 
 
 def _impossible_threads(settings: Settings) -> _Complaint | None:
