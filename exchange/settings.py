@@ -2,8 +2,8 @@
 
 A *profile* is a TOML file that names one technique per layer and extends another profile;
 :func:`load_profile` turns it (with the ``--set`` options of a command line) into one :class:`Settings`, the
-only thing that the assembly of an exchange reads. The structs of a layer that has variants lie in that
-layer's folder; those of the shards, the idle strategies and the benchmark lie here.
+only thing that the assembly of an exchange reads. The structs of a layer lie in that layer's folder; those of the idle
+strategies and the benchmark lie here.
 
 Rules:
 
@@ -18,7 +18,7 @@ import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +30,7 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
+from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -53,38 +54,6 @@ from exchange.transport.config import (
 
 JOURNAL_AGENT = "journal"
 """The agent that syncs the journal."""
-
-ThreadLayout = tuple[tuple[str, ...], ...]
-"""One tuple of agent names per thread."""
-
-
-class ShardsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many shards share the symbols out among them, and which threads run the agents."""
-
-    count: Annotated[
-        int, Meta(ge=1, le=limits.SHARDS_MAX, description="shards; each owns its share of the symbols alone")
-    ] = 1
-    threads: Annotated[
-        Literal["auto"] | ThreadLayout,
-        Meta(
-            description="agent names, a list per thread; auto: one for the clients' side, the rest for shards"
-        ),
-    ] = "auto"
-    batch_commands: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=limits.BATCH_COMMANDS_MAX,
-            description="commands that a shard takes from its inbox before it hands events on",
-        ),
-    ] = 256
-    assign: Annotated[
-        dict[str, Annotated[int, Meta(ge=0, le=limits.SHARDS_MAX - 1)]],
-        Meta(
-            description="shards of single symbols, by name; all others are shared out by a digest of their names"
-        ),
-    ] = {}
-
 
 Spins = Annotated[
     int,
@@ -372,29 +341,15 @@ def _impossible(settings: Settings) -> _Complaint | None:
     problem = find_problem(settings.risk, settings.gateway.symbols)
     if problem is not None:
         return _Complaint((f"risk.{problem[0]}",), problem[1])
+    misplaced = find_owner_problem(settings.shards, settings.gateway.symbols)
+    if misplaced is not None:
+        return _Complaint(("shards.assign", "shards.count", "gateway.symbols"), misplaced)
     return (
-        _impossible_owners(settings)
-        or _impossible_threads(settings)
+        _impossible_threads(settings)
         or _impossible_waiting(settings)
         or _impossible_queues(settings)
         or _impossible_journal(settings)
     )
-
-
-def _impossible_owners(settings: Settings) -> _Complaint | None:
-    symbols, count = settings.gateway.symbols, settings.shards.count
-    for symbol, shard in settings.shards.assign.items():
-        if symbol not in symbols:
-            return _Complaint(
-                ("shards.assign", "gateway.symbols"),
-                f"{show_value(symbol)} is none of gateway.symbols, which has {show_value(symbols)}",
-            )
-        if shard >= count:
-            return _Complaint(
-                ("shards.assign", "shards.count"),
-                f"{symbol} is on shard {shard}, and shards.count = {count}: shards are 0 to {count - 1}",
-            )
-    return None
 
 
 def _impossible_threads(settings: Settings) -> _Complaint | None:

@@ -32,6 +32,7 @@ from exchange.journal.segment import segment_paths
 from exchange.journal.streams import stream_names
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
+from exchange.matching.config import ShardsConfig
 from exchange.queues.config import SpscQueueConfig
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
@@ -45,7 +46,7 @@ from exchange.recovery.snapshots import (
     save_snapshot,
 )
 from exchange.risk.limits import LimitsMemory
-from exchange.settings import Settings, ShardsConfig
+from exchange.settings import Settings
 from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.transport.config import TcpTransportConfig
 from exchange.transport.network import NetworkOptions
