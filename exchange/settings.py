@@ -30,7 +30,7 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
-from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem
+from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem, find_process_problem
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -344,6 +344,9 @@ def _impossible(settings: Settings) -> _Complaint | None:
     misplaced = find_owner_problem(settings.shards, settings.gateway.symbols)
     if misplaced is not None:
         return _Complaint(("shards.assign", "shards.count", "gateway.symbols"), misplaced)
+    unfit = find_process_problem(settings)
+    if unfit is not None:
+        return _Complaint(("shards.run_as", unfit[0]), unfit[1])
     return (
         _impossible_threads(settings)
         or _impossible_waiting(settings)
