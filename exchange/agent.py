@@ -211,6 +211,12 @@ class GroupThread(threading.Thread):
         """Ask the thread to end; returns at once."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Do what has to be done while no thread of the group runs."""
+
+    def give_up(self) -> None:
+        """Undo :meth:`prepare`, for the thread is not going to be started."""
+
     def join_group(self, group: "ThreadGroup") -> None:
         """If this thread fails, ``group`` is to be stopped."""
         # Not held, or there were a cycle, and the group's memory would not be freed as soon as nobody needs it.
@@ -256,6 +262,10 @@ class AgentThread(GroupThread):
 
     def work(self) -> None:
         """Run the agents, counting what the kernel knows of the thread."""
+        self.counters = self.run_loop()
+
+    def run_loop(self) -> dict[str, Any]:
+        """Run the agents on the calling thread, until the stop word says otherwise; what the kernel counted of it."""
         from exchange.bench.host import thread_counters
 
         if self.assignment is not None:
@@ -264,7 +274,7 @@ class AgentThread(GroupThread):
         loop = run_agents if is_compiled(self.agents) else run_agents_interpreted
         loop(self.agents, self._stop_address, self._idle)
         after = thread_counters(threading.get_native_id())
-        self.counters = _difference(before, after)
+        return _difference(before, after)
 
 
 _memory_in_use: Final[dict[int, object]] = {}
@@ -296,9 +306,14 @@ class ThreadGroup:
         _memory_in_use[id(self)] = (self, self._memory)
         try:
             for thread in self.threads:
+                thread.prepare()
+            for thread in self.threads:
                 thread.start()
         except BaseException:
             self.request_stop()
+            for thread in self.threads:
+                if thread.ident is None:
+                    thread.give_up()
             raise
         return self
 

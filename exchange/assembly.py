@@ -11,11 +11,13 @@ built here, in the order in which commands meet them, and nowhere else does code
 was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
+from exchange.agent_process import AgentProcess
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
@@ -25,9 +27,10 @@ from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.gated_egress import GatedEgress, GatedEgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
-from exchange.native import EPOLL_EVENT_BYTES, Arena
+from exchange.native import EPOLL_EVENT_BYTES, Arena, shared_with_children
 from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
@@ -66,7 +69,7 @@ class QueueLevel(NamedTuple):
 
 
 class Exchange:
-    """An exchange in one process, built but not running; ``with exchange.threads:`` runs it.
+    """An exchange, built but not running; ``with exchange.threads:`` runs it.
 
     Attributes:
         settings: what it was built from.
@@ -85,16 +88,17 @@ class Exchange:
     ) -> None:
         self.settings: Final = settings
         shards, lanes = settings.shards.count, settings.transport.ingress_lanes
-        self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
+        self.shard_of_symbol: Final = spread_symbols(settings, symbol_count)
         self._transport, self._feed = transport, feed
         self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
-        self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
-        self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
-        self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
-        self._shard_memory = [
-            ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders, symbol_count)
-            for _ in range(shards)
-        ]
+        with shared_with_children() if settings.shards.run_as == "processes" else nullcontext():
+            self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
+            self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
+            self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
+            self._shard_memory = [
+                ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders, symbol_count)
+                for _ in range(shards)
+            ]
         self._ingress_memory = [
             IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
         ]
@@ -109,7 +113,7 @@ class Exchange:
         idle = self._build_idle()
         self.threads: Final = ThreadGroup(
             [
-                AgentThread(
+                (AgentProcess if settings.shards.run_as == "processes" and one.runs_shard else AgentThread)(
                     one.name,
                     tuple(agents[name] for name in one.agents),
                     self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
@@ -255,11 +259,6 @@ class Exchange:
     def book_of(self, symbol_id: int) -> Any:
         """The state of the book that holds a symbol."""
         return self._books[self.shard_of_symbol[symbol_id]].state
-
-
-def spread_symbols(symbol_count: int, shards: int) -> list[int]:
-    """For each symbol the shard that owns it."""
-    return [symbol_id % shards for symbol_id in range(symbol_count)]
 
 
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:

@@ -2,8 +2,8 @@
 
 A *profile* is a TOML file that names one technique per layer and extends another profile;
 :func:`load_profile` turns it (with the ``--set`` options of a command line) into one :class:`Settings`, the
-only thing that the assembly of an exchange reads. The structs of a layer that has variants lie in that
-layer's folder; those of the shards, the idle strategies and the benchmark lie here.
+only thing that the assembly of an exchange reads. The structs of a layer lie in that layer's folder; those of the idle
+strategies and the benchmark lie here.
 
 Rules:
 
@@ -18,7 +18,7 @@ import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +30,7 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
+from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem, find_process_problem
 from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -53,32 +54,6 @@ from exchange.transport.config import (
 
 JOURNAL_AGENT = "journal"
 """The agent that syncs the journal."""
-
-ThreadLayout = tuple[tuple[str, ...], ...]
-"""One tuple of agent names per thread."""
-
-
-class ShardsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many shards share the symbols out among them, and which threads run the agents."""
-
-    count: Annotated[
-        int, Meta(ge=1, le=limits.SHARDS_MAX, description="shards; each owns its share of the symbols alone")
-    ] = 1
-    threads: Annotated[
-        Literal["auto"] | ThreadLayout,
-        Meta(
-            description="agent names, a list per thread; auto: one for the clients' side, the rest for shards"
-        ),
-    ] = "auto"
-    batch_commands: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=limits.BATCH_COMMANDS_MAX,
-            description="commands that a shard takes from its inbox before it hands events on",
-        ),
-    ] = 256
-
 
 Spins = Annotated[
     int,
@@ -366,6 +341,12 @@ def _impossible(settings: Settings) -> _Complaint | None:
     problem = find_problem(settings.risk, settings.gateway.symbols)
     if problem is not None:
         return _Complaint((f"risk.{problem[0]}",), problem[1])
+    misplaced = find_owner_problem(settings.shards, settings.gateway.symbols)
+    if misplaced is not None:
+        return _Complaint(("shards.assign", "shards.count", "gateway.symbols"), misplaced)
+    unfit = find_process_problem(settings)
+    if unfit is not None:
+        return _Complaint(("shards.run_as", unfit[0]), unfit[1])
     return (
         _impossible_threads(settings)
         or _impossible_waiting(settings)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exchange.admin.config import HttpAdminConfig
-from exchange.assembly import Exchange, Progress, spread_symbols
+from exchange.assembly import Exchange, Progress
 from exchange.datagrams.opening import PortChoice, open_port
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
@@ -43,6 +43,7 @@ from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
@@ -129,7 +130,7 @@ class Server:
 
     def _build_transport(self, config: _Config, users: Users) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
-        owners = spread_symbols(len(settings.gateway.symbols), shards.count)
+        owners = spread_symbols(settings, len(settings.gateway.symbols))
         names = [user.name for user in users.users]
         alike = (settings.gateway, settings.book, len(names), owners, shards.count)
         options = NetworkOptions(
@@ -161,7 +162,7 @@ class Server:
             symbols,
             opening.session_name,
             capacity_orders=shards * settings.book.capacity_orders,
-            shard_of_symbol=spread_symbols(len(symbols), shards),
+            shard_of_symbol=spread_symbols(settings, len(symbols)),
             midnight_ns=opening.midnight_ns,
         )
 

@@ -26,6 +26,7 @@ from exchange.native.arena import (  # noqa: E402
     FALSE_SHARING_BYTES,
     Arena,
     HugePages,
+    shared_with_children,
     view_bytes,
 )
 from exchange.native.atomics import (  # noqa: E402
@@ -187,6 +188,7 @@ __all__ = [
     "pause",
     "prefetch_for_read",
     "prefetch_for_write",
+    "shared_with_children",
     "shift_left_wrapping",
     "shift_right_logical",
     "sleep_ns",

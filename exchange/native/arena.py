@@ -5,7 +5,8 @@ whoever builds a state that contains addresses keeps the arena alive for as long
 
 Three sources:
 
-* *private*: anonymous memory of this process, 2 MiB aligned. Pages appear when they are first touched, so a
+* *private*: anonymous memory of this process, 2 MiB aligned; a child that is forked does not have it, unless it was
+  made in a :func:`shared_with_children` block. Pages appear when they are first touched, so a
   large worst case costs address space, not memory. ``huge_pages="advise"`` asks for transparent 2 MiB pages:
   a page table entry then covers 512 times as much, and the random look-ups of an order book miss the TLB far
   less often.
@@ -18,6 +19,9 @@ The block is zero when it is fresh; layouts here rely on it.
 import ctypes
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -31,6 +35,7 @@ HUGE_PAGE_BYTES: Final = 2 << 20
 _SHARED_FOLDER: Final = Path("/dev/shm")
 _MAP_NORESERVE: Final = 0x4000
 _MAP_HUGETLB: Final = 0x40000
+_is_shared: Final = ContextVar("is_shared", default=False)
 
 HugePages = Literal["never", "advise", "reserved"]
 
@@ -54,13 +59,14 @@ class Arena:
 
     @classmethod
     def private(cls, capacity_bytes: int, huge_pages: HugePages = "advise") -> Self:
-        """Memory of this process alone.
+        """Memory of this process alone; inside :func:`shared_with_children`, of this process and its children.
 
         Raises:
             UserError: ``huge_pages="reserved"`` and the machine has not set enough of them aside.
         """
         rounded = max(capacity_bytes + HUGE_PAGE_BYTES - 1, 1) & -HUGE_PAGE_BYTES
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        sharing = mmap.MAP_SHARED if _is_shared.get() else mmap.MAP_PRIVATE
+        flags = sharing | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         if huge_pages == "reserved":
             pages = rounded // HUGE_PAGE_BYTES
             try:
@@ -76,6 +82,9 @@ class Arena:
             mapping.madvise(mmap.MADV_HUGEPAGE)
         elif hasattr(mmap, "MADV_NOHUGEPAGE"):
             mapping.madvise(mmap.MADV_NOHUGEPAGE)
+        if not _is_shared.get() and hasattr(mmap, "MADV_DONTFORK"):
+            # A child would get copies, page by page as either side writes. It is to have this memory or none.
+            mapping.madvise(mmap.MADV_DONTFORK)
         return cls(mapping, rounded, HUGE_PAGE_BYTES)
 
     @classmethod
@@ -145,6 +154,20 @@ class Arena:
         """Write a zero to each page of a fresh range now, so that no page fault happens later on the hot path."""
         for page in range(address, address + size_bytes, mmap.PAGESIZE):
             ctypes.c_uint8.from_address(page).value = 0
+
+
+@contextmanager
+def shared_with_children() -> Iterator[None]:
+    """What :meth:`Arena.private` gives in this block, children that are forked later have too, at the same addresses.
+
+    Such memory has no name: nobody else can attach to it, and it is gone when the last of these processes has ended,
+    however that was. The kernel gives it huge pages only where ``shmem_enabled`` of transparent_hugepage says so.
+    """
+    token = _is_shared.set(True)
+    try:
+        yield
+    finally:
+        _is_shared.reset(token)
 
 
 def _shared_path(name: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
-from exchange.assembly import Exchange, spread_symbols
+from exchange.assembly import Exchange
 from exchange.clock import ManualTime
 from exchange.errors import UserError
 from exchange.gateway.control import ControlPlane
@@ -43,6 +43,7 @@ from exchange.journal.segmented import SegmentedJournal
 from exchange.journal.streams import JournalStreams
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
 from exchange.recovery.kept import KeptJournal
@@ -110,7 +111,7 @@ class SimulatedVenue:
             settings.gateway,
             settings.book,
             len(users.users),
-            spread_symbols(len(symbols), shards.count),
+            spread_symbols(settings, len(symbols)),
             shards.count,
             settings.transport.ingress_lanes,
             shards.batch_commands,

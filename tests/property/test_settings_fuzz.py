@@ -106,6 +106,8 @@ def allowed(key: Key) -> st.SearchStrategy[object]:
             return st.sets(st.floats(low, high), min_size=1, max_size=4).map(sorted)
         case inspect.StrType():
             return st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=9)
+        case inspect.DictType(value_type=inspect.IntType(ge=low, le=high)):
+            return st.dictionaries(words, st.integers(low, high), max_size=3)
         case inspect.VarTupleType(item_type=inspect.StrType()):
             return st.lists(st.text("ABC", max_size=9), min_size=1, max_size=4)
         case _:
@@ -192,6 +194,7 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "GiB are allowed",
             "a disruptor has one producer",
             "threads leave out",
+            "is none of gateway.symbols",
             "threads name an unknown agent",
             "several take tcp",
             "block sleeps until",

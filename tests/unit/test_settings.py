@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from exchange import limits
+from exchange.matching.config import ShardsConfig
 from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE
 from exchange.queues.config import LockedQueueConfig, SpscQueueConfig, UserQueueConfig
 from exchange.settings import (
     BusySpinIdle,
     ParkIdle,
     Settings,
-    ShardsConfig,
     SpinThenYieldIdle,
     agent_names,
     diff,
