@@ -30,7 +30,7 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
-from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
+from exchange.placement import NonePlacement, NumaPlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
 from exchange.queues.config import (
@@ -51,6 +51,7 @@ from exchange.transport.config import (
     UdpTransportConfig,
 )
 
+EGRESS_AGENT = "egress"
 JOURNAL_AGENT = "journal"
 """The agent that syncs the journal."""
 
@@ -300,9 +301,19 @@ def agent_names(settings: Settings) -> tuple[str, ...]:
     ``journal`` if one is kept.
     """
     lanes = settings.transport.ingress_lanes
-    ingress = ("ingress",) if lanes == 1 else tuple(f"ingress.{lane}" for lane in range(lanes))
+    ingress = tuple(ingress_agent(lane, lanes) for lane in range(lanes))
     journal = () if isinstance(settings.journal, NoneJournalConfig) else (JOURNAL_AGENT,)
-    return (*ingress, *(f"shard.{shard}" for shard in range(settings.shards.count)), "egress", *journal)
+    return (*ingress, *(shard_agent(shard) for shard in range(settings.shards.count)), EGRESS_AGENT, *journal)
+
+
+def ingress_agent(lane: int, lanes: int) -> str:
+    """The name of the agent of an ingress lane, of so many."""
+    return "ingress" if lanes == 1 else f"ingress.{lane}"
+
+
+def shard_agent(shard: int) -> str:
+    """The name of a shard's agent."""
+    return f"shard.{shard}"
 
 
 def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
@@ -338,8 +349,9 @@ def warnings(settings: Settings, cores: int) -> tuple[str, ...]:
             f"idle.kind = busy-spin with {count}: a thread that spins keeps its core from the one that has"
             " the work; use spin-then-yield, or put more agents on one thread (shards.threads)"
         )
-    if isinstance(settings.placement, PinnedPlacement):
-        found.append(f"placement.kind = pinned with {count}: two that share a core cannot part")
+    if isinstance(settings.placement, PinnedPlacement | NumaPlacement):
+        kind = type(settings.placement).__struct_config__.tag
+        found.append(f"placement.kind = {kind} with {count}: two that share a core cannot part")
     return tuple(found)
 
 

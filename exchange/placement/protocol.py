@@ -49,6 +49,9 @@ class Assignment(msgspec.Struct, frozen=True):
     ``processing_unit`` is an OS index, ``core_index`` an index into ``Topology.cores``, ``memory_node``
     the OS index of the NUMA node where the thread's queues and books belong; all None where the choice is
     left to the operating system. ``is_this_machine`` False forbids binding.
+
+    ``agents`` are those of the thread. ``memory_nodes`` is where their memory is placed: one node, or several of
+    which each gives pages in turn; none where every page goes to the node of whoever writes it first.
     """
 
     thread: str
@@ -57,6 +60,8 @@ class Assignment(msgspec.Struct, frozen=True):
     memory_node: int | None
     reason: str
     is_this_machine: bool
+    agents: tuple[str, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
