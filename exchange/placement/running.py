@@ -31,7 +31,7 @@ from exchange.placement.drawing import TEXT_COLUMNS, format_bytes
 from exchange.placement.memory_nodes import PAGE_BYTES, count_pages
 from exchange.placement.memory_owners import regions
 from exchange.placement.protocol import Assignment
-from exchange.placement.topology import NODES_MAX, count_noun, format_cpu_list, read_cpu_list
+from exchange.placement.topology import NODES_MAX, format_cpu_list, read_cpu_list
 
 MEMORY_NAME: Final = "exchange-memory"
 DOCUMENT_BYTES_MAX: Final = 16 << 20
@@ -117,7 +117,9 @@ def read_running(process_id: int) -> RunningMemory:
         with path.open("rb") as file:
             content = file.read(DOCUMENT_BYTES_MAX + 1)
     except PermissionError as error:
-        raise UserError(f"{what}: another user's; the same user may look into it, and root (sudo)") from error
+        raise UserError(
+            f"{what}: this user may not look into it; whoever started it may, and root (sudo)"
+        ) from error
     except OSError as error:
         raise UserError(f"{what}: there is no such process") from error
     return decode_running(content, what)
@@ -217,7 +219,8 @@ def choose_running(text: str) -> int:
     found = find_running()
     if not found:
         raise UserError(
-            "--running: no exchange runs here that this user may look into; exchange serve starts one, sudo looks at all"
+            "--running: no exchange runs here that this user may look into; exchange serve starts one, and with sudo"
+            " those of others are found"
         )
     if len(found) > 1:
         named = ", ".join(f"{number} ({command_of(number)})" for number in found)
@@ -265,17 +268,17 @@ def running_report(process_id: int, running: RunningMemory, rows: Sequence[Memor
     lines = [f"process {process_id}: {command_of(process_id)}", "", *_thread_lines(running.assignments), ""]
     header = ["agent", "memory", "size", "placed on", *(f"node {node}" for node in nodes), "policy"]
     table = [header]
-    for row in rows:
-        table.append(
-            [
-                row.owner or "-",
-                row.part,
-                format_bytes(row.size_bytes),
-                format_cpu_list(row.nodes) if row.nodes else "-",
-                *(f"{row.pages[node]:,}" for node in nodes),
-                " ".join(row.policies),
-            ]
-        )
+    table += [
+        [
+            row.owner or "-",
+            row.part,
+            format_bytes(row.size_bytes),
+            format_cpu_list(row.nodes) if row.nodes else "-",
+            *(f"{row.pages[node]:,}" for node in nodes),
+            " ".join(row.policies),
+        ]
+        for row in rows
+    ]
     widths = [max(len(line[column]) for line in table) for column in range(len(header))]
     is_number = [False, False, True, True, *(True for _ in nodes), False]
     for line in table:
@@ -307,5 +310,6 @@ def _verdict(rows: Sequence[MemoryRow], nodes: Sequence[int]) -> str:
         return f"not where they were placed: {named}"
     if any(row.nodes for row in rows):
         return "all memory that was placed is where it was placed"
-    only = " (this machine has one)" if len(nodes) == 1 else ""
-    return f"no memory was placed on a node: {count_noun(len(nodes), 'NUMA node')}{only}"
+    if len(nodes) == 1:
+        return "no memory was placed, for this machine has one NUMA node"
+    return "no memory was placed: each page is on the node of the thread that wrote to it first"
