@@ -144,23 +144,24 @@ def interleaved_probe(plan: Plan) -> dict[str, Any]:
     return probe
 
 
-def sessions_of_two_lanes() -> list[dict[str, Any]]:
-    """The sessions of a transport with two lanes on two threads, every page of them touched."""
+def sessions_of_three_lanes() -> list[dict[str, Any]]:
+    """The sessions of a transport with three lanes, of which two processors of a node cannot run all; every page of
+    them is touched."""
     settings = load_profile(
         "numa",
         [
             *BASE,
             "shards.count=1",
-            "transport.ingress_lanes=2",
+            "transport.ingress_lanes=3",
             "queue.kind=mpsc",
-            'shards.threads=[["ingress.0"],["ingress.1"],["shard.0"],["egress"]]',
+            'shards.threads=[["ingress.0"],["ingress.1"],["ingress.2","egress"],["shard.0"]]',
             "placement.reserve_os_core=false",
         ],
     )
     plan = plan_exchange(settings)
     config = GatewayConfig(symbols=("AAPL",), capacity_orders=64, log_bytes=1 << 16)
     with memory_as_planned(plan):
-        transport = TcpTransport(config, settings.book, SESSIONS, [0], 1, 2, 64)
+        transport = TcpTransport(config, settings.book, SESSIONS, [0], 1, 3, 64)
     arena = transport.memory.arena
     arena.touch(arena.address, arena.capacity_bytes)
     found = [one for one in describe_all() if one["part"] == "gateway.session_memory"]
@@ -195,7 +196,7 @@ def main(folder: Path) -> None:
             told["probe"] = interleaved_probe(plan)
         if memory == "local":
             told["journals"] = mapped_journals()
-    told["sessions"] = sessions_of_two_lanes()
+    told["sessions"] = sessions_of_three_lanes()
     (folder / "told.json").write_text(json.dumps(told))
 
 
