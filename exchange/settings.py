@@ -337,13 +337,17 @@ def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
     return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)), *journal)
 
 
-def warnings(settings: Settings, cores: int) -> tuple[str, ...]:
-    """What is possible but unwise on a machine with ``cores`` cores for us, a line each."""
+def warnings(settings: Settings, cores: int, numa_nodes: int = 0) -> tuple[str, ...]:
+    """What is possible but unwise on a machine with so many cores and nodes for us (0: not known), a line each."""
+    found = []
+    if isinstance(settings.placement, NumaPlacement) and numa_nodes == 1:
+        found.append(
+            "placement.kind = numa with one NUMA node is the same as pinned: there is nothing to choose"
+        )
     threads = sum(names != (JOURNAL_AGENT,) for names in thread_layout(settings, cores))
     if threads <= cores:
-        return ()
+        return tuple(found)
     count = f"{threads} threads on {cores} {'core' if cores == 1 else 'cores'}"
-    found = []
     if isinstance(settings.idle, BusySpinIdle):
         found.append(
             f"idle.kind = busy-spin with {count}: a thread that spins keeps its core from the one that has"

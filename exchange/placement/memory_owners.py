@@ -35,7 +35,7 @@ _TAKING: Final = ("exchange.native.arena", __name__)
 
 
 class Region(NamedTuple):
-    """A range of memory: the agent that it is for, what it is, and the nodes that it was placed on, () if on none."""
+    """A range of memory: the agent that it is for, what it is, and the nodes that it is placed on, () if on none."""
 
     owner: str
     part: str
@@ -116,14 +116,15 @@ def settle(holder: object, address: int, size_bytes: int, *, is_fresh: bool = Tr
         holder: what the memory goes with.
         address: of a page.
         size_bytes: how much it is.
-        is_fresh: nothing has been written to it; else it stays where it is.
+        is_fresh: nothing has been written to it; else somebody else has placed it.
 
     Raises:
         UserError: the kernel does not place memory there.
     """
-    made, nodes = _made.get(), current_nodes() if is_fresh else ()
-    region = Region(made.owner, made.part or _taking_module(), address, size_bytes, nodes)
-    _place(region)
+    made = _made.get()
+    region = Region(made.owner, made.part or _taking_module(), address, size_bytes, current_nodes())
+    if is_fresh:
+        _place(region)
     with _lock:
         _regions.setdefault(holder, []).append(region)
 
