@@ -48,6 +48,7 @@ from exchange.native import (
     yield_core,
 )
 from exchange.placement import Assignment, apply_to_current_thread
+from exchange.placement.running import publish
 from exchange.settings import BlockIdle, BusySpinIdle, IdleConfig, ParkIdle, SpinThenYieldIdle
 
 STOP_SECONDS: Final = 1.0
@@ -309,6 +310,7 @@ class ThreadGroup:
                 thread.prepare()
             for thread in self.threads:
                 thread.start()
+            publish(thread.assignment for thread in self.agent_threads if thread.assignment is not None)
         except BaseException:
             self.request_stop()
             for thread in self.threads:

@@ -31,11 +31,22 @@ from exchange.matching.symbol_owners import spread_symbols
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
 from exchange.native import EPOLL_EVENT_BYTES, Arena, shared_with_children
-from exchange.placement import ThreadDescription, Topology, load_topology
+from exchange.placement import Plan, ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
+from exchange.placement.memory_owners import made_for, memory_as_planned, memory_of
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
-from exchange.settings import JOURNAL_AGENT, BlockIdle, ParkIdle, Settings, agent_names, thread_layout
+from exchange.settings import (
+    EGRESS_AGENT,
+    JOURNAL_AGENT,
+    BlockIdle,
+    ParkIdle,
+    Settings,
+    agent_names,
+    ingress_agent,
+    shard_agent,
+    thread_layout,
+)
 
 JOURNAL_PARK_NS: Final = 1_000_000
 
@@ -85,45 +96,58 @@ class Exchange:
         transport: Transport,
         feed: Feed | None = None,
         journals: JournalStreams | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.settings: Final = settings
-        shards, lanes = settings.shards.count, settings.transport.ingress_lanes
+        self.plan: Final = plan_exchange(settings) if plan is None else plan
         self.shard_of_symbol: Final = spread_symbols(settings, symbol_count)
         self._transport, self._feed = transport, feed
-        self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
+        self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, settings.shards.count)
+        with memory_as_planned(self.plan):
+            self._make_memory(symbol_count)
+            self.shards: Final = self._build_shards()
+            self.threads: Final = self._build_threads()
+
+    def _make_memory(self, symbol_count: int) -> None:
+        """All memory but the transport's, the feed's and the journal's, each part for the agent that uses it most."""
+        settings, owners = self.settings, [shard_agent(shard) for shard in range(self.settings.shards.count)]
+        batch, lanes = settings.shards.batch_commands, settings.transport.ingress_lanes
+        shape = (batch, settings.book.capacity_orders, symbol_count)
         with shared_with_children() if settings.shards.run_as == "processes" else nullcontext():
-            self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
-            self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
-            self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
-            self._shard_memory = [
-                ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders, symbol_count)
-                for _ in range(shards)
+            self._inboxes = [
+                made_for(one, "inbox", build_queue, settings.queue, producers=lanes) for one in owners
             ]
+            self._books = [made_for(one, "book", build_book, settings.book, symbol_count) for one in owners]
+            self._outboxes = [made_for(one, "outbox", build_queue, settings.queue) for one in owners]
+            self._shard_memory = [made_for(one, "shard", ShardMemory, *shape) for one in owners]
         self._ingress_memory = [
-            IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
-        ]
-        self._egress_memory = EgressMemory(settings.shards.batch_commands)
-        self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
-        self.shards: Final = self._build_shards()
-        agents = dict(zip(agent_names(settings), self._build_agents(), strict=True))
-        machine = load_topology(None)
-        described = describe_threads(settings, machine)
-        self.plan: Final = plan_placement(machine, described, settings.placement)
+            made_for(ingress_agent(lane, lanes), "ingress", IngressMemory, self.shard_of_symbol, len(owners), batch)
+            for lane in range(lanes)
+        ]  # fmt: skip
+        with memory_of(EGRESS_AGENT, "egress"):
+            self._egress_memory = EgressMemory(batch)
+            self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
         self._idle_memory = Arena.private(4096, huge_pages="never")
-        idle = self._build_idle()
-        self.threads: Final = ThreadGroup(
+
+    def _build_threads(self) -> ThreadGroup:
+        agents = dict(zip(agent_names(self.settings), self._build_agents(), strict=True))
+        idle, are_processes = self._build_idle(), self.settings.shards.run_as == "processes"
+        return ThreadGroup(
             [
-                (AgentProcess if settings.shards.run_as == "processes" and one.runs_shard else AgentThread)(
-                    one.name,
+                made_for(
+                    one.agents[0],
+                    "thread",
+                    AgentProcess if are_processes and one.runs_shard else AgentThread,
+                    one.thread,
                     tuple(agents[name] for name in one.agents),
                     self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
-                    self.plan.assignment_of(one.name),
+                    one,
                 )
-                for one in described
+                for one in self.plan.assignments
             ]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
-            memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory, self.journals,
-                    self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
+            memory=(self._transport, self._feed, self._inboxes, self._books, self._outboxes, self._shard_memory,
+                    self.journals, self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
         )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
@@ -259,6 +283,16 @@ class Exchange:
     def book_of(self, symbol_id: int) -> Any:
         """The state of the book that holds a symbol."""
         return self._books[self.shard_of_symbol[symbol_id]].state
+
+
+def plan_exchange(settings: Settings) -> Plan:
+    """Where the threads of an exchange with these settings run on this machine, and where their memory lies.
+
+    Memory that is made for it before the exchange is (a transport's, a journal's) is made in a block
+    :func:`~exchange.placement.memory_owners.memory_as_planned`.
+    """
+    machine = load_topology(None)
+    return plan_placement(machine, describe_threads(settings, machine), settings.placement)
 
 
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:

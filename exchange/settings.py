@@ -31,7 +31,7 @@ from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
 from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem, find_process_problem
-from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
+from exchange.placement import NonePlacement, NumaPlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
 from exchange.queues.config import (
@@ -52,6 +52,7 @@ from exchange.transport.config import (
     UdpTransportConfig,
 )
 
+EGRESS_AGENT = "egress"
 JOURNAL_AGENT = "journal"
 """The agent that syncs the journal."""
 
@@ -275,9 +276,19 @@ def agent_names(settings: Settings) -> tuple[str, ...]:
     ``journal`` if one is kept.
     """
     lanes = settings.transport.ingress_lanes
-    ingress = ("ingress",) if lanes == 1 else tuple(f"ingress.{lane}" for lane in range(lanes))
+    ingress = tuple(ingress_agent(lane, lanes) for lane in range(lanes))
     journal = () if isinstance(settings.journal, NoneJournalConfig) else (JOURNAL_AGENT,)
-    return (*ingress, *(f"shard.{shard}" for shard in range(settings.shards.count)), "egress", *journal)
+    return (*ingress, *(shard_agent(shard) for shard in range(settings.shards.count)), EGRESS_AGENT, *journal)
+
+
+def ingress_agent(lane: int, lanes: int) -> str:
+    """The name of the agent of an ingress lane, of so many."""
+    return "ingress" if lanes == 1 else f"ingress.{lane}"
+
+
+def shard_agent(shard: int) -> str:
+    """The name of a shard's agent."""
+    return f"shard.{shard}"
 
 
 def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
@@ -301,20 +312,25 @@ def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
     return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)), *journal)
 
 
-def warnings(settings: Settings, cores: int) -> tuple[str, ...]:
-    """What is possible but unwise on a machine with ``cores`` cores for us, a line each."""
+def warnings(settings: Settings, cores: int, numa_nodes: int = 0) -> tuple[str, ...]:
+    """What is possible but unwise on a machine with so many cores and nodes for us (0: not known), a line each."""
+    found = []
+    if isinstance(settings.placement, NumaPlacement) and numa_nodes == 1:
+        found.append(
+            "placement.kind = numa with one NUMA node is the same as pinned: there is nothing to choose"
+        )
     threads = sum(names != (JOURNAL_AGENT,) for names in thread_layout(settings, cores))
     if threads <= cores:
-        return ()
+        return tuple(found)
     count = f"{threads} threads on {cores} {'core' if cores == 1 else 'cores'}"
-    found = []
     if isinstance(settings.idle, BusySpinIdle):
         found.append(
             f"idle.kind = busy-spin with {count}: a thread that spins keeps its core from the one that has"
             " the work; use spin-then-yield, or put more agents on one thread (shards.threads)"
         )
-    if isinstance(settings.placement, PinnedPlacement):
-        found.append(f"placement.kind = pinned with {count}: two that share a core cannot part")
+    if isinstance(settings.placement, PinnedPlacement | NumaPlacement):
+        kind = type(settings.placement).__struct_config__.tag
+        found.append(f"placement.kind = {kind} with {count}: two that share a core cannot part")
     return tuple(found)
 
 

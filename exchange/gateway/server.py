@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exchange.admin.config import HttpAdminConfig
-from exchange.assembly import Exchange, Progress
+from exchange.assembly import Exchange, Progress, plan_exchange
 from exchange.datagrams.opening import PortChoice, open_port
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
@@ -44,11 +44,12 @@ from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.matching.symbol_owners import spread_symbols
+from exchange.placement.memory_owners import made_for, memory_as_planned
 from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
-from exchange.settings import Settings
+from exchange.settings import EGRESS_AGENT, Settings
 from exchange.transport.config import DatagramTransportConfig, MemoryTransportConfig, TcpTransportConfig
 from exchange.transport.network import NetworkOptions, NetworkTransport, zone_offset_ns
 from exchange.transport.tcp import TcpTransport
@@ -103,17 +104,19 @@ class Server:
             users, opening = self.journal.users, self.journal.opening
         self._opening: Final = opening
         self.listener: Final = self._bind(settings.transport)
-        self.transport: Final = self._build_transport(settings.transport, users)
-        for session_id, user in enumerate(users.users):
-            if user.cancels_on_disconnect:
-                self.transport.cancel_on_disconnect(session_id)
-            if user.protocol == OUCH42:
-                self.transport.speak_ouch42(session_id)
-        self.feed: Final = self._build_feed(opening)
-        self.admin: Final = self._build_admin()
-        streams = None if self.journal is None else self.journal.open_streams()
+        plan = plan_exchange(settings)
+        with memory_as_planned(plan):
+            self.transport: Final = self._build_transport(settings.transport, users)
+            for session_id, user in enumerate(users.users):
+                if user.cancels_on_disconnect:
+                    self.transport.cancel_on_disconnect(session_id)
+                if user.protocol == OUCH42:
+                    self.transport.speak_ouch42(session_id)
+            self.feed: Final = made_for(EGRESS_AGENT, "", self._build_feed, opening)
+            self.admin: Final = self._build_admin()
+            streams = None if self.journal is None else self.journal.open_streams()
         self.exchange: Final = Exchange(
-            settings, len(settings.gateway.symbols), self.transport, self.feed, streams
+            settings, len(settings.gateway.symbols), self.transport, self.feed, streams, plan
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()

@@ -20,6 +20,8 @@ from exchange.journal.layout import MERGE_STREAM, shard_stream
 from exchange.journal.protocol import append
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
 from exchange.native import address_of
+from exchange.placement.memory_owners import made_for
+from exchange.settings import EGRESS_AGENT, JOURNAL_AGENT, shard_agent
 
 _FRAME_RECORDS: Final = 32
 """How many records of the merge stream go into a frame after a restart: it fits into any segment."""
@@ -55,10 +57,14 @@ class JournalStreams:
         names = stream_names(shard_count)
         following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
         self.shards: Final = [
-            build_journal(config, directory, name, following[name]) for name in names[:shard_count]
+            made_for(shard_agent(shard), "journal", build_journal, config, directory, name, following[name])
+            for shard, name in enumerate(names[:shard_count])
         ]
         has_merge = MERGE_STREAM in following
-        self.merge: Final = build_journal(
+        self.merge: Final = made_for(
+            EGRESS_AGENT,
+            "journal",
+            build_journal,
             config if has_merge else NoneJournalConfig(),
             directory,
             MERGE_STREAM,
@@ -69,7 +75,7 @@ class JournalStreams:
         every_ns = 0
         if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
             every_ns = config.sync_every_ns
-        self._sync: Final = JournalSyncMemory(states, every_ns)
+        self._sync: Final = made_for(JOURNAL_AGENT, "journal", JournalSyncMemory, states, every_ns)
         self._all: Final = (*self.shards, self.merge)
 
     @property

@@ -68,9 +68,28 @@ def test_later_layers_are_named_as_not_in_this_version() -> None:
         if one.status == "missing" and one.detail.startswith("not in this version yet")
     }
     assert {
-        ("placement", "numa"),
         ("replication", "rdma"),
     } <= later
+
+
+def test_numa_is_the_same_as_pinned_with_one_node(tmp_path: Path) -> None:
+    found = doctor._check_numa([0], tmp_path)
+    assert (found.status, found.remedy) == ("limited", None)
+    assert "the same as pinned" in found.detail
+
+
+def test_numa_is_tried_on_each_of_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.refused_nodes([0]) is None
+    assert "node 1023: " in (doctor.refused_nodes([0, 1023]) or "")
+    assert doctor._check_numa([0, 1023], tmp_path).status == "missing"
+    monkeypatch.setattr(doctor, "refused_nodes", lambda nodes: None)
+    assert doctor._check_numa([0, 1], tmp_path).status == "ok"
+    write(tmp_path / "proc/sys/kernel/numa_balancing", "1\n")
+    found = doctor._check_numa([0, 1], tmp_path)
+    assert (found.status, found.remedy) == ("limited", "sudo sysctl kernel.numa_balancing=0")
+    monkeypatch.setattr(doctor, "refused_nodes", lambda nodes: "node 0: Operation not permitted")
+    found = doctor._check_numa([0, 1], tmp_path)
+    assert (found.status, "SYS_NICE" in (found.remedy or "")) == ("missing", True)
 
 
 @pytest.mark.parametrize(
