@@ -30,6 +30,10 @@ PAUSE_CUT: Final = 0.5
 """By so much of it a pause is cut short, at most."""
 SUSPECT_SECONDS: Final = 0.1
 """An address that has fallen silent is asked so much later than the others."""
+CONNECT_SECONDS: Final = 2.0
+"""How long an address may take to be reached; a machine that is gone says nothing."""
+LOGON_SECONDS: Final = 10.0
+"""How long it may take in all until somebody is logged on there."""
 TURN_SECONDS: Final = 0.25
 """How long whoever logs on has the others wait: longer than an exchange looks at a password."""
 
@@ -66,7 +70,7 @@ class AddressSearch:
         return min(self._due_at.values(), default=float("inf"))
 
     def due(self, now: float) -> list[int]:
-        """The addresses that are to be asked now; each counts as being asked until it is told to have :meth:`failed`."""
+        """The addresses to ask now; each counts as being asked until it is said to have :meth:`failed`."""
         found = [index for index, at in self._due_at.items() if at <= now]
         for index in found:
             del self._due_at[index]

@@ -152,8 +152,9 @@ def load(
     and are cancelled at the end, unless --keep-orders leaves them.
     """
     from exchange.card_line import CARDS
-    from exchange.load.generator import LoadPlan, check_plan, run_load_plan
+    from exchange.load.generator import run_load_plan
     from exchange.load.logins import parse_endpoint, read_logins
+    from exchange.load.plan import LoadPlan, check_plan
 
     logins = read_logins(users, password_env)
     if sessions is not None and sessions > len(logins):

@@ -30,7 +30,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from exchange.address_search import AddressSearch, LogonTurns, find
+from exchange.address_search import CONNECT_SECONDS, LOGON_SECONDS, AddressSearch, LogonTurns, find
 from exchange.errors import UserError
 from exchange.line import Carrier, Line, LineOpener, open_line
 from exchange.liveness import ANSWER_SECONDS, Liveness, check_limits
@@ -70,10 +70,8 @@ from exchange.wire.soupbintcp import (
 __all__ = ["Client", "LoginRefused", "Side", "TimeInForce"]
 
 ANSWERS_MAX: Final = 65_536
-CONNECT_SECONDS: Final = 2.0
-"""How long an address may take to be reached; a machine that is gone says nothing."""
-LOGIN_SECONDS: Final = 10.0
-"""How long it may take in all, and an answer to an Account Query."""
+QUERY_SECONDS: Final = 10.0
+"""How long an answer to an Account Query may take."""
 LOOKS: Final = 4
 """So often in the shortest time limit it is looked whether the line is silent."""
 HELD_UP_SECONDS: Final = 0.1
@@ -241,7 +239,7 @@ class Client:
         self._account = asyncio.get_running_loop().create_future()
         try:
             await self._request(key, AccountQuery())
-            await asyncio.wait_for(self._account, LOGIN_SECONDS)
+            await asyncio.wait_for(self._account, QUERY_SECONDS)
         finally:
             self._unanswered.answered(key)
 
@@ -320,7 +318,7 @@ class Client:
         """Which number is free, as long as nobody else reads. The answer is kept from the caller, also sent again."""
         self._account = asyncio.get_running_loop().create_future()
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
-        async with asyncio.timeout(LOGIN_SECONDS):
+        async with asyncio.timeout(QUERY_SECONDS):
             while not self._account.done():
                 packets = await line.receive()
                 if not packets or await self._take_packets(packets):
@@ -358,7 +356,7 @@ class Client:
 
     async def _ask(self, place: int) -> "tuple[Line, _Accepted]":
         """Try to log on at one of the addresses."""
-        async with asyncio.timeout(LOGIN_SECONDS):
+        async with asyncio.timeout(LOGON_SECONDS):
             async with asyncio.timeout(CONNECT_SECONDS):
                 line = await open_line(self._transport, *self._addresses[place])
             try:

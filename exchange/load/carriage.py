@@ -27,13 +27,13 @@ LoadCarrier = Carrier | Literal["afxdp", "dpdk"]
 
 
 class Carriage(NamedTuple):
-    """Who is asked for a session, and in how many seconds it has to be there; and who for the line of a run: a function
-    of the address of the load's words.
+    """Who is asked for a session, in how many seconds it has to be reached, and in how many to answer; and who for the
+    line of a run: a function of the address of the load's words.
 
-    ``link`` is that of a card, which may go down and come back; None where a broken line is the end of a session.
+    ``link`` is that of a card, which all sessions share and which may go down and come back; None if each has a socket.
     """
 
-    log_on: Callable[[Endpoint, Login, float], Session]
+    log_on: Callable[[Endpoint, Login, float, float], Session]
     make_line: Callable[[int], LineMemory]
     link: Link | None = None
 
@@ -72,7 +72,9 @@ def card_carriage(
         peer = card.find_peer(*endpoint, max(RESOLVE_SECONDS, patience_s))
         sorting = Sorting(card)
         yield Carriage(
-            lambda whom, login, seconds: UdpSession(whom, login, seconds, PortCarrier(sorting, peer)),
+            lambda whom, login, seconds, most: UdpSession(
+                whom, login, seconds, most, PortCarrier(sorting, peer)
+            ),
             partial(UdpLineMemory, port=card),
             Link(card, endpoint),
         )

@@ -17,15 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint
 from exchange.load.loops import Load, run_load
-from exchange.load.requests import SessionRequests
+from exchange.load.requests import SessionRequests, first_unanswered
 from exchange.load.udp_line import UdpLineMemory
 from exchange.load.udp_session import UdpSession
-from exchange.load.words import FAILED, LOST, NEXT, NO_LINK, STOP, fail
+from exchange.load.words import FAILED, LOST, NEXT, NO_LINK, SETTLED, STOP, fail
 from exchange.native import load_acquire, load_int64, store_release
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ ASK_SECONDS: Final = 0.3
 """How long an answer is waited for before it is looked again whether the run is to end."""
 LOGON_SECONDS: Final = 2.0
 """The same for an answer to a logon: an exchange takes its time to look at a password."""
-_UNANSWERED: Final = 1
 
 
 class Link:
@@ -124,18 +121,13 @@ class Resuming:
         try:
             for session, requests, address in self._sessions:
                 session.resume(peer, self._line.next_wanted(address), LOGON_SECONDS)
-                first = _first_unanswered(requests, load_int64(address + NEXT))
+                sent = load_int64(address + NEXT)
+                first = first_unanswered(requests, sent, sent - load_int64(address + SETTLED))
                 self._line.resume(address, session, first, time.monotonic_ns() - load.start_ns)
         except TimeoutError:
             store_release(load.words + LOST, 1)
             return False
         return True
-
-
-def _first_unanswered(requests: SessionRequests, sent: int) -> int:
-    """The first request that has been sent and has no answer; ``sent`` if there is none."""
-    found = np.flatnonzero(requests.records["state"][:sent] == _UNANSWERED)
-    return int(found[0]) if len(found) else sent
 
 
 def _has_ended(load: Load) -> bool:
