@@ -97,6 +97,6 @@ def outage_text(measured: Measured) -> str:
     text = (
         f"{len({one.session for one in losses})} sessions lost their line ({reasons}) and went on at {places}. "
         f"The longest time without an answer was {duration(silence.length_ns)}, beginning "
-        f"{silence.begin_ns / 1e9:.3f} s after the run. {again:,} requests were sent again."
+        f"{silence.begin_ns / 1e9:.3f} s into the run. {again:,} requests were sent again."
     )
     return text + (f" {taken_back:,} messages were TAKEN BACK." if taken_back else "")

@@ -20,7 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.bench.results import BenchResult
 from exchange.load.moving import Loss
+from exchange.load.plan import LoadPlan
 from exchange.load.requests import UNANSWERED, UNSENT, SessionRequests
 from exchange.load.words import CLOSED, SILENT
 
@@ -107,6 +109,11 @@ class LoadTimeline(msgspec.Struct, frozen=True):
     sessions: int
     runs: tuple[RunTimeline, ...]
     kind: str = "load timeline"
+
+
+def timeline_of(result: BenchResult, plan: LoadPlan, runs: Sequence[RunTimeline]) -> LoadTimeline:
+    """The runs of a load together."""
+    return LoadTimeline(result.created_utc, result.command_line, len(plan.logins), tuple(runs))
 
 
 class RunClock(NamedTuple):
