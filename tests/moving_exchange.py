@@ -19,7 +19,7 @@ from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES
 from tests.gateway_driver import PASSWORD, SETTINGS
 from tests.system.kill_campaign import Options, told_by
-from tests.system.kill_processes import Process, Starter, starting
+from tests.system.kill_processes import Process, Starter
 
 NAMES = ("alice", "bob", "carol")
 LOOPBACK = "127.0.0.1"
@@ -66,7 +66,7 @@ class MovingExchange:
         )
         sets = [part for one in settings for part in ("--set", one)]
         arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
-        self.processes.append(self.starter.start(f"exchange-{self.moves}-{len(self.processes)}", arguments))
+        self.processes.append(self.starter.start(f"{self.folder.name}-{self.moves}", arguments))
 
     async def listens(self) -> None:
         """Wait until it lets clients in."""
@@ -117,9 +117,14 @@ class MovingExchange:
 
 
 @contextmanager
-def moving_exchange(folder: Path, transport: str = "tcp", *settings: str) -> Iterator[MovingExchange]:
+def moving_exchange(
+    folder: Path, starter: Starter, transport: str = "tcp", *settings: str
+) -> Iterator[MovingExchange]:
     """A running exchange that may be moved; whatever is left of it is killed when the block ends."""
-    with starting(folder) as starter:
-        exchange = MovingExchange(folder, starter, transport, *settings)
-        exchange.start()
+    exchange = MovingExchange(folder, starter, transport, *settings)
+    exchange.start()
+    try:
         yield exchange
+    finally:
+        for process in exchange.processes:
+            process.signal(signal.SIGKILL)

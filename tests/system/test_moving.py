@@ -32,12 +32,20 @@ from exchange.wire.ouch50 import (
 from exchange.wire.ouch_codes import CancelReason
 from tests.gateway_driver import PASSWORD, run, serving
 from tests.moving_exchange import LOOPBACK, NAMES, MovingExchange, free_ports, moving_exchange
+from tests.system.kill_processes import Starter, starting
 
 SECONDS_MAX = 120.0
 """For a machine with other things to do; it is a few seconds."""
 ANSWER_SECONDS = 0.4
 """So soon a client gives up an exchange that was stopped."""
 LOG_ROOM = "gateway.log_bytes=32MiB"
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """What starts exchanges, for all tests here: it has read its modules once."""
+    with starting(tmp_path_factory.mktemp("moving")) as one:
+        yield one
 
 
 @contextmanager
@@ -123,9 +131,9 @@ async def trade_while_it_moves(exchange: MovingExchange, transport: Any, hows: t
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_clients_follow_an_exchange_that_is_killed_and_one_that_is_stopped(
-    tmp_path: Path, transport: str
+    tmp_path: Path, starter: Starter, transport: str
 ) -> None:
-    with moving_exchange(tmp_path, transport, LOG_ROOM) as exchange:
+    with moving_exchange(tmp_path, starter, transport, LOG_ROOM) as exchange:
         scenario = trade_while_it_moves(exchange, transport, ("killed", "stopped", "killed"))
         asyncio.run(asyncio.wait_for(scenario, SECONDS_MAX))
 
@@ -165,7 +173,7 @@ def test_a_wrong_password_is_told_at_once_and_an_unknown_session_in_the_end() ->
     run(scenario())
 
 
-def test_an_exchange_that_has_forgotten_messages_is_told_of(tmp_path: Path) -> None:
+def test_an_exchange_that_has_forgotten_messages_is_told_of(tmp_path: Path, starter: Starter) -> None:
     """What asynchronous replication may do: the exchange that goes on does not know the last moments."""
 
     async def scenario(exchange: MovingExchange) -> None:
@@ -191,7 +199,7 @@ def test_an_exchange_that_has_forgotten_messages_is_told_of(tmp_path: Path) -> N
         await client.close()
         await exchange.end()
 
-    with moving_exchange(tmp_path) as exchange:
+    with moving_exchange(tmp_path, starter) as exchange:
         asyncio.run(asyncio.wait_for(scenario(exchange), SECONDS_MAX))
 
 
@@ -218,9 +226,11 @@ def load_while_it_moves(exchange: MovingExchange, plan: LoadPlan, how: str) -> M
 
 
 @pytest.mark.parametrize(("transport", "how"), [("tcp", "killed"), ("udp", "stopped"), ("udp", "killed")])
-def test_a_load_goes_on_where_its_exchange_goes(tmp_path: Path, transport: Any, how: str) -> None:
+def test_a_load_goes_on_where_its_exchange_goes(
+    tmp_path: Path, starter: Starter, transport: Any, how: str
+) -> None:
     logins = tuple(Login(name.upper(), PASSWORD) for name in NAMES)
-    with moving_exchange(tmp_path, transport, LOG_ROOM) as exchange:
+    with moving_exchange(tmp_path, starter, transport, LOG_ROOM) as exchange:
         first, *backups = exchange.endpoints
         plan = LoadPlan(
             first, logins, (1500.0,), 1.0, 0.2, orders=4, transport=transport, keeps_orders=True,
@@ -274,10 +284,10 @@ def _check_timeline(measured: Measured) -> None:
 
 
 def test_a_load_whose_exchange_does_not_come_back_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, starter: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exchange.load.generator.MOVE_NS", 500_000_000)
-    with moving_exchange(tmp_path) as exchange:
+    with moving_exchange(tmp_path, starter) as exchange:
         asyncio.run(asyncio.wait_for(exchange.listens(), SECONDS_MAX))
         plan = LoadPlan(
             exchange.endpoints[0], (Login("ALICE", PASSWORD),), (500.0,), 0.5, 0.0,
