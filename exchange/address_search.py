@@ -45,24 +45,32 @@ class AddressSearch:
         count: how many addresses there are; they are numbered from 0.
         now: when the search begins.
         suspect: the address that has fallen silent, if one has: the others have a start before it.
+        avoided: one that is not asked at all.
         chance: what cuts pauses short.
     """
 
     def __init__(
-        self, count: int, now: float, suspect: int | None = None, chance: random.Random | None = None
+        self,
+        count: int,
+        now: float,
+        suspect: int | None = None,
+        *,
+        avoided: int | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         self._began: Final = now
         self._chance: Final = chance or random.Random()
         self._due_at: Final[dict[int, float]] = {
             index: now + (SUSPECT_SECONDS if index == suspect and count > 1 else 0.0)
             for index in range(count)
+            if index != avoided
         }
-        self._has_failed: Final = [False] * count
+        self._has_failed: Final = dict.fromkeys(self._due_at, False)
 
     @property
     def has_failed_everywhere(self) -> bool:
         """Whether every address has been asked in vain at least once."""
-        return all(self._has_failed)
+        return all(self._has_failed.values())
 
     @property
     def next_at(self) -> float:

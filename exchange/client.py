@@ -103,12 +103,13 @@ class Client:
         reconnect_seconds: float,
         silence_seconds: float,
         answer_seconds: float,
+        returns: bool,
         transport: Carrier | LineOpener = "tcp",
     ) -> None:
         check_limits(("silence_seconds", "answer_seconds"), silence_seconds, answer_seconds)
         self._addresses, self._transport = tuple(addresses), transport
         self._username, self._password = username, password
-        self._reconnect_seconds = reconnect_seconds
+        self._reconnect_seconds, self._returns = reconnect_seconds, returns
         self._silence_seconds, self._answer_seconds = silence_seconds, answer_seconds
         self.session = ""
         self.next_sequence = 1
@@ -143,6 +144,7 @@ class Client:
         reconnect_seconds: float = 30.0,
         silence_seconds: float = SILENCE_SECONDS_MAX,
         answer_seconds: float | None = None,
+        returns: bool = True,
         transport: Carrier | LineOpener = "tcp",
     ) -> Self:
         """Log on.
@@ -160,6 +162,8 @@ class Client:
             answer_seconds: the same while a request is unanswered; by default, 1.5 with ``backups``, and
                 ``silence_seconds`` without. Below a second, a cancel of an order that is gone may cost a new logon, for
                 nothing else may come for so long.
+            returns: whether to go back to where a line was lost. Who logs on to a session takes it from whoever had it,
+                so of two programs that both came back each would take it from the other for ever.
             transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp"; for "dpdk" the
                 :meth:`~exchange.card_line.ClientCard.open` of a card.
 
@@ -175,11 +179,12 @@ class Client:
             reconnect_seconds=reconnect_seconds,
             silence_seconds=silence_seconds,
             answer_seconds=default if answer_seconds is None else answer_seconds,
+            returns=returns,
             transport=transport,
         )
         client.session = session
         try:
-            line = await client._log_on_at(sequence)
+            line = await client._begin(sequence)
         except BaseException:
             await client._hang_up()
             raise
@@ -325,7 +330,7 @@ class Client:
                     raise ConnectionError("the exchange has ended the connection")
         return self._account.result()
 
-    async def _log_on_at(self, sequence: int) -> Line:
+    async def _begin(self, sequence: int) -> Line:
         """A new line, logged on to get messages from ``sequence`` on.
 
         First at the end of what there is, to ask there which number is free. Behind all messages of a day the answer
@@ -342,10 +347,10 @@ class Client:
         self.next_sequence = sequence
         return await self._log_on(None)
 
-    async def _log_on(self, give_up_at: float | None) -> Line:
+    async def _log_on(self, give_up_at: float | None, avoided: int | None = None) -> Line:
         """A new line to whoever lets us in, logged on. OSError if nobody does."""
-        suspect = self._place if self._is_suspect else None
-        search = AddressSearch(len(self._addresses), asyncio.get_running_loop().time(), suspect)
+        now, suspect = asyncio.get_running_loop().time(), self._place if self._is_suspect else None
+        search = AddressSearch(len(self._addresses), now, suspect, avoided=avoided)
         wanted = self.next_sequence
         self._place, (line, answer) = await find(search, self._ask, _let_go, give_up_at)
         self._line, self._is_suspect, self._refusal = line, False, None
@@ -407,7 +412,7 @@ class Client:
     async def _mend(self) -> Line:
         give_up_at = asyncio.get_running_loop().time() + self._reconnect_seconds
         try:
-            line = await self._log_on(give_up_at)
+            line = await self._log_on(give_up_at, None if self._returns else self._place)
         except OSError as error:
             raise self._refusal or ConnectionError("the line to the exchange is lost") from error
         self.reconnections += 1

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from exchange.gateway.credentials import User, write_user
 from exchange.load.logins import Endpoint
@@ -35,9 +36,17 @@ def free_ports(count: int) -> list[int]:
 
 
 class MovingExchange:
-    """An exchange at the first of its addresses, until it is moved."""
+    """An exchange at the first of its addresses, until it is moved; ``own`` are the settings at each of them."""
 
-    def __init__(self, folder: Path, starter: Starter, transport: str, *settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        starter: Starter,
+        transport: str,
+        *settings: str,
+        own: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+    ) -> None:
+        self.own = own
         self.folder, self.starter = folder, starter
         self.endpoints = [Endpoint(LOOPBACK, port) for port in free_ports(2)]
         self.overrides = (
@@ -61,6 +70,7 @@ class MovingExchange:
         settings = (
             *SETTINGS,
             *self.overrides,
+            *self.own[self.place],
             f"transport.port={self.endpoints[self.place].port}",
             f"journal.directory={self.journal}",
         )
@@ -103,6 +113,12 @@ class MovingExchange:
             text = process.log.read_text()
             assert "Traceback" not in text, text
 
+    def public_digest(self) -> str:
+        """The digest of what everybody may know of the books."""
+        with Twin(self.journal) as twin:
+            twin.replay()
+            return str(twin.exchange.digest(public=True))
+
     def told(self) -> dict[str, list[Message]]:
         """What each user was ever told, as the journal has it; the textbook's books come to the same as the others."""
         digests = []
@@ -118,10 +134,10 @@ class MovingExchange:
 
 @contextmanager
 def moving_exchange(
-    folder: Path, starter: Starter, transport: str = "tcp", *settings: str
+    folder: Path, starter: Starter, transport: str = "tcp", *settings: str, **options: Any
 ) -> Iterator[MovingExchange]:
     """A running exchange that may be moved; whatever is left of it is killed when the block ends."""
-    exchange = MovingExchange(folder, starter, transport, *settings)
+    exchange = MovingExchange(folder, starter, transport, *settings, **options)
     exchange.start()
     try:
         yield exchange
