@@ -241,7 +241,7 @@ def _with_card(server: Served) -> Iterator[Served]:
     """A server, with our card on its wire."""
     with ExitStack() as stack:
         with server.awake():
-            card = card_carriage("dpdk", OUR_DEVICE, OUR_ADDRESS, server.endpoint)
+            card = card_carriage("dpdk", OUR_DEVICE, OUR_ADDRESS, [server.endpoint])
             carriage = stack.enter_context(card)
             compile_loop(carriage)
         yield server._replace(carriage=carriage)

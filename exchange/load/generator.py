@@ -11,7 +11,7 @@ import errno
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from resource import RUSAGE_SELF, getrusage
 from typing import Any, Final
@@ -28,8 +28,9 @@ from exchange.line import Carrier
 from exchange.load import loops, words
 from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
 from exchange.load.loops import Account, Load, run_load
+from exchange.load.losses import Loss
 from exchange.load.measured import Measured, load_point, saturation_round, warnings_of
-from exchange.load.moving import Loss, Moving
+from exchange.load.moving import Moving
 from exchange.load.plan import LoadPlan, check_plan, intended_ns_of, request_count, settings_of
 from exchange.load.requests import SessionRequests, resting_numbers, session_requests
 from exchange.load.resuming import Resuming
@@ -130,7 +131,7 @@ def carriage_of(plan: LoadPlan) -> Iterator[Carriage]:
             plan.transport,
             plan.device,
             plan.address,
-            plan.endpoint,
+            plan.endpoints,
             huge_pages=plan.huge_pages,
             patience_s=plan.patience_s,
         ) as carriage:
@@ -243,22 +244,21 @@ class _Run:
         self._base: Final = self._session_memory.allocate(session_bytes)
         for index, (session, requests) in enumerate(zip(sessions, self._requests, strict=True)):
             self._lay_out(index, session, requests)
-        self._moving: Final = self._make_moving(places) if plan.backups and self._link is None else None
+        self._mover: Final = self._make_mover(places)
 
-    def _make_moving(self, places: Sequence[int]) -> Moving:
-        """What lets the sessions go where the exchange goes."""
-        plan, pairs = self._plan, zip(self._sessions, self._requests, strict=True)
-        sessions = [
-            Moved(session, requests, self._address(index)) for index, (session, requests) in enumerate(pairs)
+    def _make_mover(self, places: Sequence[int]) -> Moving | Resuming | None:
+        """What lets the sessions go where the exchange goes, or come back over a card; None if nothing does."""
+        plan, limits = self._plan, (self._plan.silence_s, self._plan.answer_s)
+        sessions: list[Any] = [
+            Moved(session, requests, self._address(index))
+            for index, (session, requests) in enumerate(zip(self._sessions, self._requests, strict=True))
         ]
-        return Moving(
-            plan.endpoints,
-            places,
-            self._line,
-            sessions,
-            (plan.silence_s, plan.answer_s),
-            self._watch_socket,
-        )
+        line: Any = self._line
+        if self._link is not None:
+            return Resuming(self._link, places[0], line, sessions, limits)
+        if not plan.backups:
+            return None
+        return Moving(plan.endpoints, places, line, sessions, limits, self._watch_socket)
 
     def _lay_out(self, index: int, session: Session, requests: SessionRequests) -> None:
         address = self._address(index)
@@ -308,14 +308,14 @@ class _Run:
         seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
         before = getrusage(RUSAGE_SELF)
         try:
-            with self._watching(load):
-                core, run = choose_cores().second, self._runner()
+            with self._mover.watching(load) if self._mover else nullcontext():
+                core, run = choose_cores().second, self._mover.run if self._mover else run_load
                 run_pinned([(core, lambda: run(load))], self._words + words.STOP, seconds)
         finally:
             self._epoll.close()
         after = getrusage(RUSAGE_SELF)
         self._check_sessions()
-        word, losses = self._word, tuple(self._moving.losses) if self._moving is not None else ()
+        word, losses = self._word, tuple(self._mover.losses) if self._mover else ()
         sent, answered, rejected, lapsed = (
             word(offset) for offset in (words.SENT, words.ANSWERED, words.REJECTED, words.LAPSED)
         )
@@ -355,25 +355,6 @@ class _Run:
             sent_again=self._word(words.SENT_AGAIN),
             losses=losses,
         )
-
-    def _watching(self, load: Load) -> AbstractContextManager[None]:
-        """Within the block a thread looks whether lines that may be found again are lost."""
-        if self._link is not None:
-            return self._link.watched(self._words)
-        return self._moving.watching(load) if self._moving is not None else nullcontext()
-
-    def _runner(self) -> Callable[[Load], None]:
-        """What lets the loop run: over a card through every loss of its link, and wherever the exchange goes."""
-        if self._moving is not None:
-            return self._moving.run
-        if self._link is None:
-            return run_load
-        line: Any = self._line
-        sessions: list[Any] = [
-            (session, requests, self._address(index))
-            for index, (session, requests) in enumerate(zip(self._sessions, self._requests, strict=True))
-        ]
-        return Resuming(self._link, line, sessions).run
 
     def _word(self, offset: int) -> int:
         return load_int64(self._words + offset)

@@ -7,8 +7,8 @@ from exchange.bench.histogram import Counts, encode, latency_percentiles
 from exchange.bench.results import LoadPoint, SaturationRound
 from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN
 from exchange.bench.wording import duration
-from exchange.load.moving import Loss
-from exchange.load.timeline import RunTimeline, Silence, reason_text
+from exchange.load.losses import Loss, reason_text
+from exchange.load.timeline import RunTimeline, Silence
 
 NOT_SEEN: Final = "not seen from a client"
 """What stands for a digest of the books: a client knows its own orders only."""

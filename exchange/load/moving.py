@@ -8,7 +8,7 @@ answer. Those are sent again; the exchange ignores what it had taken. The clock 
 time that a request had to wait is in its latency.
 
 The same thread sees lines that are silent, which nothing has broken: those of an exchange that was stopped, or whose
-machine is gone. What is kept of every loss is a :class:`Loss`.
+machine is gone. What is kept of every loss is a :class:`~exchange.load.losses.Loss`.
 
 Rules: :meth:`Moving.run` is on the thread that has the loop; :meth:`Moving.watching` is entered before, on another. End
 of Session is the end of a run, and so is a line that does not speak SoupBinTCP. A session that is still away at the
@@ -18,10 +18,11 @@ end, with requests that have no answer, fails the run.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from exchange.load.logins import Endpoint
 from exchange.load.loops import Load, run_load
+from exchange.load.losses import Loss
 from exchange.load.protocol import LineMemory
 from exchange.load.requests import first_unanswered
 from exchange.load.seeking import Found, Moved, Seeker
@@ -45,30 +46,6 @@ from exchange.native import load_acquire, load_int64, store_int64, store_release
 
 WAIT_SECONDS: Final = 0.02
 """While no session has a line, it is looked so often whether the run is to end."""
-
-
-class Loss(NamedTuple):
-    """A line that a session has lost. Times are nanoseconds from the run's start; -1 is never.
-
-    Attributes:
-        session: the user's name.
-        reason: why, one of the words' reasons or -errno.
-        left: where the session was.
-        found: where it is now; the same if it is nowhere.
-        lost_ns: when the loss was noticed.
-        back_ns: when the session had another line.
-        sent_again: requests that were sent before, and once more on the new line.
-        taken_back: messages that had come, and that the exchange does not know any more.
-    """
-
-    session: str
-    reason: int
-    left: Endpoint
-    found: Endpoint
-    lost_ns: int
-    back_ns: int = -1
-    sent_again: int = 0
-    taken_back: int = 0
 
 
 class Moving:

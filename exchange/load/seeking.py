@@ -13,19 +13,18 @@ Rules: of the words it only reads, but for LOST. :meth:`Seeker.seek` may be call
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from exchange.address_search import AddressSearch, LogonTurns, find
-from exchange.liveness import Liveness
 from exchange.load.logins import Endpoint
 from exchange.load.requests import SessionRequests
 from exchange.load.sessions import Session
-from exchange.load.words import AWAY, HEARD_NS, LOST, NEXT, SETTLED
-from exchange.native import load_acquire, load_int64, store_release
+from exchange.load.watching import LineWatch
+from exchange.load.words import LOST
+from exchange.native import store_release
 
 LOOK_SECONDS: Final = 0.01
 """So often it is looked whether lines are silent."""
@@ -169,22 +168,13 @@ class Seeker:
         self.news.set()
 
     async def _watch(self) -> None:
-        """Tell of lines that are silent; each is then given as much time again."""
-        lives = [Liveness(*self._limits, 0.0) for _ in self._sessions]
+        """Tell of lines that are silent."""
+        watch = LineWatch([one.address for one in self._sessions], self._limits)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = (time.monotonic_ns() - self._start_ns) / 1e9
-            for index, (life, one) in enumerate(zip(lives, self._sessions, strict=True)):
-                if load_acquire(one.address + AWAY) != 0:
-                    continue
-                life.heard(load_int64(one.address + HEARD_NS) / 1e9)
-                is_waiting = load_int64(one.address + NEXT) > load_int64(one.address + SETTLED)
-                if is_waiting:
-                    life.asked(now)
-                if now >= life.gives_up_at(is_waiting):
-                    life.heard(now)
-                    self.silent.append(index)
-                    self._tell()
+            if silent := watch.silent(self._start_ns):
+                self.silent.extend(silent)
+                self._tell()
 
 
 async def _close(answer: Any) -> None:

@@ -11,29 +11,18 @@ timeline can be laid beside the logs of exchanges, on this machine or another.
 Rules: a run is over when it is looked at. Buckets without a request have no latency: null in JSON.
 """
 
-import errno
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from exchange.bench.results import BenchResult
-from exchange.load.moving import Loss
+from exchange.load.losses import Loss, reason_text
 from exchange.load.plan import LoadPlan
 from exchange.load.requests import UNANSWERED, UNSENT, SessionRequests
-from exchange.load.words import CLOSED, SILENT
-
-REASONS: Final = {
-    CLOSED: "closed",
-    SILENT: "silent",
-    -errno.ECONNRESET: "reset",
-    -errno.EPIPE: "reset",
-    -errno.ECONNREFUSED: "refused",
-}
-"""Why a line was lost, in a word."""
 
 
 class Silence(NamedTuple):
@@ -49,7 +38,7 @@ class Silence(NamedTuple):
 
 
 class LostLine(msgspec.Struct, frozen=True):
-    """A line that a session has lost: :class:`~exchange.load.moving.Loss` in words."""
+    """A line that a session has lost: :class:`~exchange.load.losses.Loss` in words."""
 
     session: str
     reason: str
@@ -194,11 +183,6 @@ def run_timeline(
         sent_again=sent_again,
         lost_lines=tuple(_in_words(one) for one in losses),
     )
-
-
-def reason_text(reason: int) -> str:
-    """Why a line was lost, in a word or a number."""
-    return REASONS.get(reason, f"errno {-reason}")
 
 
 def _in_words(loss: Loss) -> LostLine:
