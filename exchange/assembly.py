@@ -234,19 +234,25 @@ class Exchange:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
-    def append_to_merge(self, records: Sequence[bytes]) -> None:
-        """Append records to the merge stream; the threads must not run.
+    def go_on(self, corrections: Sequence[bytes]) -> None:
+        """The journals have been appended to while the threads did not run; go on behind that, and behind corrections
+        of the merge stream.
+
+        Args:
+            corrections: records for the merge stream, without their sequence.
 
         Raises:
             UserError: the journal has no room for them.
         """
-        assert self._gate_memory is not None
+        if self._gate_memory is None:
+            return
         sequence = self.journals.merge_sequence
-        stream = np.frombuffer(b"".join(records), COMMAND_DTYPE).copy()
-        stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
-        if not self.journals.append_to_merge(stream, sequence + 1):
-            raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
-        self._gate_memory.go_on_behind(sequence + len(stream))
+        if corrections:
+            stream = np.frombuffer(b"".join(corrections), COMMAND_DTYPE).copy()
+            stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
+            if not self.journals.append_to_merge(stream, sequence + 1):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(self.journals.merge_sequence)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

@@ -64,7 +64,6 @@ class JournalStreams:
             MERGE_STREAM,
             following.get(MERGE_STREAM, 1),
         )
-        self.merge_sequence: Final = following.get(MERGE_STREAM, 1) - 1
         states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
         every_ns = 0
         if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
@@ -81,6 +80,11 @@ class JournalStreams:
     def is_kept(self) -> bool:
         """Whether anything is written at all."""
         return not isinstance(self.config, NoneJournalConfig)
+
+    @property
+    def merge_sequence(self) -> int:
+        """The last record that the merge stream has; 0 if there is no such stream."""
+        return self.merge.appended_sequence()
 
     def append_to_merge(self, records: NDArray[np.void], first_sequence: int) -> bool:
         """Append records to the merge stream when no thread runs; False if there is no room on the disk.
