@@ -216,6 +216,17 @@ SYNC_EVERY_NS_MIN: Final = 1_000_000
 SYNC_EVERY_NS_MAX: Final = 10_000_000_000
 """Ten seconds: so much is lost if the machine loses power. The kernel itself waits no longer than thirty."""
 
+# Leases.
+
+EPOCH_MAX: Final = (1 << 62) - 1
+"""A frame of the journal has 8 bytes for it; an epoch is one more at each change of the primary."""
+
+NODE_CHARACTERS_MAX: Final = 64
+"""Names of nodes stand in logs and in the store's record."""
+
+ADDRESS_CHARACTERS_MAX: Final = 512
+"""A host's name may have 253, and a primary may have an address in more than one network."""
+
 # Benchmarks.
 
 BENCH_ROUNDS_MAX: Final = 1_000
