@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
+from exchange.agent_layout import JOURNAL_AGENT, agent_names, thread_layout
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
@@ -32,7 +33,7 @@ from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
-from exchange.settings import JOURNAL_AGENT, BlockIdle, ParkIdle, Settings, agent_names, thread_layout
+from exchange.settings import BlockIdle, ParkIdle, Settings
 
 JOURNAL_PARK_NS: Final = 1_000_000
 

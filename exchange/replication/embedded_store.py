@@ -28,10 +28,10 @@ from typing import Final
 
 from exchange.child_command import child_command, child_environment
 from exchange.errors import UserError
+from exchange.replication.config import EMBEDDED_STORE
 from exchange.replication.lease_store import parse_urls, without_secrets
 from exchange.replication.store_process import LOCK_NAME, StoreProcess
 
-EMBEDDED: Final = "embedded"
 IDLE_SECONDS: Final = 5.0
 """So long the embedded store waits for another user after the last one has gone."""
 
@@ -63,9 +63,9 @@ class StoreAccess:
     """
 
     def __init__(self, lease_store: str) -> None:
-        is_embedded = lease_store == EMBEDDED
+        is_embedded = lease_store == EMBEDDED_STORE
         self._urls: Final = () if is_embedded else parse_urls(lease_store)
-        self.name: Final = EMBEDDED if is_embedded else ",".join(map(without_secrets, self._urls))
+        self.name: Final = EMBEDDED_STORE if is_embedded else ",".join(map(without_secrets, self._urls))
         self._directory: Final = state_root() / "lease-store"
         self._users: int | None = None
         self._started: subprocess.Popen[bytes] | None = None

@@ -1,4 +1,4 @@
-"""The lease by which one exchange of a group is primary: :class:`LeaseKeeper` holds it, :class:`LeaseWatcher` awaits it.
+"""Who of a group is the primary: :class:`LeaseKeeper` holds the lease of it, :class:`LeaseWatcher` awaits it.
 
 Each is a thread with an event loop of its own, which asks the store (:mod:`exchange.replication.lease_store`) and steps
 the rules (:mod:`exchange.replication.lease_rules`, which say why there are never two primaries) with the answers.
@@ -24,10 +24,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from exchange.errors import UserError
 from exchange.logs import log_event
+from exchange.replication.config import ActiveReplicationConfig
 from exchange.replication.embedded_store import StoreAccess
 from exchange.replication.lease_record import LeaseRecord
 from exchange.replication.lease_rules import Grant, Holder, Observer, margin_ns, wait_ns
@@ -35,7 +36,6 @@ from exchange.replication.lease_store import (
     LeaseStore,
     StoreTrouble,
     WrongRevision,
-    check_group,
     check_installed,
 )
 
@@ -48,26 +48,6 @@ POLLS_PER_RENEWAL: Final = 2
 """A watcher asks so many times as often as a holder renews: by half a renewal it learns of the last one too late."""
 
 
-class LeaseSettings(Protocol):
-    """What a lease needs of the ``[replication]`` table."""
-
-    @property
-    def group(self) -> str:
-        """The exchanges that stand in for each other."""
-
-    @property
-    def lease_store(self) -> str:
-        """``embedded``, or URLs."""
-
-    @property
-    def lease_ns(self) -> int:
-        """How long a lease lasts."""
-
-    @property
-    def renew_every_ns(self) -> int:
-        """How often it is renewed."""
-
-
 def lease_clock_ns() -> int:
     """The clock of leases, CLOCK_BOOTTIME: it never stands still while the machine may act."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -76,9 +56,8 @@ def lease_clock_ns() -> int:
 class _StoreThread:
     """A thread with an event loop, and the store that it asks."""
 
-    def __init__(self, config: LeaseSettings, name: str) -> None:
+    def __init__(self, config: ActiveReplicationConfig, name: str) -> None:
         check_installed()
-        check_group(config.group)
         self.group: Final = config.group
         self.access: Final = StoreAccess(config.lease_store)
         question_s = (
@@ -148,7 +127,7 @@ class LeaseKeeper:
         UserError: the settings are wrong, or a package is missing.
     """
 
-    def __init__(self, config: LeaseSettings, node: str, clients_address: str) -> None:
+    def __init__(self, config: ActiveReplicationConfig, node: str, clients_address: str) -> None:
         self._node: Final = node
         self._address: Final = clients_address
         self._lease_ns: Final = config.lease_ns
@@ -358,7 +337,7 @@ class LeaseWatcher:
         UserError: the settings are wrong, a package is missing, or the store does not answer.
     """
 
-    def __init__(self, config: LeaseSettings, node: str = "", clients_address: str = "") -> None:
+    def __init__(self, config: ActiveReplicationConfig, node: str = "", clients_address: str = "") -> None:
         self._address: Final = clients_address
         self._lease_ns: Final = config.lease_ns
         self._poll_every_s: Final = config.renew_every_ns / POLLS_PER_RENEWAL / 1e9

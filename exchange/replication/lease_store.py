@@ -16,13 +16,11 @@ server whose URL has none.
 
 import asyncio
 import os
-import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from exchange import limits
 from exchange.errors import UserError
 from exchange.logs import log_event
 from exchange.replication.lease_record import LeaseRecord
@@ -42,7 +40,6 @@ CONNECT_SECONDS_MIN: Final = 0.5
 CLOSE_SECONDS: Final = 0.5
 
 _SCHEMES: Final = ("nats", "tls")
-_GROUP: Final = re.compile(r"[-/_=.a-zA-Z0-9]+")
 
 
 class StoreTrouble(Exception):
@@ -238,16 +235,6 @@ def without_secrets(url: str) -> str:
     """An URL without whatever stands before its host."""
     scheme, separator, rest = url.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
-def check_group(group: str) -> str:
-    """A group's name, if it can be a key of the store. Raises UserError if it cannot."""
-    is_right = _GROUP.fullmatch(group) is not None and not group.startswith(".") and not group.endswith(".")
-    if not is_right or len(group) > limits.NODE_CHARACTERS_MAX:
-        raise UserError(
-            f"replication.group = {group!r}: must be 1 to {limits.NODE_CHARACTERS_MAX} letters, digits and -/_=."
-        )
-    return group
 
 
 def check_installed() -> None:
