@@ -8,9 +8,9 @@ taken out of the sessions' tables, a mass cancel that was under way is gone on w
 for cancel on disconnect are cancelled, for every connection has ended. So a promotion is the end of a restart whose
 beginning was long ago.
 
-Rules: no thread of the exchange runs. Frames that were pushed stay where they are until they have been applied, which
-:meth:`Following.applied_sequence` tells, and come without a gap; those of the merge stream come before those of shards
-that were written later (:mod:`exchange.recovery.replayer`)."""
+Rules: no thread of the exchange runs that handles orders. Frames that were pushed stay where they are until they have
+been applied; they come without a gap, and those of the merge stream before those of shards that were written later
+(:mod:`exchange.recovery.replayer`)."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -45,16 +45,17 @@ class FollowedStream:
     def __init__(self, reader: StreamReader) -> None:
         self._reader: Final = reader
         self._is_read = False
-        self._pushed: Final[deque[Places]] = deque()
+        self._pushed: Final[deque[tuple[Places, object]]] = deque()
+        self._memory: object = None
 
     @property
     def folder(self) -> Path:
         """Of the stream."""
         return self._reader.folder
 
-    def push(self, places: Places) -> None:
-        """These frames come next."""
-        self._pushed.append(places)
+    def push(self, places: Places, memory: object = None) -> None:
+        """These frames come next. ``memory`` is what has to be kept as long as they are."""
+        self._pushed.append((places, memory))
 
     def batches(self) -> Iterator[Places]:
         """The frames that there are now; see :class:`~exchange.recovery.replayer.FrameSource`."""
@@ -62,7 +63,8 @@ class FollowedStream:
             yield from self._reader.batches()
             self._is_read = True
         while self._pushed:
-            yield self._pushed.popleft()
+            places, self._memory = self._pushed.popleft()
+            yield places
 
 
 class Following:
@@ -138,9 +140,12 @@ class Following:
         assert self._replayer is not None, "it was not opened"
         return self._replayer
 
-    def push(self, stream: int, places: Places) -> None:
-        """Frames of a stream come next, in the order of :func:`~exchange.journal.streams.stream_names`."""
-        self._streams[stream].push(places)
+    def push(self, stream: int, places: Places, memory: object = None) -> None:
+        """Frames of a stream come next, in the order of :func:`~exchange.journal.streams.stream_names`.
+
+        ``memory`` is kept until they have been applied.
+        """
+        self._streams[stream].push(places, memory)
 
     def follow(self) -> None:
         """Apply all that there is and that has its place. Raises UserError for what this exchange cannot have written.
@@ -148,14 +153,7 @@ class Following:
         self.replayer.follow()
 
     def applied_sequence(self, stream: int) -> int:
-        """The last record of a stream that has been applied, so that its frame need not be kept any longer."""
-        if stream < len(self._exchange.shards):
-            return self.replayer.sequence(stream)
-        return self.replayer.merge_read
-
-    def reported_sequence(self, stream: int) -> int:
-        """The last record of a stream whose events are in the sessions' logs: of the merge stream fewer than were read.
-        """
+        """The last record of a stream that is done with: applied, and of the merge stream, in the sessions' logs."""
         if stream < len(self._exchange.shards):
             return self.replayer.sequence(stream)
         return self.replayer.position().merge

@@ -155,11 +155,6 @@ class Replayer:
         """The last record of a shard that has been applied."""
         return load_int64(self._replica.shards[shard].words + SEQUENCE)
 
-    @property
-    def merge_read(self) -> int:
-        """The last record of the merge stream that has been read. Its frame need not be kept any longer."""
-        return self._merge_read
-
     def position(self) -> Position:
         """How far it is."""
         shards = tuple(self.sequence(shard) for shard in range(len(self._streams)))
