@@ -33,6 +33,9 @@ class NoneJournal:
         """There is always room."""
         return True
 
+    def set_epoch(self, epoch: int) -> None:
+        """Nobody writes it down."""
+
     def close(self) -> None:
         """Nothing to close."""
 

@@ -60,7 +60,7 @@ class JournalDamage(UserError):
 
 
 class Frame(NamedTuple):
-    """The records of one append: the address of the first, how many, and its sequence.
+    """The records of one append: the address of the first, how many, its sequence, and the epoch.
 
     They stay mapped as long as the reader is open. They may be read and not written.
     """
@@ -68,6 +68,7 @@ class Frame(NamedTuple):
     address: int
     record_count: int
     first_sequence: int
+    epoch: int
 
 
 class Segment:
@@ -209,8 +210,8 @@ class StreamReader:
     def frames(self) -> Iterator[Frame]:
         """The frames, one by one."""
         for places in self.batches():
-            for address, count, first_sequence, _ in places.tolist():
-                yield Frame(address, count, first_sequence)
+            for address, count, first_sequence, _, epoch in places.tolist():
+                yield Frame(address, count, first_sequence, epoch)
 
     def batches(self) -> Iterator[NDArray[np.void]]:
         """The frames, up to :data:`PLACES` at a time, as rows of ``FRAME_PLACE_DTYPE``.

@@ -99,6 +99,11 @@ class JournalStreams:
                     return False
         return True
 
+    def set_epoch(self, epoch: int) -> None:
+        """What is appended from now on is of this epoch, in all streams. For when no shard runs."""
+        for one in self._all:
+            one.set_epoch(epoch)
+
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""
         return tuple(one.state for one in self.shards)
