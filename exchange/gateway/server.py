@@ -91,6 +91,9 @@ class Server:
         settings: a profile whose transport is ``tcp``, ``udp``, ``afxdp`` or ``dpdk``.
         users: who may log on.
 
+    Attributes:
+        ended_by: the signal that has ended it, if one has.
+
     Raises:
         UserError: the profile has no gateway, or a part that is not compiled; its address cannot be listened on.
     """
@@ -125,7 +128,7 @@ class Server:
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
         self._is_prepared = False
-        self._signal: signal.Signals | None = None
+        self.ended_by: signal.Signals | None = None
 
     def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
@@ -224,7 +227,7 @@ class Server:
         finally:
             if glimpse is not None:
                 glimpse.close()
-        return self._signal
+        return self.ended_by
 
     def _start_glimpse(self) -> GlimpseProcess | None:
         settings, config = self.settings, self.settings.market_data
@@ -260,11 +263,15 @@ class Server:
         self._stop.set()
 
     async def _serve_until_signal(self, listening: Listening, glimpse: GlimpseProcess | None) -> None:
+        self._heed_signals()
+        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
+            await self.serve(listening)
+
+    def _heed_signals(self) -> None:
+        """End in order after SIGTERM and Ctrl-C; to be called in the event loop that serves."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
-            await self.serve(listening)
 
     def _snapshots(self) -> SnapshotProcess | None:
         config = self.settings.journal
@@ -286,11 +293,15 @@ class Server:
         try:
             await self._serve(loop, listening)
         finally:
-            await self.control.end_sessions()
-            if self.feed is not None:
-                await self.feed.end()
+            await self._take_leave()
             self._log_end()
             self.close()
+
+    async def _take_leave(self) -> None:
+        """Tell everybody that the day is over; no agent runs any more."""
+        await self.control.end_sessions()
+        if self.feed is not None:
+            await self.feed.end()
 
     def _log_end(self) -> None:
         """With a journal, say which state a restart has to come back to."""
@@ -334,12 +345,16 @@ class Server:
                 await asyncio.gather(accepting, watching, return_exceptions=True)
                 if self.listener is not None:
                     self.listener.close()
-                self.transport.drain()
-                await self._come_to_rest()
-                await self._announce(EventCode.END_OF_DAY)
+                await self._end_day()
                 await self.control.stop()
                 if looking is not None:
                     await looking
+
+    async def _end_day(self) -> None:
+        """Take nothing in any more, and have what was taken in come out, and behind it the end of the day."""
+        self.transport.drain()
+        await self._come_to_rest()
+        await self._announce(EventCode.END_OF_DAY)
 
     def _log_start(self) -> None:
         address, port = self.address
@@ -358,7 +373,7 @@ class Server:
                 )
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signal = number
+        self.ended_by = number
         self.request_stop()
 
     async def _watch(self) -> None:

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.gateway.config import GatewayConfig
 from exchange.gateway.details import forget_unanswered
+from exchange.gateway.session_memory import SessionMemory
 from exchange.journal.identity import Identity
 from exchange.journal.reading import StreamReader
 from exchange.recovery.opening import START, close_readers, open_readers
@@ -97,7 +99,12 @@ class Following:
         self._replayer: Replayer | None = None
 
     def open(
-        self, directory: Path, identity: Identity, snapshot: SectionFile | None, begin: Position, opened_ns: int
+        self,
+        directory: Path,
+        identity: Identity,
+        snapshot: SectionFile | None,
+        begin: Position,
+        opened_ns: int,
     ) -> None:
         """Put the snapshot back, and begin behind it.
 
@@ -148,8 +155,7 @@ class Following:
         self._streams[stream].push(places, memory)
 
     def follow(self) -> None:
-        """Apply all that there is and that has its place. Raises UserError for what this exchange cannot have written.
-        """
+        """Apply all that there is and that has its place. Raises UserError for what this exchange cannot have written."""
         self.replayer.follow()
 
     def applied_sequence(self, stream: int) -> int:
@@ -157,6 +163,10 @@ class Following:
         if stream < len(self._exchange.shards):
             return self.replayer.sequence(stream)
         return self.replayer.position().merge
+
+    def compile(self) -> None:
+        """Compile what :meth:`finish` calls, so that it does not wait for a compiler; nothing is changed by it."""
+        forget_unanswered(SessionMemory(GatewayConfig(capacity_orders=64, log_bytes=4096), 1).sessions, 0)
 
     def finish(self) -> None:
         """No more frames will come: make the exchange ready to serve.

@@ -235,7 +235,9 @@ class Replayer:
         for places in merge.batches():
             for address, count, first_sequence, *_ in places.tolist():
                 content = bytes(view_bytes(address, count * RECORD_BYTES))
-                records = np.frombuffer(content, COMMAND_DTYPE)[max(self._merge_read + 1 - first_sequence, 0) :]
+                records = np.frombuffer(content, COMMAND_DTYPE)[
+                    max(self._merge_read + 1 - first_sequence, 0) :
+                ]
                 if len(records):
                     self._merge_read = first_sequence + count - 1
                     yield records

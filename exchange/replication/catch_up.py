@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from exchange.journal.frames import FRAME_PLACE_DTYPE
 from exchange.journal.identity import Identity
-from exchange.journal.layout import FRAME_HEADER_BYTES, FRAME_RESERVED
+from exchange.journal.layout import FRAME_EPOCH, FRAME_HEADER_BYTES
 from exchange.journal.protocol import ALL_DURABLE
 from exchange.journal.reading import JournalDamage, StreamReader
 from exchange.journal.streams import stream_names
@@ -78,7 +78,7 @@ def _record_at(reader: StreamReader, sequence: int) -> LastRecord | None:
 
 def epoch_of(records_address: int) -> int:
     """The epoch of the frame whose records begin there."""
-    return load_int64(records_address - FRAME_HEADER_BYTES + FRAME_RESERVED)
+    return load_int64(records_address - FRAME_HEADER_BYTES + FRAME_EPOCH)
 
 
 class CatchUp:
@@ -104,8 +104,7 @@ class CatchUp:
             raise Diverged(f"it has {len(ends)} streams, and there are {len(names)}")
         self._held: Final[list[NDArray[np.void]]] = [np.zeros(0, FRAME_PLACE_DTYPE) for _ in names]
         self._readers: Final = [
-            _open_behind(directory / name, identity, name, end)
-            for name, end in zip(names, ends, strict=True)
+            _open_behind(directory / name, identity, name, end) for name, end in zip(names, ends, strict=True)
         ]
 
     def __enter__(self) -> "CatchUp":
@@ -164,7 +163,9 @@ def _open_behind(folder: Path, identity: Identity, name: str, end: StreamEnd) ->
     try:
         reader = StreamReader(folder, identity.stream(name), first)
     except JournalDamage as damage:
-        raise Diverged(f"{name}: it is too far behind, at sequence {end.next_sequence}: {damage.reason}") from damage
+        raise Diverged(
+            f"{name}: it is too far behind, at sequence {end.next_sequence}: {damage.reason}"
+        ) from damage
     if end.next_sequence == 1 or end.checksum == 0 == end.epoch:
         return reader
     last = _record_at(reader, first)
@@ -177,5 +178,3 @@ def _open_behind(folder: Path, identity: Identity, name: str, end: StreamEnd) ->
             f"{', and says something else' if last.epoch == end.epoch else ''}"
         )
     return StreamReader(folder, identity.stream(name), first)
-
-

@@ -6,6 +6,7 @@ module loads nothing of the layer; what two settings together rule out is checke
 """
 
 import re
+import socket
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -49,6 +50,13 @@ _Node = Annotated[
     str, Meta(description="name of this one of the pair in the lease; empty for the machine's host name")
 ]
 _Group = Annotated[str, Meta(description="name of the pair in the lease store, the same for both")]
+_SecretFile = Annotated[
+    str,
+    Meta(
+        description="holds what the two of a pair share; made by the primary's first start, readable by its owner only,"
+        " to be copied to the backup"
+    ),
+]
 _LeaseStore = Annotated[
     str,
     Meta(
@@ -109,6 +117,7 @@ class TcpReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_
     ring_bytes: _RingBytes = RING_BYTES_DEFAULT
     node: _Node = ""
     group: _Group = "exchange"
+    secret_file: _SecretFile = "exchange-replication-secret"
     lease_store: _LeaseStore = EMBEDDED_STORE
     lease_ns: _Lease = LEASE_NS_DEFAULT
     renew_every_ns: _RenewEvery = RENEW_EVERY_NS_DEFAULT
@@ -124,6 +133,7 @@ class RdmaReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
     ring_bytes: _RingBytes = RING_BYTES_DEFAULT
     node: _Node = ""
     group: _Group = "exchange"
+    secret_file: _SecretFile = "exchange-replication-secret"
     lease_store: _LeaseStore = EMBEDDED_STORE
     lease_ns: _Lease = LEASE_NS_DEFAULT
     renew_every_ns: _RenewEvery = RENEW_EVERY_NS_DEFAULT
@@ -133,6 +143,11 @@ class RdmaReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
 
 ReplicationConfig = NoneReplicationConfig | TcpReplicationConfig | RdmaReplicationConfig
 ActiveReplicationConfig = TcpReplicationConfig | RdmaReplicationConfig
+
+
+def node_name(config: ActiveReplicationConfig) -> str:
+    """What this one of the pair is called: as the settings say, or as its machine."""
+    return config.node or re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64]
 
 
 def find_replication_problem(

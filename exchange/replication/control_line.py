@@ -39,7 +39,10 @@ from exchange.secret_files import SecretPlace, make_secret, read_secret
 
 SECRET_VARIABLE: Final = "EXCHANGE_REPLICATION_SECRET"
 _PLACE: Final = SecretPlace(
-    "secret", "replication.secret_file", SECRET_VARIABLE, "'exchange serve' of the primary makes it: copy it here"
+    "secret",
+    "replication.secret_file",
+    SECRET_VARIABLE,
+    "'exchange serve' of the primary makes it: copy it here",
 )
 CONNECT_SECONDS: Final = 1.0
 SHAKE_HANDS_SECONDS: Final = 2.0
@@ -180,7 +183,9 @@ class ControlLine:
             try:
                 found = self._splitter.take()
             except WireTrouble as trouble:
-                raise LineTrouble(f"{self.node or 'the other side'} is not understood: {trouble}") from trouble
+                raise LineTrouble(
+                    f"{self.node or 'the other side'} is not understood: {trouble}"
+                ) from trouble
             if found is not None:
                 return found
             if not self._read(max(give_up_at - time.monotonic(), 0.0)):

@@ -109,7 +109,9 @@ class ControlListener:
             self._handler(line)
         except (LineTrouble, UserError) as trouble:
             if not self._is_closed.is_set():
-                log_event("pair line ended", level=logging.WARNING, peer=peer, node=line.node, reason=str(trouble))
+                log_event(
+                    "pair line ended", level=logging.WARNING, peer=peer, node=line.node, reason=str(trouble)
+                )
         finally:
             line.close()
             self._lines.discard(line)

@@ -101,7 +101,7 @@ def receive_copy(line: ControlLine, directory: Path) -> Path | None:
 
 
 def _receive_files(line: ControlLine, fresh: Path) -> None:
-    names = set()
+    names: set[str] = set()
     for _ in range(FILES_MAX):
         said = line.receive(SILENCE_SECONDS)
         if isinstance(said, CopyEnd):
@@ -126,7 +126,7 @@ def _is_expected(name: str) -> bool:
 
 def _receive_file(line: ControlLine, path: Path, size_bytes: int) -> None:
     checksum, left = 0, size_bytes
-    with path.open("wb", opener=_private) as file:
+    with open(path, "wb", opener=_private) as file:
         while left > 0:
             said = line.receive(SILENCE_SECONDS)
             if not isinstance(said, Chunk) or not 0 < len(said.content) <= left:

@@ -9,15 +9,16 @@ Rules: one thread; the frames of a stream come in order and are whole. While it 
 runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.journal.frames import FRAME_PLACE_DTYPE, PLACE_BYTES, Flaw, StreamName, scan_frames
-from exchange.journal.layout import FRAME_HEADER_BYTES, FRAME_RESERVED
+from exchange.journal.frames import FRAME_PLACE_DTYPE, PLACE_BYTES, Flaw, scan_frames
+from exchange.journal.identity import Identity
 from exchange.journal.protocol import append
+from exchange.journal.streams import stream_names
 from exchange.journal.words import EPOCH
 from exchange.messages import RECORD_BYTES
 from exchange.native import copy_record, kernel, load_int64, store_int64
@@ -46,7 +47,7 @@ class Intake:
     Args:
         journals: where they are written, opened where the streams end.
         following: what applies them.
-        names: what the frames of each stream say.
+        identity: of the journal.
         next_sequences: of each stream.
 
     Attributes:
@@ -57,13 +58,14 @@ class Intake:
         self,
         journals: "JournalStreams",
         following: "Following",
-        names: tuple[StreamName, ...],
-        next_sequences: list[int],
+        identity: Identity,
+        next_sequences: Sequence[int],
     ) -> None:
+        names = stream_names(identity.outcomes.shard_count)
         self.next_sequences: Final = list(next_sequences)
-        self._journals: Final = journals.plain_states()
+        self._journals: Final = journals.every_state()
         self._following: Final = following
-        self._names: Final = names
+        self._names: Final = tuple(identity.stream(name).name for name in names)
         self._places: Final = np.zeros(1024, FRAME_PLACE_DTYPE)
         for journal in self._journals:  # compiled now, so that no frame waits for it
             keep_frames(journal, journal.shape.words + EPOCH, self._places.ctypes.data, 0, 0)
@@ -87,7 +89,9 @@ class Intake:
             flaw = Flaw(reason) if offset < len(content) else Flaw.NONE
             self.take(stream, self._places[:found], is_stopped)
         if flaw != Flaw.NONE:
-            raise BrokenFrames(f"stream {stream}, sequence {self.next_sequences[stream]}: {flaw.name.lower()}")
+            raise BrokenFrames(
+                f"stream {stream}, sequence {self.next_sequences[stream]}: {flaw.name.lower()}"
+            )
 
     def take(self, stream: int, places: Places, is_stopped: Stopped) -> None:
         """Take frames that are somewhere in memory; when this returns, that may be used again."""
@@ -113,7 +117,7 @@ def keep_frames(journal: Any, epoch_word: int, places: int, begin: int, count: i
     for number in range(begin, count):
         place = places + number * PLACE_BYTES
         records = load_int64(place)
-        store_int64(epoch_word, load_int64(records - FRAME_HEADER_BYTES + FRAME_RESERVED))
+        store_int64(epoch_word, load_int64(place + 32))
         if not append(journal, records, load_int64(place + 8), load_int64(place + 16)):
             return number
     return count

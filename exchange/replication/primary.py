@@ -329,9 +329,7 @@ class PrimarySide:
 
     def _has_caught_up(self, starts: tuple[StreamStart, ...]) -> bool:
         journaled = self._journaled or (0,) * len(starts)
-        return all(
-            last >= start.next_sequence - 1 for last, start in zip(journaled, starts, strict=True)
-        )
+        return all(last >= start.next_sequence - 1 for last, start in zip(journaled, starts, strict=True))
 
     def _come_into_sync(self, line: ControlLine) -> None:
         """The gate holds, then what was released reaches the backup, and then the store is told."""

@@ -24,9 +24,7 @@ from exchange.settings import load_profile
 from tests.gateway_driver import SETTINGS, BareClient, order, run, serving, users
 from tests.system.test_recovery import NAMES, SHARDS, compile_recovery, logs_of, overrides, settled, traded
 
-OPTIONS: Final = {
-    shards: {"kind": "mapped", "gate": "written", "shards": shards} for shards in SHARDS
-}
+OPTIONS: Final = {shards: {"kind": "mapped", "gate": "written", "shards": shards} for shards in SHARDS}
 CUTS: Final = 12
 
 
@@ -156,7 +154,9 @@ def test_a_record_that_turns_out_to_be_void_is_passed_over(tmp_path: Path) -> No
 
 async def gone_on(path: Path) -> None:
     """An exchange goes on with a journal, and is traded on a little."""
-    async with serving(*NAMES, overrides=overrides(path, **OPTIONS["two"]), speak_ouch42=("carol",)) as server:
+    async with serving(
+        *NAMES, overrides=overrides(path, **OPTIONS["two"]), speak_ouch42=("carol",)
+    ) as server:
         alice = await BareClient.log_on(server, "alice", sequence=0)
         await alice.packet()
         await alice.request(*(order(200 + one, symbol="MSFT" if one % 3 else "AAPL") for one in range(9)))
