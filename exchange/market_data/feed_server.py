@@ -9,9 +9,9 @@ The day: :meth:`FeedServer.open` tells its first stages and the directory before
 :meth:`FeedServer.end`, when they have stopped, tells the last stages, sends what waits, and says for
 :data:`END_SECONDS` that the session is over. Requests are answered until then.
 
-Rules: the order of calls is open, answer_requests, end or leave, close. An answer goes to whoever asks, and is up to 70 times as
-long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up; what one
-requester can cause is limited (:mod:`exchange.market_data.request_limits`).
+Rules: the order of calls is open, answer_requests, end or leave, close. An answer goes to whoever asks, and is up to 70
+times as long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up; what
+one requester can cause is limited (:mod:`exchange.market_data.request_limits`).
 """
 
 import asyncio

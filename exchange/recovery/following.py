@@ -1,4 +1,4 @@
-"""An exchange that is brought to where its journal is, step by step: by a restart in one go, by a backup as frames come.
+"""An exchange that is brought to where its journal is: by a restart in one go, by a backup step by step as frames come.
 
 A :class:`Following` is made for an exchange that was just built. It begins with the snapshot, if there is one, and what
 the journal's folder holds; :meth:`Following.push` adds frames that have come from elsewhere, :meth:`Following.follow`
@@ -155,7 +155,7 @@ class Following:
         self._streams[stream].push(places, memory)
 
     def follow(self) -> None:
-        """Apply all that there is and that has its place. Raises UserError for what this exchange cannot have written."""
+        """Apply all that there is and that has its place. Raises UserError for what no such exchange has written."""
         self.replayer.follow()
 
     def applied_sequence(self, stream: int) -> int:

@@ -126,7 +126,7 @@ class WantCopy(Struct, frozen=True, tag="want copy"):
 class CopyFile(Struct, frozen=True, tag="copy file"):
     """A file follows, in pieces. ``path`` is in the journal's folder; ``checksum`` comes behind it."""
 
-    path: Annotated[str, Meta(max_length=256, pattern="^[a-z0-9.]+(/[a-z0-9.]+)?$")]
+    path: Annotated[str, Meta(max_length=256, pattern="^[a-z0-9][a-z0-9.]*(/[a-z0-9][a-z0-9.]*)?$")]
     size_bytes: _Count
 
 
