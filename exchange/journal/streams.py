@@ -82,15 +82,17 @@ class JournalStreams:
         """Whether anything is written at all."""
         return not isinstance(self.config, NoneJournalConfig)
 
-    def append_to_merge(self, records: NDArray[np.void], first_sequence: int) -> bool:
+    def append_to_merge(self, records: NDArray[np.void], first_sequence: int, writer: Any) -> bool:
         """Append records to the merge stream when no thread runs; False if there is no room on the disk.
+
+        ``writer`` is the state that the exchange appends with: the stream's journal, or what has that in it.
 
         Raises:
             OSError: the disk fails.
         """
         for begin in range(0, len(records), _FRAME_RECORDS):
             frame = records[begin : begin + _FRAME_RECORDS]
-            while not append(self.merge.state, address_of(frame), len(frame), first_sequence + begin):
+            while not append(writer, address_of(frame), len(frame), first_sequence + begin):
                 if not self.merge.make_ready():
                     return False
         return True
@@ -103,6 +105,10 @@ class JournalStreams:
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""
         return tuple(one.state for one in self.shards)
+
+    def all_states(self) -> tuple[Any, ...]:
+        """The states of the shards' journals, and behind them that of the merge stream's."""
+        return (*self.states(), self.merge.state)
 
     def agent(self) -> JournalSync:
         """The agent that makes durable what has been appended."""
