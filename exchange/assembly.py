@@ -4,7 +4,8 @@
 
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
                  routes by symbol               sequence, books, events   gate ┘     └─── market data
-                                                └── journal ───────────────┘
+                                                ├── journal ───────────────┤
+                                                └── ring ── replicator ────┘── backup
 
 One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
@@ -34,6 +35,8 @@ from exchange.placement import ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
+from exchange.replication.none import NoReplica
+from exchange.replication.streams import ReplicaStreams
 from exchange.settings import BlockIdle, ParkIdle, Settings
 
 JOURNAL_PARK_NS: Final = 1_000_000
@@ -84,12 +87,18 @@ class Exchange:
         transport: Transport,
         feed: Feed | None = None,
         journals: JournalStreams | None = None,
+        replica: ReplicaStreams | None = None,
     ) -> None:
         self.settings: Final = settings
         shards, lanes = settings.shards.count, settings.transport.ingress_lanes
         self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
         self._transport, self._feed = transport, feed
         self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
+        self.replica: Final = replica or NoReplica()
+        # What shards and egress append to: the journals, and with them the rings that the backup gets.
+        *shard_journals, merge = self.replica.writers(self.journals.all_states())
+        self._shard_journals: Final = tuple(shard_journals)
+        self._merge_journal: Final = merge
         self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
         self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
         self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
@@ -121,11 +130,11 @@ class Exchange:
             ]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
             memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory, self.journals,
-                    self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
+                    self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory, self.replica),
         )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
-        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress, journal."""
+        """The agents in the order of :func:`exchange.agent_layout.agent_names`."""
         batch = self.settings.shards.batch_commands
         ingress = [
             Ingress(
@@ -139,8 +148,9 @@ class Exchange:
             )
             for lane, memory in enumerate(self._ingress_memory)
         ]
+        replicator = [self.replica.agent()] if isinstance(self.replica, ReplicaStreams) else []
         journal = [self.journals.agent()] if self.journals.is_kept else []
-        return [*ingress, *self.shards, self._build_egress(), *journal]
+        return [*ingress, *self.shards, *replicator, self._build_egress(), *journal]
 
     def _build_shards(self) -> list[Shard]:
         return [
@@ -149,7 +159,7 @@ class Exchange:
                 book=book.state,
                 trading=memory.trading.state,
                 outbox=outbox.producer(0),
-                journal=journal.state,
+                journal=journal,
                 words=memory.words,
                 batch=memory.batch,
                 batch_commands=self.settings.shards.batch_commands,
@@ -161,15 +171,16 @@ class Exchange:
                 self._inboxes,
                 self._books,
                 self._outboxes,
-                self.journals.shards,
+                self._shard_journals,
                 self._shard_memory,
                 strict=True,
             )
         ]
 
     def _has_gate(self) -> bool:
-        """Whether events have to pass a gate: to wait for the disk, or to have their order written down."""
-        return self.journals.is_kept and (self.journals.gate == "synced" or self.settings.shards.count > 1)
+        """Whether events have to pass a gate: to wait for disk or backup, or to have their order written down."""
+        waits = self.journals.gate == "synced" or isinstance(self.replica, ReplicaStreams)
+        return self.journals.is_kept and (waits or self.settings.shards.count > 1)
 
     def _build_egress(self) -> Egress | GatedEgress:
         outboxes = tuple(outbox.consumer(0) for outbox in self._outboxes)
@@ -182,7 +193,8 @@ class Exchange:
             outboxes=outboxes,
             sink=sink,
             journals=self.journals.states(),
-            merge=self.journals.merge.state,
+            merge=self._merge_journal,
+            replica=self.replica.gate_state(),
             waits_for_disk=int(self.journals.gate == "synced"),
             words=gate.words,
             events=gate.events,
@@ -265,7 +277,9 @@ class Exchange:
             stream = np.frombuffer(b"".join(corrections), COMMAND_DTYPE).copy()
             stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
             keeper_runs = any(one.is_alive() for one in self.journal_threads)
-            if not self.journals.append_to_merge(stream, sequence + 1, keeper_runs):
+            if not self.journals.append_to_merge(
+                stream, sequence + 1, self._merge_journal, keeper_runs=keeper_runs
+            ):
                 raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
         self._gate_memory.go_on_behind(self.journals.merge_sequence)
 

@@ -374,6 +374,11 @@ def _impossible_waiting(settings: Settings) -> _Complaint | None:
         return _Complaint(
             keys, "block sleeps until a socket has something, and a card that is polled tells nobody"
         )
+    if not isinstance(settings.replication, NoneReplicationConfig):
+        return _Complaint(
+            (*keys, "replication.kind"),
+            "block sleeps until a client says something, and would sleep through what its backup says; take park",
+        )
     layout = settings.shards.threads
     if layout == "auto" or sum(names != (JOURNAL_AGENT,) for names in layout) > 1:
         return _Complaint(

@@ -88,18 +88,20 @@ class JournalStreams:
         return self.merge.appended_sequence()
 
     def append_to_merge(
-        self, records: NDArray[np.void], first_sequence: int, keeper_runs: bool = False
+        self, records: NDArray[np.void], first_sequence: int, writer: Any, keeper_runs: bool = False
     ) -> bool:
         """Append records to the merge stream when no shard runs; False if there is no room on the disk.
 
         ``keeper_runs``: the keeper does, and makes room.
+
+        ``writer`` is the state that the exchange appends with: the stream's journal, or what has that in it.
 
         Raises:
             OSError: the disk fails.
         """
         for begin in range(0, len(records), _FRAME_RECORDS):
             frame = records[begin : begin + _FRAME_RECORDS]
-            while not append(self.merge.state, address_of(frame), len(frame), first_sequence + begin):
+            while not append(writer, address_of(frame), len(frame), first_sequence + begin):
                 if keeper_runs:
                     time.sleep(KEEP_EVERY_S)
                 elif not self.merge.make_ready():
@@ -118,6 +120,10 @@ class JournalStreams:
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""
         return tuple(one.state for one in self.shards)
+
+    def all_states(self) -> tuple[Any, ...]:
+        """The states of the shards' journals, and behind them that of the merge stream's."""
+        return (*self.states(), self.merge.state)
 
     def agent(self) -> JournalSync:
         """The agent that makes durable what has been appended."""

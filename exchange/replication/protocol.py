@@ -19,15 +19,13 @@ sleeps (CLOCK_BOOTTIME).
 Who may call what:
 
 * ``replicated_sequence``, ``may_release``: the egress.
-* ``ship``, ``reap``: the replicator, which alone knows the link that is attached.
-* everything else is the business of Python threads, and of two owners: :class:`ReplicaOwner` and
-  :class:`exchange.replication.receiving.ReceivedStreams`.
+* ``ship``, ``reap``, ``beat``, ``take_link``: the replicator, which alone knows the link that is attached.
+* ``receive``, ``acknowledge``: the thread of the backup that polls.
+* everything else is the business of Python threads, and of two owners:
+  :class:`exchange.replication.streams.ReplicaStreams` and :class:`exchange.replication.receiving.ReceivedStreams`.
 """
 
-from typing import Any, Final, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Final, NamedTuple
 
 from exchange.journal.protocol import ALL_DURABLE
 from exchange.native import generic
@@ -72,8 +70,35 @@ def reap(link: Any) -> int:
     raise NotImplementedError
 
 
+@generic
+def beat(link: Any) -> int:
+    """Let the backup know that we are alive, as nothing was shipped for a while. As ``ship``."""
+    raise NotImplementedError
+
+
+@generic
+def take_link(link: Any, wanted: int) -> None:
+    """From now on the link is ``wanted``, a number that its maker has given; 0 for none."""
+    raise NotImplementedError
+
+
+@generic
+def receive(link: Any) -> int:
+    """On the backup: let the link go on, so that what is shipped arrives in the ring. Whether it did anything, or
+    -errno."""
+    raise NotImplementedError
+
+
+@generic
+def acknowledge(link: Any, lines: int, size_bytes: int) -> int:
+    """On the backup: take a copy of the acknowledgements of all streams and begin to send it. 1, or 0 if those before
+    are still under way, or -errno."""
+    raise NotImplementedError
+
+
 GATE_OPERATIONS = (replicated_sequence, may_release)
-LINK_OPERATIONS = (ship, reap)
+LINK_OPERATIONS = (ship, reap, beat, take_link)
+RECEIVER_OPERATIONS = (receive, acknowledge)
 """What a variant has to implement."""
 
 
@@ -110,113 +135,3 @@ class ReplicaProgress(NamedTuple):
     silent_ns: int
     """For how long nothing was heard from the backup; 0 if none is attached."""
     streams: tuple[StreamProgress, ...]
-
-
-class Link(Protocol):
-    """One way to one backup, made on the control side and attached while the exchange runs. It is of use once."""
-
-    def answer(self) -> dict[str, Any]:
-        """What the backup's :meth:`~exchange.replication.receiving.ReceivedStreams.accept` wants; JSON can carry it."""
-
-    def close(self) -> None:
-        """Give everything back. It must not be attached any more."""
-
-
-class ReplicaOwner(Protocol):
-    """The primary's side: the owner of rings, words and link, and what Python threads may ask of it."""
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether there is replication at all."""
-
-    def writers(self, journals: tuple[Any, ...]) -> tuple[Any, ...]:
-        """For the state of each stream's journal one that also copies each frame into the stream's ring.
-
-        Streams are in the order of :func:`exchange.journal.streams.stream_names`.
-        """
-
-    def agent(self) -> Any:
-        """The replicator."""
-
-    def gate_state(self) -> Any:
-        """What ``replicated_sequence`` and ``may_release`` take."""
-
-    def connect(self, offer: dict[str, Any]) -> Link:
-        """The way to the backup that has made this offer. May wait for some seconds.
-
-        Raises:
-            UserError: it cannot be reached that way.
-        """
-
-    def attach(self, link: Link) -> tuple[StreamStart, ...]:
-        """Ship everything that is appended from now on; where that begins in each stream.
-
-        Raises:
-            RuntimeError: a link is attached, or somebody holds, or the replicator does not run.
-        """
-
-    def detach(self) -> None:
-        """Let go of the link, if one is attached. When this returns it may be closed. Who holds goes on holding."""
-
-    def hold(self, timeout_seconds: float) -> bool:
-        """Begin to hold. True: whatever leaves from now on, and has left before, has reached the backup's memory.
-
-        False: that was not so in time, or the link was lost; then somebody has to :meth:`let_go` or try again.
-        """
-
-    def let_go(self) -> None:
-        """Hold no longer: nobody waits for a backup. Only after the lease store knows that none is in sync."""
-
-    def set_lease_deadline_ns(self, deadline_ns: int) -> None:
-        """Events may leave until then, on CLOCK_BOOTTIME. 0, as at the start: none may."""
-
-    def fence(self) -> None:
-        """Never release an event again."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Frames that are appended from now on are of that epoch. For when no shard runs."""
-
-    def progress(self) -> ReplicaProgress:
-        """How far everything is."""
-
-    def close(self) -> None:
-        """Let go of everything. No thread may use it any more."""
-
-
-class Receiver(Protocol):
-    """The backup's side: the memory that the primary writes into. One thread uses it. It is of use for one link."""
-
-    def offer(self) -> dict[str, Any]:
-        """What the primary's :meth:`ReplicaOwner.connect` wants; JSON can carry it."""
-
-    def accept(self, answer: dict[str, Any]) -> None:
-        """What the primary's :meth:`Link.answer` said. May wait for some seconds.
-
-        Raises:
-            UserError: it cannot be reached that way, or the answer is none.
-        """
-
-    def begin(self, starts: tuple[StreamStart, ...], epoch: int) -> None:
-        """Where :meth:`ReplicaOwner.attach` began, and the epoch that frames have. They are given from now on."""
-
-    def poll(self, timeout_ns: int) -> int:
-        """Wait for frames, without the interpreter lock, up to so long; how many are new in all streams.
-
-        They are what :meth:`frames` gives until the next poll. Has to be called again and again, for where the hardware
-        does not, it is this that lets the link go on. After the link has failed or was closed it gives what is there.
-        """
-
-    def frames(self, stream: int) -> NDArray[np.void]:
-        """The new frames of a stream, as rows of ``FRAME_PLACE_DTYPE``; their records lie in the ring."""
-
-    def acknowledge(self, stream: int, applied_sequence: int) -> None:
-        """All frames given so far are done with, and their memory may be written again; the primary is told so by the
-        next poll, and that records are journaled and applied up to a sequence."""
-
-    @property
-    def failure(self) -> str:
-        """Why the link is of no use any more; nothing as long as it is."""
-
-    def close(self) -> None:
-        """Revoke: from now on nobody but this process changes the memory. What had arrived wholly can still be polled,
-        and :meth:`frames` still be read. May be called again."""
