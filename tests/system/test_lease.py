@@ -190,7 +190,7 @@ def test_a_primary_that_slept_past_its_lease_is_told_who_has_replaced_it(
         assert told.replaced == [grant.record], "once is enough"
 
 
-HOLDER = """
+HOLDER = r"""
 import sys, time
 from exchange.replication.lease import LeaseKeeper, lease_clock_ns
 from tests.lease_driver import config_for
