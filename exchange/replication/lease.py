@@ -250,6 +250,7 @@ class LeaseKeeper:
     async def _start(self) -> None:
         self._tell()
         self._renewing = asyncio.get_running_loop().create_task(self._renew())
+        self._renewing.add_done_callback(_log_failure)
 
     async def _renew(self) -> None:
         """Renew until we are replaced."""
@@ -429,6 +430,13 @@ class LeaseWatcher:
                 self._watching.cancel()
                 return Grant(revision, write.record, write.sent_ns)
             return observer.grant()
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    """A callback of the owner's has failed, or we have: the lease is not renewed any more, and runs out."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log_event("lease failed", level=logging.ERROR, error=f"{type(error).__name__}: {error}")
 
 
 def _ignore(_told: object) -> None:

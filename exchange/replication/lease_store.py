@@ -36,7 +36,7 @@ TOKEN_VARIABLE: Final = "EXCHANGE_LEASE_TOKEN"
 CLUSTER_REPLICAS: Final = 3
 """Copies of the bucket in a cluster: one server may be lost."""
 
-CONNECT_SECONDS_MIN: Final = 0.5
+CONNECT_SECONDS_MIN: Final = 0.25
 CLOSE_SECONDS: Final = 0.5
 
 _SCHEMES: Final = ("nats", "tls")
@@ -117,15 +117,14 @@ class LeaseStore:
 
     async def _ask[T](self, question: Callable[["KeyValue"], Coroutine[Any, Any, T]]) -> T:
         """What the store answers. Raises its refusals as they are, and anything else as StoreTrouble."""
-        from nats.errors import Error
         from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
         try:
             line = self._line if self._line is not None else await self._connect()
             return await _unless_ended(question(line.bucket), line.ended, self.timeout_s)
-        except (KeyNotFoundError, KeyWrongLastSequenceError):
+        except (KeyNotFoundError, KeyWrongLastSequenceError, UserError):
             raise
-        except (TimeoutError, OSError, Error, ValueError) as error:  # ValueError: of what came over the line
+        except Exception as error:  # whatever the client makes of a line that breaks
             self._throw_away()
             raise StoreTrouble(str(error) or type(error).__name__) from error
 
