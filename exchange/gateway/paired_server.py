@@ -26,11 +26,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
-from exchange.agent import do_work
+from exchange.agent import build_idle, do_work
 from exchange.assembly import Progress
 from exchange.errors import UserError
 from exchange.gateway.credentials import Users
 from exchange.gateway.server import Listening, Server
+from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.native import body_for
 from exchange.recovery.following import Following
@@ -43,8 +44,10 @@ from exchange.replication.control_wire import Promote, Promoted, WantStatus
 from exchange.replication.intake import Intake
 from exchange.replication.lease import LeaseKeeper, LeaseWatcher
 from exchange.replication.primary import PairMember, PrimarySide
+from exchange.replication.receiving import ReceivedStreams
+from exchange.replication.streams import ReplicaStreams
 from exchange.risk.recount import recount
-from exchange.settings import Settings
+from exchange.settings import BlockIdle, ParkIdle, Settings
 
 ASK_SECONDS: Final = 2.0
 """How long whoever has connected may take to say what it wants."""
@@ -102,6 +105,11 @@ class PairedServer(Server):
             self._config, self._node, self._secret, self.pair_listener.address, f"{address}:{port}"
         )
 
+    def _replica(self) -> ReplicaStreams:
+        replica = self.exchange.replica
+        assert isinstance(replica, ReplicaStreams)
+        return replica
+
     # As the primary.
 
     def run_as_primary(self, progress: Progress, listening: Listening) -> None:
@@ -127,9 +135,9 @@ class PairedServer(Server):
         """Be primary from now on, in an epoch of its own. No shard runs."""
         assert self.journal is not None
         directory = self.journal.directory
-        self.exchange.replica.set_epoch(epoch)
+        self.exchange.journals.set_epoch(epoch)
         self.primary = PrimarySide(
-            self._member(), self.exchange.replica, keeper, directory.path, directory.identity, self._replaced
+            self._member(), self._replica(), keeper, directory.path, directory.identity, self._replaced
         )
         self.primary.start()
         log_event("primary", node=self._node, epoch=epoch)
@@ -312,8 +320,17 @@ class PairedServer(Server):
         intake = Intake(journals, following, directory.identity, self.journal.next_sequences)
         return BackupSide(
             member, self._primary_address, directory.path, directory.identity, following, intake, watcher,
-            self.exchange.build_receiver, self._sync_now_and_then,
+            self._build_receiver, self._sync_now_and_then,
         )  # fmt: skip
+
+    def _build_receiver(self) -> ReceivedStreams:
+        assert self.journal is not None
+        identity = self.journal.directory.identity
+        names = [identity.stream(name).name for name in stream_names(self.settings.shards.count)]
+        idle = self.settings.idle
+        return ReceivedStreams(
+            self._config, names, build_idle(ParkIdle() if isinstance(idle, BlockIdle) else idle)
+        )
 
     def _sync_now_and_then(self) -> None:
         """Sync the journal where the agent that does it shares a thread with others, which do not run yet."""
@@ -368,6 +385,9 @@ class PairedServer(Server):
         assert self.journal is not None
         keeper.take(took.grant)
         self._lead(keeper, took.grant.epoch)
+        journals = [*self.exchange.journals.shards, self.exchange.journals.merge]
+        appended = [one.appended_sequence() for one in journals[: self._replica().stream_count]]
+        self._replica().begin_behind([last + 1 for last in appended])
         following.finish()
         recount(self.transport.risk, self.transport.memory)
         if self.feed is not None:

@@ -46,6 +46,8 @@ from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
+from exchange.replication.config import NoneReplicationConfig
+from exchange.replication.streams import ReplicaStreams
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
@@ -123,7 +125,7 @@ class Server:
         self.admin: Final = self._build_admin()
         streams = None if self.journal is None else self.journal.open_streams()
         self.exchange: Final = Exchange(
-            settings, len(settings.gateway.symbols), self.transport, self.feed, streams
+            settings, len(settings.gateway.symbols), self.transport, self.feed, streams, self._build_replica()
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
@@ -133,6 +135,14 @@ class Server:
     def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
         return KeptJournal(self.settings, users, opening) if kept else None
+
+    def _build_replica(self) -> ReplicaStreams | None:
+        """What a backup gets; :mod:`exchange.gateway.paired_server` leads it."""
+        config = self.settings.replication
+        if isinstance(config, NoneReplicationConfig):
+            return None
+        assert self.journal is not None, "the settings refuse it"
+        return ReplicaStreams(config, self.settings.shards.count, self.journal.next_sequences)
 
     def _bind(self, config: _Config) -> socket.socket | None:
         """The socket that will listen, where clients connect to one."""
@@ -320,6 +330,7 @@ class Server:
         if self.feed is not None:
             self.feed.close()
         self.exchange.journals.close()
+        self.exchange.replica.close()
         if self.journal is not None:
             self.journal.close()
 

@@ -56,7 +56,9 @@ from exchange.replication.intake import BrokenFrames, Intake
 from exchange.replication.lease import LeaseWatcher
 from exchange.replication.lease_rules import Grant
 from exchange.replication.primary import PairMember, sessions_digest
-from exchange.replication.protocol import Receiver, StreamStart
+from exchange.replication.protocol import StreamStart
+from exchange.replication.providers import read_facts
+from exchange.replication.receiving import ReceivedStreams
 
 RETRY_SECONDS: Final = 0.1
 """How long a primary that cannot be followed is left alone."""
@@ -104,7 +106,7 @@ class _Link:
         starts: where it begins; nothing before it is attached.
     """
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: ReceivedStreams) -> None:
         self.receiver: Final = receiver
         self.starts: tuple[StreamStart, ...] = ()
 
@@ -144,7 +146,7 @@ class BackupSide:
         following: Following,
         intake: Intake,
         watcher: LeaseWatcher,
-        build_receiver: Callable[[], Receiver],
+        build_receiver: Callable[[], ReceivedStreams],
         between: Callable[[], None],
     ) -> None:
         self.outcome: Final[Future[Outcome]] = Future()
@@ -306,10 +308,10 @@ class BackupSide:
         match said:
             case Frames(stream, content):
                 self._intake.take_bytes(stream, content, self._is_stopped.is_set)
-            case WantOffer():
+            case WantOffer(host):
                 self._drop_link()
                 self._link = _Link(self._build_receiver())
-                line.send(Offer(self._link.receiver.offer()))
+                line.send(Offer(self._link.receiver.offer(read_facts(host))))
             case Answer(answer) if self._link is not None:
                 self._link.receiver.accept(answer)
                 line.send(Accepted())

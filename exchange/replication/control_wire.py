@@ -141,17 +141,20 @@ class CopyEnd(Struct, frozen=True, tag="copy end"):
 
 
 class WantOffer(Struct, frozen=True, tag="want offer"):
-    """The backup is near the end: how can its memory be reached?"""
+    """The backup is near the end: how can its memory be reached? ``host`` is what the primary's machine has
+    (:func:`exchange.replication.providers.host_facts`)."""
+
+    host: dict[str, Any]
 
 
 class Offer(Struct, frozen=True, tag="offer"):
-    """What :meth:`~exchange.replication.protocol.Receiver.offer` says."""
+    """What :meth:`~exchange.replication.receiving.ReceivedStreams.offer` says."""
 
     offer: dict[str, Any]
 
 
 class Answer(Struct, frozen=True, tag="answer"):
-    """What :meth:`~exchange.replication.protocol.Link.answer` says."""
+    """What the primary's end of the link answers."""
 
     answer: dict[str, Any]
 

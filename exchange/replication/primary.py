@@ -20,7 +20,8 @@ States, and how the one becomes the other:
   reaches the backup, and only then the store is told. So whenever the store names a backup, that has everything.
 * Back to **alone**: the backup is silent, its line or its link ends, or it leaves. The store is told *first*, and only
   then the gate opens. As long as the store does not answer nothing leaves; then the lease ends too.
-* **replaced**: the store says that somebody else is primary. No event leaves any more (:meth:`ReplicaOwner.fence`).
+* **replaced**: the store says that somebody else is primary. No event leaves any more
+  (:meth:`~exchange.replication.streams.ReplicaStreams.fence`).
 
 Rules: methods may be called by any thread but by none that a callback runs on. One backup at a time."""
 
@@ -64,7 +65,9 @@ from exchange.replication.control_wire import (
 from exchange.replication.copying import send_copy
 from exchange.replication.lease import LeaseKeeper
 from exchange.replication.lease_record import LeaseRecord
-from exchange.replication.protocol import Link, ReplicaOwner, ReplicaProgress, StreamStart
+from exchange.replication.protocol import ReplicaProgress, StreamStart
+from exchange.replication.providers import host_facts
+from exchange.replication.streams import MemoryLink, ReplicaStreams, SocketLink
 
 NEAR_BYTES: Final = PIECE_BYTES
 """A backup that lacks less than this is near enough for the link to be made."""
@@ -115,7 +118,7 @@ class PrimarySide:
     def __init__(
         self,
         member: PairMember,
-        replica: ReplicaOwner,
+        replica: ReplicaStreams,
         keeper: LeaseKeeper,
         directory: Path,
         identity: Identity,
@@ -252,11 +255,11 @@ class PrimarySide:
 
     def _bring_in(self, line: ControlLine, catch_up: CatchUp) -> None:
         """From frames out of the journal to frames over the link, and then in sync until it ends."""
-        link: Link | None = None
+        link: SocketLink | MemoryLink | None = None
         reason = ""
         try:
             self._send_until_near(line, catch_up)
-            line.send(WantOffer())
+            line.send(WantOffer(host_facts()._asdict()))
             link = self._replica.connect(self._await(line, Offer).offer)
             line.send(Answer(link.answer()))
             self._await(line, Accepted)

@@ -354,7 +354,10 @@ def main() -> None:
             total, seconds, number = total + counts, seconds + found, number + 1
             for path in folder.glob(f"{day.name}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            print(f"{total['failovers']} kills in {time.monotonic() - began:,.0f} s: {describe(seconds)}", flush=True)
+            print(
+                f"{total['failovers']} kills in {time.monotonic() - began:,.0f} s: {describe(seconds)}",
+                flush=True,
+            )
     shutil.rmtree(folder, ignore_errors=True)
     for name, count in sorted(total.items()):
         print(f"{count:>12,}  {name}")
