@@ -2,7 +2,7 @@
 
 ::
 
-    primary   acquire the lease -> recover -> compile -> threads -> listen ............. end the day -> end the lease
+    primary   compile -> acquire the lease -> recover -> threads -> listen ............. end the day -> end the lease
     backup    recover -> compile -> follow ......... take the lease over -> finish -> threads -> listen ....
 
 A backup is built like any server, and its socket is bound and does not listen; what a restart does at its end is all
@@ -53,9 +53,19 @@ ASK_SECONDS: Final = 2.0
 """How long whoever has connected may take to say what it wants."""
 
 HAND_OVER_SECONDS: Final = 10.0
+END_SECONDS: Final = 0.3
+"""How long an end in order waits for the backup to have everything."""
 STOP_SECONDS: Final = 0.8
 SYNC_EVERY_SECONDS: Final = 0.1
 """How often a backup syncs its journal, where the journal's agent has no thread of its own."""
+
+
+BOOT_NAME: Final = "boot"
+"""In the journal's folder: which start of the machine it was when this node was primary last."""
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
 class PairedServer(Server):
@@ -123,7 +133,9 @@ class PairedServer(Server):
         try:
             directory, identity = self.journal.directory.path, self.journal.directory.identity
             ends = stream_ends(directory, identity, self.journal.next_sequences)
-            progress(f"asking the lease store ({self._config.lease_store})")
+            self.exchange.compile(progress)  # before the lease, whose renewals a compiler would hold up
+            self._check_boot()
+            progress("asking for the lease")
             grant = keeper.acquire(after_epoch=max(end.epoch for end in ends))
             self._lead(keeper, grant.epoch)
             self.run(progress, listening)
@@ -131,10 +143,32 @@ class PairedServer(Server):
             keeper.close()
             self.pair_listener.close()
 
+    def _check_boot(self) -> None:
+        """Refuse to go on with a journal whose last moments a machine may have lost that the backup has.
+
+        Raises:
+            UserError: this node was primary, its machine was started again since, and a backup was in sync.
+        """
+        assert self.journal is not None
+        known = self.journal.directory.path / BOOT_NAME
+        if self.exchange.journals.gate == "synced" or not known.exists():
+            return
+        with LeaseWatcher(self._config) as watcher:
+            record = watcher.record()
+        if record is None or record.primary != self._node or not record.in_sync or record.ended:
+            return
+        if known.read_text() != _boot_id():
+            raise UserError(
+                f"this machine was started again since {self._node!r} was primary, and its journal may lack the last"
+                f" moments, which {record.backup!r} has: start that one with 'exchange serve', and this one as its"
+                f" backup; or delete {known} to go on without them"
+            )
+
     def _lead(self, keeper: LeaseKeeper, epoch: int) -> None:
         """Be primary from now on, in an epoch of its own. No shard runs."""
         assert self.journal is not None
         directory = self.journal.directory
+        (directory.path / BOOT_NAME).write_text(_boot_id())
         self.exchange.journals.set_epoch(epoch)
         self.primary = PrimarySide(
             self._member(), self._replica(), keeper, directory.path, directory.identity, self._replaced
@@ -168,7 +202,8 @@ class PairedServer(Server):
     def _also_to_the_pair(self, listening: Listening) -> Listening:
         def told(address: str, port: int) -> None:
             self.pair_listener.handle_with(self._handle)
-            self.pair_listener.start()
+            if self._backup is None:
+                self.pair_listener.start()
             log_event("pair listening", address=self.pair_listener.address, node=self._node)
             listening(address, port)
 
@@ -180,27 +215,40 @@ class PairedServer(Server):
         assert primary is not None
         if self.replaced_by:
             return
-        if self._handing_over is not None:
+        if self._has_failed():
+            await self._give_up(primary)
+        elif self._handing_over is not None:
             await self._hand_over(primary, self._handing_over)
-            return
+        else:
+            await self._end_in_order(primary)
+
+    async def _end_in_order(self, primary: PrimarySide) -> None:
         await super()._end_day()
-        if primary.is_in_sync and not await asyncio.to_thread(primary.wait_until_applied):
+        if primary.is_in_sync and not await asyncio.to_thread(primary.wait_until_applied, END_SECONDS):
             log_event("backup does not have the end of the day", level=logging.WARNING)
         await asyncio.to_thread(primary.end)
 
+    async def _give_up(self, primary: PrimarySide) -> None:
+        """A thread of ours has failed. The backup, if one is in sync, has what was acknowledged: it goes on."""
+        if primary.is_in_sync:
+            self.handed_over_to = primary.backup
+            with suppress(UserError):
+                await asyncio.to_thread(primary.hand_over)
+
     async def _hand_over(self, primary: PrimarySide, told: Future[str]) -> None:
+        """Let the backup take over when it has everything. If it cannot, this exchange has taken nothing in any more
+        and ends in order."""
         backup = primary.backup
         self.transport.drain()
         await self._come_to_rest()
         try:
-            if not await asyncio.to_thread(primary.wait_until_applied):
-                raise UserError("the backup has not applied everything in time")
+            if not await asyncio.to_thread(primary.wait_until_applied, HAND_OVER_SECONDS / 2):
+                raise UserError("the backup has not applied everything in time; the exchange has ended")
             if not await asyncio.to_thread(primary.hand_over):
                 log_event("lease not handed over; it runs out", level=logging.WARNING)
         except UserError as error:
             told.set_exception(error)
-            await super()._end_day()
-            await asyncio.to_thread(primary.end)
+            await self._end_in_order(primary)
             return
         self.handed_over_to = backup
         log_event("handed over", to=backup, epoch=primary.epoch)
@@ -263,7 +311,10 @@ class PairedServer(Server):
         if self._handing_over is None:
             self._handing_over = Future()
             self._in_loop(self.request_stop)
-        return self._handing_over.result(HAND_OVER_SECONDS)
+        try:
+            return self._handing_over.result(HAND_OVER_SECONDS)
+        except TimeoutError:
+            raise UserError(f"{self._node!r} has not handed over in {HAND_OVER_SECONDS:g} s") from None
 
     def _promote_from_backup(self) -> str:
         backup, address = self._backup, self._primary_address
@@ -346,6 +397,7 @@ class PairedServer(Server):
         self._loop = asyncio.get_running_loop()
         self._heed_signals()
         self.exchange.threads.start(self.exchange.journal_threads)
+        is_served = False
         try:
             async with self._snapshots() or nullcontext():
                 self.pair_listener.handle_with(self._handle)
@@ -354,11 +406,12 @@ class PairedServer(Server):
                 outcome = await self._await_outcome(backup)
                 if isinstance(outcome, TookOver):
                     self._take_over(outcome, following, keeper)
+                    is_served = True
                     await self.serve(listening)
                 return outcome
         finally:
-            backup.request_stop()
-            if self.primary is None:
+            if not is_served:
+                backup.request_stop()
                 await asyncio.to_thread(backup.join, STOP_SECONDS)
                 self.exchange.threads.stop()
                 following.close()

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from exchange.journal.identity import Identity
 from exchange.journal.streams import stream_names
@@ -166,7 +166,7 @@ class BackupSide:
         self._link: _Link | None = None
         self._told_at = 0.0
         self._heard_at = 0.0
-        self._told: tuple[Any, ...] = ()
+        self._applied: tuple[int, ...] = (0,) * len(self._names)
         self._is_stopped: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="backup", daemon=True)
 
@@ -190,10 +190,11 @@ class BackupSide:
 
     def status(self) -> NodeStatus:
         """How we are."""
-        applied = [self._following.applied_sequence(stream) for stream in range(len(self._names))]
         streams = tuple(
             StreamStatus(name, following - 1, following - 1, last)
-            for name, following, last in zip(self._names, self._intake.next_sequences, applied, strict=True)
+            for name, following, last in zip(
+                self._names, tuple(self._intake.next_sequences), self._applied, strict=True
+            )
         )
         host, port = self._primary
         heard_ns = int((time.monotonic() - self._heard_at) * 1e9) if self._heard_at else -1
@@ -237,13 +238,12 @@ class BackupSide:
         """The line has ended: wait until the store says what that means. None: join again."""
         if self._is_in_sync:
             self._set_state("the primary's line has ended; waiting for the lease")
-        while self._is_in_sync:
+        while self._is_in_sync and not self._is_stopped.is_set():
             outcome = self._decide()
             if outcome is not None:
                 return outcome
             record = self._watcher.record()
-            is_ours = record is not None and record.in_sync and record.backup == self._member.node
-            if record is None or not is_ours or record.epoch != self._epoch:
+            if record is None or record.epoch != self._epoch or record.ended or not record.in_sync:
                 break
             self._take_from_ring(POLL_NS)
             self._between()
@@ -356,8 +356,8 @@ class BackupSide:
         if now < self._told_at + TELL_SECONDS:
             return
         journaled = tuple(following - 1 for following in self._intake.next_sequences)
-        applied = tuple(self._following.applied_sequence(stream) for stream in range(len(self._names)))
-        line.send(Progress(journaled, applied))
+        self._applied = tuple(self._following.applied_sequence(stream) for stream in range(len(self._names)))
+        line.send(Progress(journaled, self._applied))
         self._told_at = now
 
     def _decide(self) -> Outcome | None:

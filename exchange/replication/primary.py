@@ -76,9 +76,8 @@ LOOK_SECONDS: Final = 0.01
 ANSWER_SECONDS: Final = 10.0
 """How long a backup may take to make its end of a link."""
 LOCK_SECONDS: Final = 2.0
-APPLY_SECONDS: Final = 1.0
-"""How long an end in order waits for the backup to have everything."""
-FAREWELL_SECONDS: Final = 0.5
+FAREWELL_SECONDS: Final = 0.3
+"""How long the lease store and the backup are waited for at the end."""
 
 
 class PairMember(NamedTuple):
@@ -348,26 +347,23 @@ class PrimarySide:
 
     def _go_alone(self, node: str, reason: str) -> None:
         """The store is told, and then the gate opens. It takes as long as the store does."""
-        has_farewell = self._farewell is not None
-        while self._may_be_in_sync and not has_farewell and not self.is_replaced:
+        while self._may_be_in_sync and not self._has_ended.is_set():
             if self._keeper.set_backup("", in_sync=False):
                 self._may_be_in_sync = False
-            elif self._has_ended.is_set():
-                return
         self._is_in_sync = False
-        if self.is_replaced or has_farewell:
-            return
+        if self._has_ended.is_set():
+            return  # whoever goes on, it is not us: what waits at the gate stays there
         self._replica.let_go()
-        if self.state != "alone" and not self._has_ended.is_set():
+        if self.state != "alone":
             self.state = "alone"
             told = {"reason": reason} if reason else {}
             log_event("backup gone", level=logging.WARNING, node=node, epoch=self.epoch, **told)
 
     # The end.
 
-    def wait_until_applied(self) -> bool:
+    def wait_until_applied(self, timeout_s: float) -> bool:
         """Wait until the backup, if one is in sync, has applied all that there is; whether it has."""
-        give_up_at = time.monotonic() + APPLY_SECONDS
+        give_up_at = time.monotonic() + timeout_s
         while self._is_in_sync and time.monotonic() < give_up_at:
             appended = [one.appended_sequence for one in self._replica.progress().streams]
             if all(last >= end for last, end in zip(self._applied or (0,), appended, strict=False)):
@@ -385,7 +381,7 @@ class PrimarySide:
         self.state = "ended"
 
     def hand_over(self) -> bool:
-        """Let the backup take over, which has applied everything. Nothing is released any more; whether it is said.
+        """Let the backup that is in sync take over. Nothing is released any more; whether the store has been told.
 
         Raises:
             UserError: it may not, and why.
