@@ -44,6 +44,8 @@ from exchange.replication.control_wire import Promote, Promoted, WantStatus
 from exchange.replication.intake import Intake
 from exchange.replication.lease import LeaseKeeper, LeaseWatcher
 from exchange.replication.primary import PairMember, PrimarySide
+from exchange.replication.protocol import StreamStart
+from exchange.replication.providers import host_facts
 from exchange.replication.receiving import ReceivedStreams
 from exchange.replication.streams import ReplicaStreams
 from exchange.risk.recount import recount
@@ -359,10 +361,31 @@ class PairedServer(Server):
         following = self.journal.follow(self.exchange, self.transport, self.feed)
         self._is_prepared = True
         following.compile()
+        recount(self.transport.risk, self.transport.memory)
         if self.feed is not None:
             self.feed.compile()
         self.exchange.compile(progress)
+        progress("compiling the link")
+        self._compile_link()
         return following
+
+    def _compile_link(self) -> None:
+        """Make a link to ourselves and poll it, so that the first one of the primary's finds everything compiled.
+
+        Raises:
+            UserError: no link can be made on this machine.
+        """
+        receiver, replica = self._build_receiver(), self._replica()
+        try:
+            link = replica.connect(receiver.offer(host_facts()))
+            try:
+                receiver.accept(link.answer())
+                receiver.begin([StreamStart(0, 1)] * replica.stream_count, 0)
+                receiver.poll(0)
+            finally:
+                link.close()
+        finally:
+            receiver.close()
 
     def _build_backup(self, member: PairMember, following: Following, watcher: LeaseWatcher) -> BackupSide:
         assert self.journal is not None

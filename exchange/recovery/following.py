@@ -139,6 +139,7 @@ class Following:
         self._replayer = Replayer(
             exchange.shards, requests, sink, self._streams[:shards], of_merge, begin=begin
         )
+        self._replayer.compile()
         self._replayer.put_left(left)
 
     @property
@@ -166,7 +167,8 @@ class Following:
 
     def compile(self) -> None:
         """Compile what :meth:`finish` calls, so that it does not wait for a compiler; nothing is changed by it."""
-        forget_unanswered(SessionMemory(GatewayConfig(capacity_orders=64, log_bytes=4096), 1).sessions, 0)
+        nobody = SessionMemory(GatewayConfig(capacity_orders=64, log_bytes=4096), 1)
+        forget_unanswered(nobody.sessions, 0)
 
     def finish(self) -> None:
         """No more frames will come: make the exchange ready to serve.

@@ -131,6 +131,10 @@ class Replayer:
         for shard, last_sequence in enumerate(self._last):
             self._memory.stop_behind(shard, last_sequence)
 
+    def compile(self) -> None:
+        """Compile what :meth:`finish` calls; before anything else is asked, and nothing is changed by it."""
+        body_for(replay_rest, self._replica)(self._replica, 0, 0)
+
     def put_left(self, left: Sequence[Events]) -> None:
         """Begin with events of each shard that have not gone to the sink, as :meth:`left` has told them."""
         self._left = tuple(np.ascontiguousarray(events) for events in left)

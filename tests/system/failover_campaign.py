@@ -70,6 +70,7 @@ class Options(NamedTuple):
             f"journal.kind={self.journal}",
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
+            "idle.kind=park",  # two exchanges and their clients share a machine
             "journal.segment_bytes=1MiB",
             "gateway.log_bytes=32MiB",
         )
