@@ -170,7 +170,7 @@ def find_replication_problem(
             f"renew_every_ns = {config.renew_every_ns} is more than half of lease_ns = {config.lease_ns}:"
             " one renewal that fails would end the lease",
         )
-    if config.lease_store != EMBEDDED_STORE and not config.lease_store.startswith("nats://"):
+    if config.lease_store != EMBEDDED_STORE and not config.lease_store.startswith(("nats://", "tls://")):
         return ("lease_store",), f'must be "{EMBEDDED_STORE}" or nats://HOST:PORT'
     # A frame lies in one piece, so up to its size can be left over at the end of the ring.
     if RING_FRAMES_MIN * largest_frame_bytes > config.ring_bytes:

@@ -1,5 +1,6 @@
 """``exchange lease-store`` as a person starts it, the embedded store that starts by itself, and one that others run."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from nats.js.api import StorageType
 
 from exchange.errors import UserError
 from exchange.replication import store_process
@@ -225,7 +225,7 @@ def test_the_folder_of_states_is_the_users_own(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"ttl": 60.0}, "lets records expire"), ({"storage": StorageType.MEMORY}, "is in memory")],
+    [({"ttl": 60.0}, "lets records expire"), ({"storage": "memory"}, "is in memory")],
 )
 def test_a_bucket_that_could_forget_is_refused(tmp_path: Path, options: dict[str, object], said: str) -> None:
     async def make(urls: str) -> None:
@@ -234,8 +234,6 @@ def test_a_bucket_that_could_forget_is_refused(tmp_path: Path, options: dict[str
         client = await nats.connect(urls)
         await client.jetstream().create_key_value(bucket=BUCKET, **options)
         await client.close()
-
-    import asyncio
 
     with running_store(tmp_path) as store:
         config = config_for(store.port)
