@@ -391,14 +391,15 @@ def finish(result: "BenchResult", json_path: Path | None, html_path: Path | None
 
     print_result(result)
     if json_path is not None:
-        _write(json_path, lambda path: path.write_bytes(to_json(result)))
+        write_file(json_path, lambda path: path.write_bytes(to_json(result)))
         click.echo(f"figures: {json_path}")
     report = html_path or Path("reports") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{result.kind}.html"
-    _write(report, lambda path: write_report(result, path))
+    write_file(report, lambda path: write_report(result, path))
     click.echo(f"report: {report}")
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written, and the folder for it. UserError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)
