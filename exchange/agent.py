@@ -304,11 +304,20 @@ class ThreadGroup:
             thread.join_group(self)
 
     def __enter__(self) -> Self:
+        self.start(self.threads)
+        return self
+
+    def start(self, threads: Sequence[GroupThread]) -> None:
+        """Start those of these members that do not run yet; entering the block starts all that are left.
+
+        Whoever starts some and does not enter the block calls :meth:`stop`.
+        """
         _memory_in_use[id(self)] = (self, self._memory)
         try:
-            for thread in self.threads:
+            beginning = [thread for thread in threads if thread.ident is None]
+            for thread in beginning:
                 thread.prepare()
-            for thread in self.threads:
+            for thread in beginning:
                 thread.start()
             publish(thread.assignment for thread in self.agent_threads if thread.assignment is not None)
         except BaseException:
@@ -317,7 +326,6 @@ class ThreadGroup:
                 if thread.ident is None:
                     thread.give_up()
             raise
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if exception[0] is None:

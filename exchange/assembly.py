@@ -4,7 +4,8 @@
 
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
                  routes by symbol               sequence, books, events   gate ┘     └─── market data
-                                                └── journal ───────────────┘
+                                                ├── journal ───────────────┤
+                                                └── ring ── replicator ────┘── backup
 
 One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
@@ -16,11 +17,20 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
+from exchange.agent import AgentThread, GroupThread, Park, ThreadGroup, build_idle
+from exchange.agent_layout import (
+    EGRESS_AGENT,
+    JOURNAL_AGENT,
+    agent_names,
+    ingress_agent,
+    shard_agent,
+    thread_layout,
+)
 from exchange.agent_process import AgentProcess
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.keeper import JournalKeeper
 from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
@@ -36,17 +46,9 @@ from exchange.placement import plan as plan_placement
 from exchange.placement.memory_owners import made_for, memory_as_planned, memory_of
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
-from exchange.settings import (
-    EGRESS_AGENT,
-    JOURNAL_AGENT,
-    BlockIdle,
-    ParkIdle,
-    Settings,
-    agent_names,
-    ingress_agent,
-    shard_agent,
-    thread_layout,
-)
+from exchange.replication.none import NoReplica
+from exchange.replication.streams import ReplicaStreams
+from exchange.settings import BlockIdle, ParkIdle, Settings
 
 JOURNAL_PARK_NS: Final = 1_000_000
 
@@ -97,12 +99,18 @@ class Exchange:
         feed: Feed | None = None,
         journals: JournalStreams | None = None,
         plan: Plan | None = None,
+        replica: ReplicaStreams | None = None,
     ) -> None:
         self.settings: Final = settings
         self.plan: Final = plan_exchange(settings) if plan is None else plan
         self.shard_of_symbol: Final = spread_symbols(settings, symbol_count)
         self._transport, self._feed = transport, feed
         self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, settings.shards.count)
+        self.replica: Final = replica or NoReplica()
+        # What shards and egress append to: the journals, and with them the rings that the backup gets.
+        *shard_journals, merge = self.replica.writers(self.journals.all_states())
+        self._shard_journals: Final = tuple(shard_journals)
+        self._merge_journal: Final = merge
         with memory_as_planned(self.plan):
             self._make_memory(symbol_count)
             self.shards: Final = self._build_shards()
@@ -147,11 +155,12 @@ class Exchange:
             ]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
             memory=(self._transport, self._feed, self._inboxes, self._books, self._outboxes, self._shard_memory,
-                    self.journals, self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
+                    self.journals, self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory,
+                    self.replica),
         )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
-        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress, journal."""
+        """The agents in the order of :func:`exchange.agent_layout.agent_names`."""
         batch = self.settings.shards.batch_commands
         ingress = [
             Ingress(
@@ -165,8 +174,9 @@ class Exchange:
             )
             for lane, memory in enumerate(self._ingress_memory)
         ]
+        replicator = [self.replica.agent()] if isinstance(self.replica, ReplicaStreams) else []
         journal = [self.journals.agent()] if self.journals.is_kept else []
-        return [*ingress, *self.shards, self._build_egress(), *journal]
+        return [*ingress, *self.shards, *replicator, self._build_egress(), *journal]
 
     def _build_shards(self) -> list[Shard]:
         return [
@@ -175,7 +185,7 @@ class Exchange:
                 book=book.state,
                 trading=memory.trading.state,
                 outbox=outbox.producer(0),
-                journal=journal.state,
+                journal=journal,
                 words=memory.words,
                 batch=memory.batch,
                 batch_commands=self.settings.shards.batch_commands,
@@ -187,15 +197,16 @@ class Exchange:
                 self._inboxes,
                 self._books,
                 self._outboxes,
-                self.journals.shards,
+                self._shard_journals,
                 self._shard_memory,
                 strict=True,
             )
         ]
 
     def _has_gate(self) -> bool:
-        """Whether events have to pass a gate: to wait for the disk, or to have their order written down."""
-        return self.journals.is_kept and (self.journals.gate == "synced" or self.settings.shards.count > 1)
+        """Whether events have to pass a gate: to wait for disk or backup, or to have their order written down."""
+        waits = self.journals.gate == "synced" or isinstance(self.replica, ReplicaStreams)
+        return self.journals.is_kept and (waits or self.settings.shards.count > 1)
 
     def _build_egress(self) -> Egress | GatedEgress:
         outboxes = tuple(outbox.consumer(0) for outbox in self._outboxes)
@@ -208,7 +219,8 @@ class Exchange:
             outboxes=outboxes,
             sink=sink,
             journals=self.journals.states(),
-            merge=self.journals.merge.state,
+            merge=self._merge_journal,
+            replica=self.replica.gate_state(),
             waits_for_disk=int(self.journals.gate == "synced"),
             words=gate.words,
             events=gate.events,
@@ -216,6 +228,18 @@ class Exchange:
             runs=gate.runs,
             batch_events=batch,
         )
+
+    @property
+    def journal_threads(self) -> tuple[GroupThread, ...]:
+        """The threads that only serve the journal: its keeper, and its agent's if that is alone on one."""
+        agents = [one for one in self.threads.agent_threads if one.name == JOURNAL_AGENT]
+        keepers = [one for one in self.threads.threads if isinstance(one, JournalKeeper)]
+        return (*agents, *keepers)
+
+    @property
+    def journal_agent_has_thread(self) -> bool:
+        """Whether what syncs the journal shares its thread with no other agent."""
+        return any(one.name == JOURNAL_AGENT for one in self.threads.agent_threads)
 
     def _idle_of_journal(self, idle: Any) -> Any:
         """Where nobody waits for a sync, its thread need not look for work all the time."""
@@ -262,19 +286,28 @@ class Exchange:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
-    def append_to_merge(self, records: Sequence[bytes]) -> None:
-        """Append records to the merge stream; the threads must not run.
+    def go_on(self, corrections: Sequence[bytes]) -> None:
+        """The journals have been appended to while the threads did not run; go on behind that, and behind corrections
+        of the merge stream.
+
+        Args:
+            corrections: records for the merge stream, without their sequence.
 
         Raises:
             UserError: the journal has no room for them.
         """
-        assert self._gate_memory is not None
+        if self._gate_memory is None:
+            return
         sequence = self.journals.merge_sequence
-        stream = np.frombuffer(b"".join(records), COMMAND_DTYPE).copy()
-        stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
-        if not self.journals.append_to_merge(stream, sequence + 1):
-            raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
-        self._gate_memory.go_on_behind(sequence + len(stream))
+        if corrections:
+            stream = np.frombuffer(b"".join(corrections), COMMAND_DTYPE).copy()
+            stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
+            keeper_runs = any(one.is_alive() for one in self.journal_threads)
+            if not self.journals.append_to_merge(
+                stream, sequence + 1, self._merge_journal, keeper_runs=keeper_runs
+            ):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(self.journals.merge_sequence)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

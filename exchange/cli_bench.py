@@ -188,6 +188,7 @@ def bench(
     snapshot (a shard with many live orders saved and put back).
     And of a served exchange: gateway (beside sockperf, a C program that only sends the bytes back), durability (what
     each kind and gate of a journal costs), hostile (what a good client feels of those who mean no good).
+    And of a pair of them: lease (how soon a backup knows that its primary is gone).
     """
     choice = FlowChoice(**flow)
     typed = _typed_options(context)

@@ -121,7 +121,8 @@ def check_command(file: str, overrides: tuple[str, ...]) -> None:
 
 
 def _summary(resolved: "Resolved") -> list[str]:
-    from exchange.settings import flatten, thread_layout
+    from exchange.agent_layout import thread_layout
+    from exchange.settings import flatten
 
     settings, cores = resolved.settings, available_cores()
     kinds = [

@@ -25,12 +25,13 @@ from msgspec import Meta, Struct
 
 from exchange import limits
 from exchange.admin.config import AdminConfig, NoneAdminConfig
+from exchange.agent_layout import JOURNAL_AGENT, OPTIONAL_AGENTS, agent_names, thread_layout
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
-from exchange.matching.config import ShardsConfig, ThreadLayout, find_owner_problem, find_process_problem
+from exchange.matching.config import ShardsConfig, find_owner_problem, find_process_problem
 from exchange.placement import NonePlacement, NumaPlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
@@ -41,6 +42,7 @@ from exchange.queues.config import (
     SpscQueueConfig,
     UserQueueConfig,
 )
+from exchange.replication.config import NoneReplicationConfig, ReplicationConfig, find_replication_problem
 from exchange.risk.config import NoneRiskConfig, RiskConfig
 from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
@@ -51,10 +53,6 @@ from exchange.transport.config import (
     TransportConfig,
     UdpTransportConfig,
 )
-
-EGRESS_AGENT = "egress"
-JOURNAL_AGENT = "journal"
-"""The agent that syncs the journal."""
 
 Spins = Annotated[
     int,
@@ -161,6 +159,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     idle: IdleConfig = SpinThenYieldIdle()
     bench: BenchConfig = BenchConfig()
     journal: JournalConfig = NoneJournalConfig()
+    replication: ReplicationConfig = NoneReplicationConfig()
 
 
 class Resolved(NamedTuple):
@@ -271,47 +270,6 @@ def diff(first: Settings, second: Settings) -> tuple[Difference, ...]:
     )
 
 
-def agent_names(settings: Settings) -> tuple[str, ...]:
-    """Names of all agents of an exchange: ``ingress`` (or ``ingress.0`` ...), ``shard.0`` ..., ``egress``, and
-    ``journal`` if one is kept.
-    """
-    lanes = settings.transport.ingress_lanes
-    ingress = tuple(ingress_agent(lane, lanes) for lane in range(lanes))
-    journal = () if isinstance(settings.journal, NoneJournalConfig) else (JOURNAL_AGENT,)
-    return (*ingress, *(shard_agent(shard) for shard in range(settings.shards.count)), EGRESS_AGENT, *journal)
-
-
-def ingress_agent(lane: int, lanes: int) -> str:
-    """The name of the agent of an ingress lane, of so many."""
-    return "ingress" if lanes == 1 else f"ingress.{lane}"
-
-
-def shard_agent(shard: int) -> str:
-    """The name of a shard's agent."""
-    return f"shard.{shard}"
-
-
-def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
-    """Which agents share a thread on a machine with ``cores`` cores for us.
-
-    ``threads = "auto"`` gives one thread to the clients' side (all ingress agents and the egress) and one for
-    each core that is left to the shards, neighbouring shards together; shards always have a thread that is
-    not the clients'; a journal's agent, which waits for the disk, has one of its own. A list in the profile is taken as
-    it stands, but for the journal's agent: it is left out where no journal is kept, and may be left out of the list.
-    """
-    agents = agent_names(settings)
-    if settings.shards.threads != "auto":
-        listed = [tuple(name for name in names if name in agents) for names in settings.shards.threads]
-        is_missing = JOURNAL_AGENT in agents and not any(JOURNAL_AGENT in names for names in listed)
-        return (*filter(None, listed), *([(JOURNAL_AGENT,)] if is_missing else []))
-    shards = [agent for agent in agents if agent.startswith("shard.")]
-    journal = [(JOURNAL_AGENT,)] if JOURNAL_AGENT in agents else []
-    clients_side = tuple(agent for agent in agents if agent not in (*shards, JOURNAL_AGENT))
-    count = min(len(shards), max(1, cores - 1))
-    bounds = [len(shards) * thread // count for thread in range(count + 1)]
-    return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)), *journal)
-
-
 def warnings(settings: Settings, cores: int, numa_nodes: int = 0) -> tuple[str, ...]:
     """What is possible but unwise on a machine with so many cores and nodes for us (0: not known), a line each."""
     found = []
@@ -368,6 +326,7 @@ def _impossible(settings: Settings) -> _Complaint | None:
         or _impossible_waiting(settings)
         or _impossible_queues(settings)
         or _impossible_journal(settings)
+        or _impossible_replication(settings)
     )
 
 
@@ -379,13 +338,13 @@ def _impossible_threads(settings: Settings) -> _Complaint | None:
     expected = f"each of {', '.join(agents)} must be in exactly one list"
     keys = ("shards.threads", "shards.count", "transport.ingress_lanes")
     for agent in named:
-        if agent not in (*agents, JOURNAL_AGENT):
+        if agent not in (*agents, *OPTIONAL_AGENTS):
             hint = did_you_mean(agent, agents)
             return _Complaint(keys, f"threads name an unknown agent {show_value(agent)}{hint}; {expected}")
         if named.count(agent) > 1:
             return _Complaint(keys, f"threads name {agent} twice; {expected}")
     for agent in agents:
-        if agent not in (*named, JOURNAL_AGENT):
+        if agent not in (*named, *OPTIONAL_AGENTS):
             return _Complaint(keys, f"threads leave out {agent}; {expected}")
     if not all(settings.shards.threads):
         return _Complaint(keys, "threads have an empty list: a thread without an agent")
@@ -403,6 +362,11 @@ def _impossible_waiting(settings: Settings) -> _Complaint | None:
     if isinstance(settings.transport, DpdkTransportConfig):
         return _Complaint(
             keys, "block sleeps until a socket has something, and a card that is polled tells nobody"
+        )
+    if not isinstance(settings.replication, NoneReplicationConfig):
+        return _Complaint(
+            (*keys, "replication.kind"),
+            "block sleeps until a client says something, and would sleep through what its backup says; take park",
         )
     layout = settings.shards.threads
     if layout == "auto" or sum(names != (JOURNAL_AGENT,) for names in layout) > 1:
@@ -460,6 +424,23 @@ def _impossible_journal(settings: Settings) -> _Complaint | None:
         ("journal.segment_bytes", "shards.batch_commands"),
         f"a batch of {settings.shards.batch_commands} commands with their details needs {needed} bytes,"
         f" and a segment has {settings.journal.segment_bytes}",
+    )
+
+
+def _impossible_replication(settings: Settings) -> _Complaint | None:
+    if isinstance(settings.replication, NoneReplicationConfig):
+        return None
+    if isinstance(settings.journal, NoneJournalConfig):
+        return _Complaint(
+            ("replication.kind", "journal.kind"),
+            "a backup that comes late or falls behind reads the primary's journal, so there must be one:"
+            " journal.kind = file or mapped",
+        )
+    from exchange.journal.layout import frame_bytes  # brings numpy
+
+    problem = find_replication_problem(settings.replication, frame_bytes(2 * settings.shards.batch_commands))
+    return (
+        None if problem is None else _Complaint(tuple(f"replication.{key}" for key in problem[0]), problem[1])
     )
 
 

@@ -26,6 +26,7 @@ from exchange.journal.words import (
     APPENDED,
     APPENDED_POSITION,
     DURABLE,
+    EPOCH,
     OFFSET,
     PREPARED,
     REFUSED,
@@ -174,6 +175,10 @@ class SegmentedJournal(ABC):
     def durable_sequence(self) -> int:
         """The last sequence that is known to be synced."""
         return load_acquire(self.words + DURABLE)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Frames that are appended from now on say that they are of this epoch. For when nobody appends."""
+        store_int64(self.words + EPOCH, epoch)
 
     def refused_count(self) -> int:
         """How many appends did not succeed since the start: back-pressure, as a full queue's."""

@@ -111,6 +111,7 @@ from exchange.native.sockets import (  # noqa: E402
 )
 from exchange.native.system_calls import (  # noqa: E402
     MUTEX_BYTES,
+    boottime_ns,
     initialise_mutex,
     monotonic_ns,
     mutex_lock,
@@ -137,6 +138,7 @@ __all__ = [
     "add_wrapping",
     "address_of",
     "body_for",
+    "boottime_ns",
     "choose",
     "compare_exchange",
     "copy_bytes",

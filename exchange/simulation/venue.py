@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
+from exchange.agent_layout import agent_names
 from exchange.assembly import Exchange
 from exchange.clock import ManualTime
 from exchange.errors import UserError
@@ -50,7 +51,7 @@ from exchange.recovery.kept import KeptJournal
 from exchange.risk import build_risk
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount
-from exchange.settings import Settings, agent_names
+from exchange.settings import Settings
 from exchange.simulation.chance import Trace
 from exchange.simulation.invariants import broken, text_of_words
 from exchange.simulation.network import Line

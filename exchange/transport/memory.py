@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.bench.histogram import COUNTS_LENGTH, Counts, bucket_index
 from exchange.book.ladder_events import KIND, TIMESTAMP
 from exchange.messages import COMMAND_DTYPE, EVENT_DTYPE, RECORD_BYTES, EventKind, Reason
@@ -32,7 +33,6 @@ from exchange.native import (
     view_bytes,
 )
 from exchange.placement.memory_owners import made_for
-from exchange.settings import EGRESS_AGENT, ingress_agent
 from exchange.transport.protocol import consume, flush, receive, send
 
 _REASON: Final = 2

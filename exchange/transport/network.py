@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.book.config import BookConfig
 from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
@@ -59,7 +60,6 @@ from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
 from exchange.risk import RiskMemory
 from exchange.risk.none import NoneMemory
-from exchange.settings import EGRESS_AGENT, ingress_agent
 from exchange.transport.network_agents import (
     ATTENTION,
     BEGIN,

@@ -10,12 +10,12 @@ Each connection has a socket of its own, which the control plane opens and close
 import select
 from collections.abc import Sequence
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.messages import RECORD_BYTES
 from exchange.native import EPOLL_EVENT_BYTES, Arena, view_bytes
 from exchange.placement.memory_owners import made_for
-from exchange.settings import EGRESS_AGENT, ingress_agent
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
 from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.tcp_receiving import EVENTS_MAX, TcpSource

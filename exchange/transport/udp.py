@@ -20,6 +20,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from exchange.agent_layout import EGRESS_AGENT
 from exchange.book.config import BookConfig
 from exchange.datagrams.port import Port
 from exchange.datagrams.posting import Mailbox
@@ -55,7 +56,6 @@ from exchange.native.datagram_headers import (
 )
 from exchange.placement.memory_owners import made_for
 from exchange.queues.spsc import SpscQueue
-from exchange.settings import EGRESS_AGENT
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
 from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from exchange.agent_layout import thread_layout
 from exchange.errors import UserError
 from exchange.profile_files import override_layer, show_key, toml_value
 from exchange.settings import (
@@ -22,7 +23,6 @@ from exchange.settings import (
     load_profile,
     resolve,
     tables,
-    thread_layout,
     to_dict,
 )
 from exchange.settings_schema import Key, Problem, Table, check_value
@@ -201,6 +201,11 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "block watches one",
             "must be OWNER:LIMIT=NUMBER",
             "and a segment has",
+            "so there must be one",
+            "must be 1 to 64 letters",
+            "one renewal that fails",
+            "or nats://",
+            "the ring must hold four",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return

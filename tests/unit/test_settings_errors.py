@@ -15,7 +15,7 @@ from exchange.settings import load_profile
 
 ALLOWED_TABLES = (
     "[transport], [gateway], [risk], [market_data], [admin], [queue], [book], [shards], [placement], [idle],"
-    " [bench], [journal]"
+    " [bench], [journal], [replication]"
 )
 
 
