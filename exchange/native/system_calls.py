@@ -99,12 +99,12 @@ def sleep_ns(duration_ns: int) -> None:
     time.sleep(duration_ns / 1e9)
 
 
-def _emit_clock(number: int) -> Emit:
+def _emit_clock(clock: int) -> Emit:
     def emit(builder: Any) -> Any:
         timespec = cgutils.alloca_once(builder, _TIMESPEC)
         function_type = ir.FunctionType(INT32, [INT32, _TIMESPEC.as_pointer()])
         function = cgutils.get_or_insert_function(builder.module, function_type, "clock_gettime")
-        builder.call(function, [INT32(number), timespec])
+        builder.call(function, [INT32(clock), timespec])
         value = builder.load(timespec, typ=_TIMESPEC)
         seconds_ns = builder.mul(builder.extract_value(value, 0), INT64(1_000_000_000))
         return builder.add(seconds_ns, builder.extract_value(value, 1))
@@ -120,7 +120,7 @@ def monotonic_ns() -> int:
 
 @lowers_to(types.int64(), _emit_clock(_CLOCK_BOOTTIME))
 def boottime_ns() -> int:
-    """CLOCK_BOOTTIME in nanoseconds: as :func:`monotonic_ns`, and it goes on while the machine is suspended."""
+    """CLOCK_BOOTTIME in nanoseconds: the monotonic clock, which also goes on while the machine sleeps."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
