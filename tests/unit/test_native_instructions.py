@@ -182,10 +182,12 @@ def test_compare_exchange(before: int, expected: int, desired: int, agree: bool)
         assert native.load_int64(BLOCK) == (desired if before == expected else before)
 
 
-def test_the_clocks_never_run_backwards_and_the_monotonic_one_is_pythons() -> None:
-    for now in (native.monotonic_ns, compiled("monotonic_ns", 0)):
-        readings = [time.monotonic_ns(), now(), time.monotonic_ns(), now(), time.monotonic_ns()]
-        assert readings == sorted(readings)
+def test_the_clocks_never_run_backwards_and_two_are_pythons() -> None:
+    for name in ("monotonic_ns", "thread_cpu_ns"):
+        pythons = time.monotonic_ns if name == "monotonic_ns" else time.thread_time_ns
+        for now in (getattr(native, name), compiled(name, 0)):
+            readings = [pythons(), now(), pythons(), now(), pythons()]
+            assert readings == sorted(readings)
     for now in (native.cycle_counter, compiled("cycle_counter", 0)):
         readings = [now() for _ in range(100)]
         assert readings == sorted(readings)
