@@ -59,7 +59,11 @@ def run_backup(way: str, **changes: Any) -> None:
             if has_said():
                 ask()
                 backup.check()
-                tell(next=backup.next_sequence(), digest=digest(backup.content()), failure=backup.received.failure)
+                tell(
+                    next=backup.next_sequence(),
+                    digest=digest(backup.content()),
+                    failure=backup.received.failure,
+                )
 
 
 def run_primary(way: str, **changes: Any) -> None:
@@ -73,7 +77,10 @@ def run_primary(way: str, **changes: Any) -> None:
         while True:
             # In step with the backup: who overruns it is let go of.
             progress = primary.replica.progress().streams[0]
-            if progress.appended_position - progress.consumed_position < primary.replica.config.ring_bytes // 2:
+            if (
+                progress.appended_position - progress.consumed_position
+                < primary.replica.config.ring_bytes // 2
+            ):
                 primary.append(FRAME_RECORDS)
             if has_said():
                 ask()
