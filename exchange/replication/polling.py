@@ -32,6 +32,7 @@ from exchange.replication.words import (
     EPOCH,
     FAILED,
     FOUND,
+    IS_EAGER,
     IS_OPEN,
     JOURNAL_ID,
     LINE_APPLIED,
@@ -62,8 +63,7 @@ class Receiver(NamedTuple):
     """What a backup polls.
 
     ``beat`` is the address of a word of the primary's that changes as long as it lives, or of one that never does;
-    ``places`` is room for :data:`PLACES` rows for each stream, ``lines`` for the acknowledgements. ``is_eager`` is not
-    0 if the primary's events wait for what is applied.
+    ``places`` is room for :data:`PLACES` rows for each stream, ``lines`` for the acknowledgements.
     """
 
     link: Any
@@ -76,7 +76,6 @@ class Receiver(NamedTuple):
     places: int
     lines: int
     silence_ns: int
-    is_eager: int
     idle: Any
 
 
@@ -155,14 +154,15 @@ def _is_due(receiver: Receiver) -> bool:
     """Whether the primary wants to know of a stream what it does not know yet."""
     if load_acquire(receiver.control + BEGUN) == 0:
         return False
+    is_eager = load_int64(receiver.control + IS_EAGER) != 0
     for stream in range(receiver.stream_count):
         words = receiver.streams + stream * RECEIVER_STREAM_BYTES
         news_bytes = load_acquire(words + CONSUMED) - load_int64(words + TOLD_CONSUMED)
-        if news_bytes > receiver.ring_bytes >> 3 or (news_bytes > 0 and receiver.is_eager != 0):
+        if news_bytes > receiver.ring_bytes >> 3 or (news_bytes > 0 and is_eager):
             return True
         if load_int64(words + RECEIVED) != load_int64(words + TOLD_RECEIVED):
             return True
-        if receiver.is_eager != 0 and load_int64(words + APPLIED) != load_int64(words + TOLD_APPLIED):
+        if is_eager and load_int64(words + APPLIED) != load_int64(words + TOLD_APPLIED):
             return True
     return False
 

@@ -54,6 +54,7 @@ from exchange.replication.words import (
     EPOCH,
     FAILED,
     FOUND,
+    IS_EAGER,
     IS_OPEN,
     JOURNAL_ID,
     LINE_BYTES,
@@ -79,6 +80,8 @@ TOKEN_BYTES: Final = 16
 
 class ReceivedStreams:
     """Owner of the backup's rings, and of its end of a link.
+
+    Raises UserError if libfabric is wanted and missing.
 
     Args:
         config: the [replication] table of a profile.
@@ -114,10 +117,38 @@ class ReceivedStreams:
         self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
         self._fabric: Any = None
-        self._receiver: Receiver | None = None
+        self._receiver: Final = self._build_receiver()
         for stream, name in enumerate(names):
             store_int64(self._words(stream) + JOURNAL_ID, name.journal_id)
             store_int64(self._words(stream) + STREAM_NUMBER, name.stream_number)
+
+    def _build_receiver(self) -> Receiver:
+        rings, ring_bytes, count = self._target + RING_OFFSET, self.config.ring_bytes, len(self.names)
+        link: Any
+        if isinstance(self.config, RdmaReplicationConfig):
+            from exchange.replication.fabric import load_fabric
+
+            load_fabric()
+            link = RdmaReceiver(self._link_words, self._source)
+        else:
+            link = TcpReceiver(self._socket, rings, ring_bytes, self._streams, count, self._control)
+        return Receiver(
+            link=link,
+            control=self._control,
+            streams=self._streams,
+            rings=rings,
+            ring_bytes=ring_bytes,
+            stream_count=count,
+            beat=self._target,
+            places=address_of(self._places),
+            lines=self._lines,
+            silence_ns=self.config.backup_timeout_ns,
+            idle=self._idle,
+        )
+
+    def compile(self) -> None:
+        """Compile what polls, or load it from disk. To be called before there is a link, which would be silent."""
+        poll_frames(self._receiver, 0)
 
     def offer(self, primary: HostFacts) -> dict[str, Any]:
         """Make our end of a link; what the primary's ``connect`` takes.
@@ -125,6 +156,7 @@ class ReceivedStreams:
         Raises:
             UserError: it cannot be made: the address is not ours, or libfabric is missing or has no such provider.
         """
+        self.compile()
         told: dict[str, Any] = {"ring_bytes": self.config.ring_bytes, "streams": len(self.names)}
         match self.config:
             case TcpReplicationConfig():
@@ -163,34 +195,20 @@ class ReceivedStreams:
             UserError: nobody has come, or the answer is none.
         """
         if isinstance(self.config, TcpReplicationConfig):
-            link: Any = self._accept_tcp()
+            self._accept_tcp()
         else:
             try:
                 description = bytes.fromhex(answer["description"])
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError("replication: the primary does not say where its memory is") from error
             self._fabric.connect(description)
-            link = RdmaReceiver(self._link_words, self._source)
-        self._receiver = Receiver(
-            link=link,
-            control=self._control,
-            streams=self._streams,
-            rings=self._target + RING_OFFSET,
-            ring_bytes=self.config.ring_bytes,
-            stream_count=len(self.names),
-            beat=self._target,
-            places=address_of(self._places),
-            lines=self._lines,
-            silence_ns=self.config.backup_timeout_ns,
-            is_eager=int(answer.get("gate") == "applied"),
-            idle=self._idle,
-        )
+        store_int64(self._control + IS_EAGER, int(answer.get("gate") == "applied"))
         now_ns = monotonic_ns()
         for word in (POLLED_NS, TOLD_NS, PRIMARY_HEARD_NS):
             store_int64(self._control + word, now_ns)
         store_release(self._control + IS_OPEN, 1)
 
-    def _accept_tcp(self) -> TcpReceiver:
+    def _accept_tcp(self) -> None:
         assert self._listener is not None, "offer() comes first"
         try:
             while self._connection is None:
@@ -209,8 +227,6 @@ class ReceivedStreams:
             self._listener.close()
         prepare_socket(self._connection, self._socket)
         store_int64(self._socket + DESCRIPTOR, self._connection.fileno())
-        rings, ring_bytes = self._target + RING_OFFSET, self.config.ring_bytes
-        return TcpReceiver(self._socket, rings, ring_bytes, self._streams, len(self.names), self._control)
 
     def begin(self, starts: Sequence[StreamStart], epoch: int) -> None:
         """Where the primary has attached, and the epoch that frames have. They are given from now on."""
@@ -229,7 +245,6 @@ class ReceivedStreams:
         They are what :meth:`frames` gives until the next poll. Has to be called again and again: it is this that lets
         the link go on. After the link has failed or was closed it gives what is there, without waiting.
         """
-        assert self._receiver is not None, "accept() comes first"
         return int(poll_frames(self._receiver, timeout_ns))
 
     def frames(self, stream: int) -> NDArray[np.void]:

@@ -99,6 +99,8 @@ BEATS: Final = 56
 """How often acknowledgements were sent."""
 PRIMARY_BEATS: Final = 64
 """The beat of the primary that was seen last."""
+IS_EAGER: Final = 72
+"""Whether the primary's events wait for what is applied."""
 RECEIVER_BYTES: Final = 128
 
 # a stream of a backup
