@@ -93,7 +93,8 @@ class Node:
         self.pair_port: Final = free_port()
         self.process: Process | None = None
         self.starts = 0
-        self._folder: Final = folder
+        self.extra: tuple[str, ...] = ()
+        self.folder: Final = folder
         self._options: Final = options
         self._starter: Final = starter
 
@@ -105,20 +106,21 @@ class Node:
             f"transport.port={self.clients_port}",
             f"replication.port={self.pair_port}",
             f"replication.node={self.name}",
-            f"replication.group={self._folder.name}",
-            f"replication.secret_file={self._folder / 'secret'}",
+            f"replication.group={self.folder.name}",
+            f"replication.secret_file={self.folder / 'secret'}",
             f"journal.directory={self.journal}",
+            *self.extra,
         )
 
     def start(self, backup_of: "Node | None" = None, *, forked: bool = True) -> Process:
         """Run it, as the primary or as a backup."""
         self.starts += 1
         sets = [part for one in self.overrides() for part in ("--set", one)]
-        arguments = ["serve", "journaled", "--users", str(self._folder / "users"), *sets]
+        arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
         if backup_of is not None:
             arguments += ["--backup-of", f"{HOST}:{backup_of.pair_port}"]
         self.process = self._starter.start(
-            f"{self._folder.name}-{self.name}-{self.starts}", arguments, forked=forked
+            f"{self.folder.name}-{self.name}-{self.starts}", arguments, forked=forked
         )
         return self.process
 
@@ -126,11 +128,16 @@ class Node:
         """Wait until its log has a text so many times; all of it. AssertionError if the process ends before."""
         process, deadline = self.process, time.monotonic() + SYNC_SECONDS_MAX
         assert process is not None
-        while (said := process.log.read_text()).count(text) < count:
+        while (said := self.log()).count(text) < count:
             assert not process.has_ended(), f"{self.name} has ended: {said}"
             assert time.monotonic() < deadline, f"{self.name} does not say {text!r}: {said}"
             await asyncio.sleep(0.005)
         return said
+
+    def log(self) -> str:
+        """What its process says in its log."""
+        assert self.process is not None
+        return self.process.log.read_text()
 
     async def listens(self) -> None:
         """Wait until clients can connect."""
@@ -148,8 +155,7 @@ class Node:
 
     def check(self) -> None:
         """Nothing has gone wrong with it that would be a fault."""
-        assert self.process is not None
-        text = self.process.log.read_text()
+        text = self.log()
         assert "Traceback" not in text, text
         assert "exchange:" not in text, text
 
