@@ -48,6 +48,7 @@ from exchange.native import (
     yield_core,
 )
 from exchange.placement import Assignment, apply_to_current_thread
+from exchange.placement.running import publish
 from exchange.settings import BlockIdle, BusySpinIdle, IdleConfig, ParkIdle, SpinThenYieldIdle
 
 STOP_SECONDS: Final = 1.0
@@ -211,6 +212,12 @@ class GroupThread(threading.Thread):
         """Ask the thread to end; returns at once."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Do what has to be done while no thread of the group runs."""
+
+    def give_up(self) -> None:
+        """Undo :meth:`prepare`, for the thread is not going to be started."""
+
     def join_group(self, group: "ThreadGroup") -> None:
         """If this thread fails, ``group`` is to be stopped."""
         # Not held, or there were a cycle, and the group's memory would not be freed as soon as nobody needs it.
@@ -256,6 +263,10 @@ class AgentThread(GroupThread):
 
     def work(self) -> None:
         """Run the agents, counting what the kernel knows of the thread."""
+        self.counters = self.run_loop()
+
+    def run_loop(self) -> dict[str, Any]:
+        """Run the agents on the calling thread, until the stop word says otherwise; what the kernel counted of it."""
         from exchange.bench.host import thread_counters
 
         if self.assignment is not None:
@@ -264,7 +275,7 @@ class AgentThread(GroupThread):
         loop = run_agents if is_compiled(self.agents) else run_agents_interpreted
         loop(self.agents, self._stop_address, self._idle)
         after = thread_counters(threading.get_native_id())
-        self.counters = _difference(before, after)
+        return _difference(before, after)
 
 
 _memory_in_use: Final[dict[int, object]] = {}
@@ -293,14 +304,28 @@ class ThreadGroup:
             thread.join_group(self)
 
     def __enter__(self) -> Self:
+        self.start(self.threads)
+        return self
+
+    def start(self, threads: Sequence[GroupThread]) -> None:
+        """Start those of these members that do not run yet; entering the block starts all that are left.
+
+        Whoever starts some and does not enter the block calls :meth:`stop`.
+        """
         _memory_in_use[id(self)] = (self, self._memory)
         try:
-            for thread in self.threads:
+            beginning = [thread for thread in threads if thread.ident is None]
+            for thread in beginning:
+                thread.prepare()
+            for thread in beginning:
                 thread.start()
+            publish(thread.assignment for thread in self.agent_threads if thread.assignment is not None)
         except BaseException:
             self.request_stop()
+            for thread in self.threads:
+                if thread.ident is None:
+                    thread.give_up()
             raise
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if exception[0] is None:

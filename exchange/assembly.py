@@ -4,35 +4,51 @@
 
     transport ── ingress ──[inbox of shard k]── shard k ──[outbox of shard k]── egress ── transport
                  routes by symbol               sequence, books, events   gate ┘     └─── market data
-                                                └── journal ───────────────┘
+                                                ├── journal ───────────────┤
+                                                └── ring ── replicator ────┘── backup
 
 One inbox and one outbox for each shard; any number of ingress lanes, one egress. Each box of the picture is
 built here, in the order in which commands meet them, and nowhere else does code ask which variant of a layer
 was chosen. Everything that owns memory is held by :class:`Exchange`, because agents hold plain addresses."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
+from exchange.agent import AgentThread, GroupThread, Park, ThreadGroup, build_idle
+from exchange.agent_layout import (
+    EGRESS_AGENT,
+    JOURNAL_AGENT,
+    agent_names,
+    ingress_agent,
+    shard_agent,
+    thread_layout,
+)
+from exchange.agent_process import AgentProcess
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.keeper import JournalKeeper
 from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
 from exchange.matching.gated_egress import GatedEgress, GatedEgressMemory
 from exchange.matching.ingress import Ingress, IngressMemory
 from exchange.matching.shard import Shard, ShardMemory, ShardStatus
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
-from exchange.native import EPOLL_EVENT_BYTES, Arena
-from exchange.placement import ThreadDescription, Topology, load_topology
+from exchange.native import EPOLL_EVENT_BYTES, Arena, shared_with_children
+from exchange.placement import Plan, ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
+from exchange.placement.memory_owners import made_for, memory_as_planned, memory_of
 from exchange.queues import build_queue
 from exchange.queues.ring_memory import RingOwner
-from exchange.settings import JOURNAL_AGENT, BlockIdle, ParkIdle, Settings, agent_names, thread_layout
+from exchange.replication.none import NoReplica
+from exchange.replication.streams import ReplicaStreams
+from exchange.settings import BlockIdle, ParkIdle, Settings
 
 JOURNAL_PARK_NS: Final = 1_000_000
 
@@ -66,7 +82,7 @@ class QueueLevel(NamedTuple):
 
 
 class Exchange:
-    """An exchange in one process, built but not running; ``with exchange.threads:`` runs it.
+    """An exchange, built but not running; ``with exchange.threads:`` runs it.
 
     Attributes:
         settings: what it was built from.
@@ -82,48 +98,69 @@ class Exchange:
         transport: Transport,
         feed: Feed | None = None,
         journals: JournalStreams | None = None,
+        plan: Plan | None = None,
+        replica: ReplicaStreams | None = None,
     ) -> None:
         self.settings: Final = settings
-        shards, lanes = settings.shards.count, settings.transport.ingress_lanes
-        self.shard_of_symbol: Final = spread_symbols(symbol_count, shards)
+        self.plan: Final = plan_exchange(settings) if plan is None else plan
+        self.shard_of_symbol: Final = spread_symbols(settings, symbol_count)
         self._transport, self._feed = transport, feed
-        self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, shards)
-        self._inboxes = [build_queue(settings.queue, producers=lanes) for _ in range(shards)]
-        self._books = [build_book(settings.book, symbol_count) for _ in range(shards)]
-        self._outboxes = [build_queue(settings.queue) for _ in range(shards)]
-        self._shard_memory = [
-            ShardMemory(settings.shards.batch_commands, settings.book.capacity_orders, symbol_count)
-            for _ in range(shards)
-        ]
+        self.journals: Final = journals or JournalStreams(NoneJournalConfig(), None, settings.shards.count)
+        self.replica: Final = replica or NoReplica()
+        # What shards and egress append to: the journals, and with them the rings that the backup gets.
+        *shard_journals, merge = self.replica.writers(self.journals.all_states())
+        self._shard_journals: Final = tuple(shard_journals)
+        self._merge_journal: Final = merge
+        with memory_as_planned(self.plan):
+            self._make_memory(symbol_count)
+            self.shards: Final = self._build_shards()
+            self.threads: Final = self._build_threads()
+
+    def _make_memory(self, symbol_count: int) -> None:
+        """All memory but the transport's, the feed's and the journal's, each part for the agent that uses it most."""
+        settings, owners = self.settings, [shard_agent(shard) for shard in range(self.settings.shards.count)]
+        batch, lanes = settings.shards.batch_commands, settings.transport.ingress_lanes
+        shape = (batch, settings.book.capacity_orders, symbol_count)
+        with shared_with_children() if settings.shards.run_as == "processes" else nullcontext():
+            self._inboxes = [
+                made_for(one, "inbox", build_queue, settings.queue, producers=lanes) for one in owners
+            ]
+            self._books = [made_for(one, "book", build_book, settings.book, symbol_count) for one in owners]
+            self._outboxes = [made_for(one, "outbox", build_queue, settings.queue) for one in owners]
+            self._shard_memory = [made_for(one, "shard", ShardMemory, *shape) for one in owners]
         self._ingress_memory = [
-            IngressMemory(self.shard_of_symbol, shards, settings.shards.batch_commands) for _ in range(lanes)
-        ]
-        self._egress_memory = EgressMemory(settings.shards.batch_commands)
-        self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
-        self.shards: Final = self._build_shards()
-        agents = dict(zip(agent_names(settings), self._build_agents(), strict=True))
-        machine = load_topology(None)
-        described = describe_threads(settings, machine)
-        self.plan: Final = plan_placement(machine, described, settings.placement)
+            made_for(ingress_agent(lane, lanes), "ingress", IngressMemory, self.shard_of_symbol, len(owners), batch)
+            for lane in range(lanes)
+        ]  # fmt: skip
+        with memory_of(EGRESS_AGENT, "egress"):
+            self._egress_memory = EgressMemory(batch)
+            self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
         self._idle_memory = Arena.private(4096, huge_pages="never")
-        idle = self._build_idle()
-        self.threads: Final = ThreadGroup(
+
+    def _build_threads(self) -> ThreadGroup:
+        agents = dict(zip(agent_names(self.settings), self._build_agents(), strict=True))
+        idle, are_processes = self._build_idle(), self.settings.shards.run_as == "processes"
+        return ThreadGroup(
             [
-                AgentThread(
-                    one.name,
+                made_for(
+                    one.agents[0],
+                    "thread",
+                    AgentProcess if are_processes and one.runs_shard else AgentThread,
+                    one.thread,
                     tuple(agents[name] for name in one.agents),
                     self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
-                    self.plan.assignment_of(one.name),
+                    one,
                 )
-                for one in described
+                for one in self.plan.assignments
             ]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
-            memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory, self.journals,
-                    self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
+            memory=(self._transport, self._feed, self._inboxes, self._books, self._outboxes, self._shard_memory,
+                    self.journals, self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory,
+                    self.replica),
         )  # fmt: skip
 
     def _build_agents(self) -> list[Any]:
-        """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress, journal."""
+        """The agents in the order of :func:`exchange.agent_layout.agent_names`."""
         batch = self.settings.shards.batch_commands
         ingress = [
             Ingress(
@@ -137,8 +174,9 @@ class Exchange:
             )
             for lane, memory in enumerate(self._ingress_memory)
         ]
+        replicator = [self.replica.agent()] if isinstance(self.replica, ReplicaStreams) else []
         journal = [self.journals.agent()] if self.journals.is_kept else []
-        return [*ingress, *self.shards, self._build_egress(), *journal]
+        return [*ingress, *self.shards, *replicator, self._build_egress(), *journal]
 
     def _build_shards(self) -> list[Shard]:
         return [
@@ -147,7 +185,7 @@ class Exchange:
                 book=book.state,
                 trading=memory.trading.state,
                 outbox=outbox.producer(0),
-                journal=journal.state,
+                journal=journal,
                 words=memory.words,
                 batch=memory.batch,
                 batch_commands=self.settings.shards.batch_commands,
@@ -159,15 +197,16 @@ class Exchange:
                 self._inboxes,
                 self._books,
                 self._outboxes,
-                self.journals.shards,
+                self._shard_journals,
                 self._shard_memory,
                 strict=True,
             )
         ]
 
     def _has_gate(self) -> bool:
-        """Whether events have to pass a gate: to wait for the disk, or to have their order written down."""
-        return self.journals.is_kept and (self.journals.gate == "synced" or self.settings.shards.count > 1)
+        """Whether events have to pass a gate: to wait for disk or backup, or to have their order written down."""
+        waits = self.journals.gate == "synced" or isinstance(self.replica, ReplicaStreams)
+        return self.journals.is_kept and (waits or self.settings.shards.count > 1)
 
     def _build_egress(self) -> Egress | GatedEgress:
         outboxes = tuple(outbox.consumer(0) for outbox in self._outboxes)
@@ -180,7 +219,8 @@ class Exchange:
             outboxes=outboxes,
             sink=sink,
             journals=self.journals.states(),
-            merge=self.journals.merge.state,
+            merge=self._merge_journal,
+            replica=self.replica.gate_state(),
             waits_for_disk=int(self.journals.gate == "synced"),
             words=gate.words,
             events=gate.events,
@@ -188,6 +228,18 @@ class Exchange:
             runs=gate.runs,
             batch_events=batch,
         )
+
+    @property
+    def journal_threads(self) -> tuple[GroupThread, ...]:
+        """The threads that only serve the journal: its keeper, and its agent's if that is alone on one."""
+        agents = [one for one in self.threads.agent_threads if one.name == JOURNAL_AGENT]
+        keepers = [one for one in self.threads.threads if isinstance(one, JournalKeeper)]
+        return (*agents, *keepers)
+
+    @property
+    def journal_agent_has_thread(self) -> bool:
+        """Whether what syncs the journal shares its thread with no other agent."""
+        return any(one.name == JOURNAL_AGENT for one in self.threads.agent_threads)
 
     def _idle_of_journal(self, idle: Any) -> Any:
         """Where nobody waits for a sync, its thread need not look for work all the time."""
@@ -234,19 +286,28 @@ class Exchange:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
-    def append_to_merge(self, records: Sequence[bytes]) -> None:
-        """Append records to the merge stream; the threads must not run.
+    def go_on(self, corrections: Sequence[bytes]) -> None:
+        """The journals have been appended to while the threads did not run; go on behind that, and behind corrections
+        of the merge stream.
+
+        Args:
+            corrections: records for the merge stream, without their sequence.
 
         Raises:
             UserError: the journal has no room for them.
         """
-        assert self._gate_memory is not None
+        if self._gate_memory is None:
+            return
         sequence = self.journals.merge_sequence
-        stream = np.frombuffer(b"".join(records), COMMAND_DTYPE).copy()
-        stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
-        if not self.journals.append_to_merge(stream, sequence + 1):
-            raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
-        self._gate_memory.go_on_behind(sequence + len(stream))
+        if corrections:
+            stream = np.frombuffer(b"".join(corrections), COMMAND_DTYPE).copy()
+            stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
+            keeper_runs = any(one.is_alive() for one in self.journal_threads)
+            if not self.journals.append_to_merge(
+                stream, sequence + 1, self._merge_journal, keeper_runs=keeper_runs
+            ):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(self.journals.merge_sequence)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""
@@ -257,9 +318,14 @@ class Exchange:
         return self._books[self.shard_of_symbol[symbol_id]].state
 
 
-def spread_symbols(symbol_count: int, shards: int) -> list[int]:
-    """For each symbol the shard that owns it."""
-    return [symbol_id % shards for symbol_id in range(symbol_count)]
+def plan_exchange(settings: Settings) -> Plan:
+    """Where the threads of an exchange with these settings run on this machine, and where their memory lies.
+
+    Memory that is made for it before the exchange is (a transport's, a journal's) is made in a block
+    :func:`~exchange.placement.memory_owners.memory_as_planned`.
+    """
+    machine = load_topology(None)
+    return plan_placement(machine, describe_threads(settings, machine), settings.placement)
 
 
 def describe_threads(settings: Settings, machine: Topology) -> list[ThreadDescription]:

@@ -180,7 +180,7 @@ def reference_price(asking: _Asking, symbol: str, price_ticks: int) -> None:
 @admin.command()
 @click.pass_obj
 def symbols(asking: _Asking) -> None:
-    """Which symbols trade."""
+    """Which symbols trade, and which shard each is on."""
     _show_symbols(asking, asking.client().get("symbols"))
 
 
@@ -281,8 +281,8 @@ def _show_symbols(asking: _Asking, found: Any) -> None:
     rows = found if isinstance(found, list) else [found]
     asking.show(
         found,
-        ("symbol", "state", "reason"),
-        [(one["symbol"], one["state"], one["reason"]) for one in rows],
+        ("symbol", "state", "reason", "shard"),
+        [(one["symbol"], one["state"], one["reason"], one["shard"]) for one in rows],
     )
 
 

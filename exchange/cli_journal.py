@@ -191,7 +191,8 @@ def _range(stream: "StreamReport") -> str:
 def _described(report: "JournalReport") -> Iterator[str]:
     outcomes = report.identity.outcomes
     yield f"journal {report.path}, id {report.identity.journal_id:016x}, format {report.identity.format_version}"
-    yield f"session {outcomes.session_name}, {len(outcomes.symbols)} symbols"
+    spread = f" on {outcomes.shard_count} shards" if outcomes.shard_count > 1 else ""
+    yield f"session {outcomes.session_name}, {len(outcomes.symbols)} symbols{spread}"
     if report.holder:
         yield f"being written to by {report.holder}"
     for stream in report.streams:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from exchange import limits
-from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar
+from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar, write_file
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
     from exchange.load.carriage import LoadCarrier
+    from exchange.load.measured import Measured
 
 _CLOSED_LOOP = "max"
 
@@ -50,7 +52,7 @@ address_option = click.option(
 
 
 @click.command()
-@click.argument("endpoint", metavar="HOST:PORT")
+@click.argument("endpoint", metavar="HOST:PORT[,HOST:PORT...]")
 @users_option
 @password_option
 @transport_option
@@ -114,6 +116,39 @@ address_option = click.option(
     help="The price around which orders lie, in 1/10,000 dollar.",
 )
 @click.option(
+    "--silence",
+    "silence_s",
+    type=float,
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With several addresses: give up a line on which nothing has come for so long.",
+)
+@click.option(
+    "--answer-timeout",
+    "answer_s",
+    type=float,
+    default=1.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="The same for a line on which a request is unanswered.",
+)
+@click.option(
+    "--timeline",
+    "timeline_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here as JSON what was due and answered when, how late it was, and which lines were lost.",
+)
+@click.option(
+    "--timeline-step",
+    "step_ms",
+    type=click.IntRange(1, 60_000),
+    default=10,
+    show_default=True,
+    metavar="MILLISECONDS",
+    help="In steps of this length.",
+)
+@click.option(
     "--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs at each rate."
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the requests.")
@@ -138,6 +173,10 @@ def load(
     orders: int,
     symbols: str,
     price_ticks: int,
+    silence_s: float,
+    answer_s: float,
+    timeline_path: Path | None,
+    step_ms: int,
     rounds: int,
     seed: int,
     json_path: Path | None,
@@ -147,19 +186,24 @@ def load(
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
     is an 'exchange serve serve-udp', whose datagrams are its own, and with afxdp or dpdk the same past the kernel.
-    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again. Over
-    memif a run goes on when the exchange was killed and is back, if it has a journal. Orders are real: they may trade,
-    and are cancelled at the end, unless --keep-orders leaves them.
+    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again.
+    Orders are real: they may trade, and are cancelled at the end, unless --keep-orders leaves them.
+
+    With several addresses (an exchange and its backup, or where it will be started again) sessions that lose their line
+    go where they are let in, and the run goes on, if the exchange has a journal. Over memif it does so with one.
     """
     from exchange.card_line import CARDS
-    from exchange.load.generator import LoadPlan, check_plan, run_load_plan
-    from exchange.load.logins import parse_endpoint, read_logins
+    from exchange.load.generator import run_load_plan
+    from exchange.load.logins import parse_endpoints, read_logins
+    from exchange.load.plan import LoadPlan, check_plan
+    from exchange.load.timeline import timeline_of
 
     logins = read_logins(users, password_env)
     if sessions is not None and sessions > len(logins):
         raise UserError(f"--sessions {sessions}: there are {len(logins)} users, and a user has one session")
+    first, *backups = parse_endpoints(endpoint)
     plan = LoadPlan(
-        endpoint=parse_endpoint(endpoint),
+        endpoint=first,
         logins=tuple(logins[:sessions]),
         rates=tuple(dict.fromkeys(_rate(text) for text in rates)),
         seconds=seconds,
@@ -177,10 +221,19 @@ def load(
         huge_pages=huge_pages,
         keeps_orders=keep_orders,
         patience_s=patience_s,
+        backups=tuple(backups),
+        silence_s=silence_s,
+        answer_s=answer_s,
+        bucket_ns=0 if timeline_path is None else step_ms * 1_000_000,
     )
     check_plan(plan)
+    runs: list[Measured] = []
     with progress_bar() as progress:
-        result = run_load_plan(plan, command_line(), progress)
+        result = run_load_plan(plan, command_line(), progress, runs.append)
+    if timeline_path is not None:
+        timeline = timeline_of(result, plan, [one.timeline for one in runs if one.timeline is not None])
+        write_file(timeline_path, lambda path: path.write_bytes(msgspec.json.encode(timeline)))
+        click.echo(f"timeline: {timeline_path}")
     finish(result, json_path, html_path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +22,13 @@ from exchange.errors import UserError
 @click.option(
     "--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a value of the profile."
 )
+@click.option(
+    "--running",
+    is_flag=False,
+    flag_value="",
+    metavar="[PID]",
+    help="Instead, the memory of a running exchange: the pages of each part on each NUMA node.",
+)
 def topology(
     profile: str,
     synthetic: str | None,
@@ -28,8 +36,16 @@ def topology(
     svg: Path | None,
     json_path: Path | None,
     overrides: tuple[str, ...],
+    running: str | None,
 ) -> None:
-    """Show the machine, where the threads of PROFILE [default: pinned] would run, and why."""
+    """Show the machine, where the threads of PROFILE [default: pinned] would run, and why.
+
+    With --running, show where the memory of an exchange that runs on this machine is. Without a number it is the only
+    one that runs; the same user may look, and root.
+    """
+    if running is not None:
+        _show_running(running, json_path)
+        return
     from exchange.assembly import describe_threads
     from exchange.placement import load_topology, plan
     from exchange.placement.drawing import draw_text, topology_record, write_svg
@@ -45,12 +61,33 @@ def topology(
         write_svg(svg, machine, threads, settings.placement)
         click.echo(f"drawing: {svg}")
     if json_path is not None:
-        record = json.dumps(topology_record(machine, threads, settings.placement), indent=1)
-        try:
-            json_path.write_text(record + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {json_path}: {error.strerror}") from error
+        _write_json(json_path, topology_record(machine, threads, settings.placement))
         click.echo(f"plan: {json_path}")
+
+
+def _show_running(text: str, json_path: Path | None) -> None:
+    from exchange.placement.running import (
+        choose_running,
+        look_at,
+        read_running,
+        running_record,
+        running_report,
+    )
+
+    process_id = choose_running(text)
+    running = read_running(process_id)
+    rows = look_at(process_id, running)
+    click.echo(running_report(process_id, running, rows))
+    if json_path is not None:
+        _write_json(json_path, running_record(process_id, running, rows))
+        click.echo(f"memory: {json_path}")
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 @click.command()

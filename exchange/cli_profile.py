@@ -13,6 +13,7 @@ import platform
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,7 +45,7 @@ def list_command() -> None:
     """List the profiles, what each builds on, and whether this machine can run it."""
     from exchange.settings import list_profiles, resolve, warnings
 
-    cores = available_cores()
+    cores, nodes = available_cores(), available_nodes()
     for position, name in enumerate(list_profiles()):
         click.echo("\n" * (position > 0) + click.style(name, bold=True))
         try:
@@ -58,7 +59,7 @@ def list_command() -> None:
         _print_wrapped(
             "this machine: " + (f"cannot run it; {'; '.join(lacking)}" if lacking else "can run it")
         )
-        for warning in warnings(resolved.settings, cores):
+        for warning in warnings(resolved.settings, cores, nodes):
             _print_wrapped(f"note: {warning}")
 
 
@@ -115,12 +116,13 @@ def check_command(file: str, overrides: tuple[str, ...]) -> None:
         _print_wrapped(line)
     for lack in missing():
         _print_wrapped(f"this machine cannot run it: {lack}")
-    for warning in warnings(resolved.settings, available_cores()):
+    for warning in warnings(resolved.settings, available_cores(), available_nodes()):
         _print_wrapped(f"note: {warning}")
 
 
 def _summary(resolved: "Resolved") -> list[str]:
-    from exchange.settings import flatten, thread_layout
+    from exchange.agent_layout import thread_layout
+    from exchange.settings import flatten
 
     settings, cores = resolved.settings, available_cores()
     kinds = [
@@ -140,6 +142,13 @@ def _summary(resolved: "Resolved") -> list[str]:
 def available_cores() -> int:
     """How many cores the operating system lets this process use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_nodes(system: Path = Path("/sys/devices/system/node")) -> int:
+    """How many NUMA nodes with memory the machine has; 0 if it does not tell."""
+    from exchange.placement.topology import read_cpu_list
+
+    return len(read_cpu_list(system / "has_memory"))
 
 
 def missing() -> tuple[str, ...]:

@@ -5,6 +5,8 @@ instead of reading a setting that promises it. A check that fails in a way nobod
 finding of its own: the doctor never falls ill. Nothing is changed on the machine.
 """
 
+import ctypes
+import mmap
 import os
 import platform
 import shutil
@@ -28,6 +30,8 @@ from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import choose_accelerator, find_programs, missing_packages
 from exchange.placement import Assignment, apply_to_current_thread
 from exchange.placement.drawing import format_bytes
+from exchange.placement.memory_nodes import node_of_page, place_memory
+from exchange.placement.numa import places_for_memory
 from exchange.placement.topology import count_noun, format_cpu_list, read_cpu_list, read_this_machine
 
 PYTHON_MIN: Final = (3, 12)
@@ -238,7 +242,7 @@ def _check_compiled_layers(_root: Path) -> Iterator[Finding]:
                 yield Finding(layer, variant, "missing", problem, remedy)
 
 
-def _check_placement(_root: Path) -> Iterator[Finding]:
+def _check_placement(root: Path) -> Iterator[Finding]:
     yield Finding("placement", "none", "ok", "needs nothing")
     topology = read_this_machine()
     if topology.notes:
@@ -257,10 +261,44 @@ def _check_placement(_root: Path) -> Iterator[Finding]:
         yield Finding(
             "placement", "pinned", status, detail, "widen the container's cpuset (docker run --cpuset-cpus)"
         )
-    nodes = len([node for node in topology.numa_nodes if node.processing_units])
-    have = "which is what it is for" if nodes > 1 else "so it would gain nothing here"
-    detail = f"{_NOT_YET}this machine has {count_noun(nodes, 'NUMA node')}, {have}"
-    yield Finding("placement", "numa", "missing", detail)
+    yield _check_numa([node.os_index for node in places_for_memory(topology)], root)
+
+
+def _check_numa(nodes: list[int], root: Path) -> Finding:
+    """``nodes`` are those that memory may be placed on."""
+    if len(nodes) == 1:
+        detail = "one NUMA node has all memory that this process may use: the same as pinned here"
+        return Finding("placement", "numa", "limited", detail)
+    refusal = refused_nodes(nodes)
+    if refusal is not None:
+        remedy = "docker run --cap-add SYS_NICE, without which a container may not place memory"
+        return Finding(
+            "placement", "numa", "missing", f"the kernel does not place memory ({refusal})", remedy
+        )
+    detail = f"memory can be placed on each of the nodes {format_cpu_list(nodes)}"
+    if read_word(root / "proc/sys/kernel/numa_balancing") == "1":
+        detail += (
+            "; the kernel moves other memory about to where it is used (numa_balancing), which takes time"
+        )
+        return Finding("placement", "numa", "limited", detail, "sudo sysctl kernel.numa_balancing=0")
+    return Finding("placement", "numa", "ok", detail)
+
+
+def refused_nodes(nodes: Iterable[int]) -> str | None:
+    """Why the kernel does not place a page on one of these NUMA nodes, tried with one for each; None if it does."""
+    for node in nodes:
+        with mmap.mmap(-1, mmap.PAGESIZE) as page:
+            first = ctypes.c_char.from_buffer(page)
+            try:
+                place_memory(ctypes.addressof(first), mmap.PAGESIZE, (node,))
+                page[0] = 1
+                if (found := node_of_page(ctypes.addressof(first))) != node:
+                    return f"a page for node {node} was put on node {found}"
+            except OSError as error:
+                return f"node {node}: {error.strerror}"
+            finally:
+                del first  # or the mapping could not be closed
+    return None
 
 
 def refused_units(units: Iterable[int]) -> list[int]:
@@ -327,6 +365,26 @@ def _check_replication(root: Path) -> Iterator[Finding]:
     yield Finding(
         "replication", "rdma", "missing", f"{_NOT_YET}this machine has {library} and {adapters}", remedy
     )
+
+
+def _check_lease(_root: Path) -> Iterator[Finding]:
+    from importlib.metadata import version
+
+    from exchange.replication.lease_store import check_installed
+    from exchange.replication.store_process import PACKAGE, find_server
+
+    try:
+        check_installed()
+        find_server()
+    except UserError as error:
+        missing, _, remedy = str(error).partition("; ")
+        command = remedy.removesuffix(" does it").strip("'").replace("python", sys.executable, 1)
+        yield Finding("replication", "lease", "missing", missing, command)
+        return
+    detail = (
+        f"a store of leases can be started here: {PACKAGE} {version(PACKAGE)}, nats-py {version('nats-py')}"
+    )
+    yield Finding("replication", "lease", "ok", detail)
 
 
 def _check_lab_vm(_root: Path) -> Iterator[Finding]:
@@ -416,6 +474,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_vfio,
     check_interfaces,
     _check_replication,
+    _check_lease,
     _check_lab_vm,
     _check_flame,
     _check_counters,

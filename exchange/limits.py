@@ -216,6 +216,41 @@ SYNC_EVERY_NS_MIN: Final = 1_000_000
 SYNC_EVERY_NS_MAX: Final = 10_000_000_000
 """Ten seconds: so much is lost if the machine loses power. The kernel itself waits no longer than thirty."""
 
+# Replication.
+
+REPLICA_RING_BYTES_MIN: Final = 1 << 12
+"""4 KiB: sixty records, so that tests go round often."""
+
+REPLICA_RING_BYTES_MAX: Final = 1 << 30
+"""1 GiB for each stream, which a card for RDMA has to lock in memory on both machines. A backup that is further behind
+reads the journal."""
+
+LEASE_NS_MIN: Final = 10_000_000
+"""10 ms: a lease store answers in about one, and a busy machine's scheduler keeps a thread waiting for several."""
+
+LEASE_NS_MAX: Final = 60_000_000_000
+"""A minute: so long nobody answers a client after the primary has died."""
+
+LEASE_RENEW_NS_MIN: Final = 1_000_000
+"""A millisecond: what the lease store takes for an answer."""
+
+BACKUP_TIMEOUT_NS_MIN: Final = 10_000_000
+"""10 ms: below that a busy machine's scheduler looks like a dead backup."""
+
+BACKUP_TIMEOUT_NS_MAX: Final = 60_000_000_000
+"""A minute: so long events wait for a backup that has died, under the gates that wait."""
+
+# Leases.
+
+EPOCH_MAX: Final = (1 << 62) - 1
+"""A frame of the journal has 8 bytes for it; an epoch is one more at each change of the primary."""
+
+NODE_CHARACTERS_MAX: Final = 64
+"""Names of nodes stand in logs and in the store's record."""
+
+ADDRESS_CHARACTERS_MAX: Final = 512
+"""A host's name may have 253, and a primary may have an address in more than one network."""
+
 # Benchmarks.
 
 BENCH_ROUNDS_MAX: Final = 1_000

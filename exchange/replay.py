@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange import limits
-from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchange
 from exchange.bench.player import LEAD_NS, wait_for_answers
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.errors import UserError
@@ -39,6 +39,7 @@ from exchange.journal.scratch import scratch_streams
 from exchange.market_data.top_of_book import tops_after_commands
 from exchange.messages import BUY, COMMAND_DTYPE, RECORD_BYTES, SELL, CommandKind, EventKind, Reason
 from exchange.native import Arena, view_bytes
+from exchange.placement.memory_owners import memory_as_planned
 from exchange.settings import Settings, to_dict
 from exchange.transport.memory import MemoryTransport
 
@@ -225,12 +226,12 @@ def play(
     schedule = pacing.saturation(flow) if speed_factor is None else pacing.recorded(flow, speed_factor)
     commands = flow.commands.copy()
     commands["timestamp_ns"] = schedule
-    transport = MemoryTransport(
-        lanes_of(commands, settings.transport.ingress_lanes), keep_events=_events_bound(commands)
-    )
-    symbol_count = max(1, len(flow.symbols))
-    with scratch_streams(settings) as journals:
-        exchange = Exchange(settings, symbol_count, transport, journals=journals)
+    symbol_count, plan = max(1, len(flow.symbols)), plan_exchange(settings)
+    with memory_as_planned(plan), scratch_streams(settings) as journals:
+        transport = MemoryTransport(
+            lanes_of(commands, settings.transport.ingress_lanes), keep_events=_events_bound(commands)
+        )
+        exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan)
         exchange.compile(watcher.compiling)
         start_ns = time.monotonic_ns() + (0 if speed_factor is None else LEAD_NS)
         transport.start_at(start_ns)

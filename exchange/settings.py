@@ -2,8 +2,8 @@
 
 A *profile* is a TOML file that names one technique per layer and extends another profile;
 :func:`load_profile` turns it (with the ``--set`` options of a command line) into one :class:`Settings`, the
-only thing that the assembly of an exchange reads. The structs of a layer that has variants lie in that
-layer's folder; those of the shards, the idle strategies and the benchmark lie here.
+only thing that the assembly of an exchange reads. The structs of a layer lie in that layer's folder; those of the idle
+strategies and the benchmark lie here.
 
 Rules:
 
@@ -18,19 +18,21 @@ import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from exchange import limits
 from exchange.admin.config import AdminConfig, NoneAdminConfig
+from exchange.agent_layout import JOURNAL_AGENT, OPTIONAL_AGENTS, agent_names, thread_layout
 from exchange.book.config import BookConfig, NaiveBookConfig
 from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.market_data.config import MarketDataConfig, NoneMarketDataConfig
-from exchange.placement import NonePlacement, PinnedPlacement, PlacementConfig
+from exchange.matching.config import ShardsConfig, find_owner_problem, find_process_problem
+from exchange.placement import NonePlacement, NumaPlacement, PinnedPlacement, PlacementConfig
 from exchange.profile_files import builtin_names, did_you_mean, override_layer, read_chain, show_value
 from exchange.profile_merge import Entry, MergedTable, merge_layers
 from exchange.queues.config import (
@@ -40,6 +42,7 @@ from exchange.queues.config import (
     SpscQueueConfig,
     UserQueueConfig,
 )
+from exchange.replication.config import NoneReplicationConfig, ReplicationConfig, find_replication_problem
 from exchange.risk.config import NoneRiskConfig, RiskConfig
 from exchange.risk.names import find_problem
 from exchange.settings_schema import Table, tables_of
@@ -50,35 +53,6 @@ from exchange.transport.config import (
     TransportConfig,
     UdpTransportConfig,
 )
-
-JOURNAL_AGENT = "journal"
-"""The agent that syncs the journal."""
-
-ThreadLayout = tuple[tuple[str, ...], ...]
-"""One tuple of agent names per thread."""
-
-
-class ShardsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many shards share the symbols out among them, and which threads run the agents."""
-
-    count: Annotated[
-        int, Meta(ge=1, le=limits.SHARDS_MAX, description="shards; each owns its share of the symbols alone")
-    ] = 1
-    threads: Annotated[
-        Literal["auto"] | ThreadLayout,
-        Meta(
-            description="agent names, a list per thread; auto: one for the clients' side, the rest for shards"
-        ),
-    ] = "auto"
-    batch_commands: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=limits.BATCH_COMMANDS_MAX,
-            description="commands that a shard takes from its inbox before it hands events on",
-        ),
-    ] = 256
-
 
 Spins = Annotated[
     int,
@@ -185,6 +159,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     idle: IdleConfig = SpinThenYieldIdle()
     bench: BenchConfig = BenchConfig()
     journal: JournalConfig = NoneJournalConfig()
+    replication: ReplicationConfig = NoneReplicationConfig()
 
 
 class Resolved(NamedTuple):
@@ -295,51 +270,25 @@ def diff(first: Settings, second: Settings) -> tuple[Difference, ...]:
     )
 
 
-def agent_names(settings: Settings) -> tuple[str, ...]:
-    """Names of all agents of an exchange: ``ingress`` (or ``ingress.0`` ...), ``shard.0`` ..., ``egress``, and
-    ``journal`` if one is kept.
-    """
-    lanes = settings.transport.ingress_lanes
-    ingress = ("ingress",) if lanes == 1 else tuple(f"ingress.{lane}" for lane in range(lanes))
-    journal = () if isinstance(settings.journal, NoneJournalConfig) else (JOURNAL_AGENT,)
-    return (*ingress, *(f"shard.{shard}" for shard in range(settings.shards.count)), "egress", *journal)
-
-
-def thread_layout(settings: Settings, cores: int) -> ThreadLayout:
-    """Which agents share a thread on a machine with ``cores`` cores for us.
-
-    ``threads = "auto"`` gives one thread to the clients' side (all ingress agents and the egress) and one for
-    each core that is left to the shards, neighbouring shards together; shards always have a thread that is
-    not the clients'; a journal's agent, which waits for the disk, has one of its own. A list in the profile is taken as
-    it stands, but for the journal's agent: it is left out where no journal is kept, and may be left out of the list.
-    """
-    agents = agent_names(settings)
-    if settings.shards.threads != "auto":
-        listed = [tuple(name for name in names if name in agents) for names in settings.shards.threads]
-        is_missing = JOURNAL_AGENT in agents and not any(JOURNAL_AGENT in names for names in listed)
-        return (*filter(None, listed), *([(JOURNAL_AGENT,)] if is_missing else []))
-    shards = [agent for agent in agents if agent.startswith("shard.")]
-    journal = [(JOURNAL_AGENT,)] if JOURNAL_AGENT in agents else []
-    clients_side = tuple(agent for agent in agents if agent not in (*shards, JOURNAL_AGENT))
-    count = min(len(shards), max(1, cores - 1))
-    bounds = [len(shards) * thread // count for thread in range(count + 1)]
-    return (clients_side, *(tuple(shards[bounds[i] : bounds[i + 1]]) for i in range(count)), *journal)
-
-
-def warnings(settings: Settings, cores: int) -> tuple[str, ...]:
-    """What is possible but unwise on a machine with ``cores`` cores for us, a line each."""
+def warnings(settings: Settings, cores: int, numa_nodes: int = 0) -> tuple[str, ...]:
+    """What is possible but unwise on a machine with so many cores and nodes for us (0: not known), a line each."""
+    found = []
+    if isinstance(settings.placement, NumaPlacement) and numa_nodes == 1:
+        found.append(
+            "placement.kind = numa with one NUMA node is the same as pinned: there is nothing to choose"
+        )
     threads = sum(names != (JOURNAL_AGENT,) for names in thread_layout(settings, cores))
     if threads <= cores:
-        return ()
+        return tuple(found)
     count = f"{threads} threads on {cores} {'core' if cores == 1 else 'cores'}"
-    found = []
     if isinstance(settings.idle, BusySpinIdle):
         found.append(
             f"idle.kind = busy-spin with {count}: a thread that spins keeps its core from the one that has"
             " the work; use spin-then-yield, or put more agents on one thread (shards.threads)"
         )
-    if isinstance(settings.placement, PinnedPlacement):
-        found.append(f"placement.kind = pinned with {count}: two that share a core cannot part")
+    if isinstance(settings.placement, PinnedPlacement | NumaPlacement):
+        kind = type(settings.placement).__struct_config__.tag
+        found.append(f"placement.kind = {kind} with {count}: two that share a core cannot part")
     return tuple(found)
 
 
@@ -366,11 +315,18 @@ def _impossible(settings: Settings) -> _Complaint | None:
     problem = find_problem(settings.risk, settings.gateway.symbols)
     if problem is not None:
         return _Complaint((f"risk.{problem[0]}",), problem[1])
+    misplaced = find_owner_problem(settings.shards, settings.gateway.symbols)
+    if misplaced is not None:
+        return _Complaint(("shards.assign", "shards.count", "gateway.symbols"), misplaced)
+    unfit = find_process_problem(settings)
+    if unfit is not None:
+        return _Complaint(("shards.run_as", unfit[0]), unfit[1])
     return (
         _impossible_threads(settings)
         or _impossible_waiting(settings)
         or _impossible_queues(settings)
         or _impossible_journal(settings)
+        or _impossible_replication(settings)
     )
 
 
@@ -382,13 +338,13 @@ def _impossible_threads(settings: Settings) -> _Complaint | None:
     expected = f"each of {', '.join(agents)} must be in exactly one list"
     keys = ("shards.threads", "shards.count", "transport.ingress_lanes")
     for agent in named:
-        if agent not in (*agents, JOURNAL_AGENT):
+        if agent not in (*agents, *OPTIONAL_AGENTS):
             hint = did_you_mean(agent, agents)
             return _Complaint(keys, f"threads name an unknown agent {show_value(agent)}{hint}; {expected}")
         if named.count(agent) > 1:
             return _Complaint(keys, f"threads name {agent} twice; {expected}")
     for agent in agents:
-        if agent not in (*named, JOURNAL_AGENT):
+        if agent not in (*named, *OPTIONAL_AGENTS):
             return _Complaint(keys, f"threads leave out {agent}; {expected}")
     if not all(settings.shards.threads):
         return _Complaint(keys, "threads have an empty list: a thread without an agent")
@@ -406,6 +362,11 @@ def _impossible_waiting(settings: Settings) -> _Complaint | None:
     if isinstance(settings.transport, DpdkTransportConfig):
         return _Complaint(
             keys, "block sleeps until a socket has something, and a card that is polled tells nobody"
+        )
+    if not isinstance(settings.replication, NoneReplicationConfig):
+        return _Complaint(
+            (*keys, "replication.kind"),
+            "block sleeps until a client says something, and would sleep through what its backup says; take park",
         )
     layout = settings.shards.threads
     if layout == "auto" or sum(names != (JOURNAL_AGENT,) for names in layout) > 1:
@@ -463,6 +424,23 @@ def _impossible_journal(settings: Settings) -> _Complaint | None:
         ("journal.segment_bytes", "shards.batch_commands"),
         f"a batch of {settings.shards.batch_commands} commands with their details needs {needed} bytes,"
         f" and a segment has {settings.journal.segment_bytes}",
+    )
+
+
+def _impossible_replication(settings: Settings) -> _Complaint | None:
+    if isinstance(settings.replication, NoneReplicationConfig):
+        return None
+    if isinstance(settings.journal, NoneJournalConfig):
+        return _Complaint(
+            ("replication.kind", "journal.kind"),
+            "a backup that comes late or falls behind reads the primary's journal, so there must be one:"
+            " journal.kind = file or mapped",
+        )
+    from exchange.journal.layout import frame_bytes  # brings numpy
+
+    problem = find_replication_problem(settings.replication, frame_bytes(2 * settings.shards.batch_commands))
+    return (
+        None if problem is None else _Complaint(tuple(f"replication.{key}" for key in problem[0]), problem[1])
     )
 
 

@@ -145,7 +145,8 @@ def _variant(struct: inspect.StructType) -> Variant:
         if "from_kind" in extra:
             is_user_file = True
         else:
-            keys[field.name] = Key(field.name, plain, field.default, description, "power_of_two" in extra)
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            keys[field.name] = Key(field.name, plain, default, description, "power_of_two" in extra)
     summary = " ".join((struct.cls.__doc__ or "").split())
     return Variant(_kind_of(struct), summary, keys, is_user_file)
 
@@ -256,6 +257,8 @@ def _in_words(plain: inspect.Type) -> str:
             return "a list of lists of strings"
         case inspect.VarTupleType(item_type=inspect.StrType(), min_length=least, max_length=most):
             return f"a list of {least} to {most} strings"
+        case inspect.DictType(value_type=inspect.IntType(ge=least, le=most)):
+            return f"a table of integers from {least} to {most}, such as {{ NAME = {least} }}"
         case _:
             raise TypeError(f"no words for a setting of type {plain}")
 
@@ -276,6 +279,10 @@ def _fits(plain: inspect.Type, value: object) -> bool:
             )
         case inspect.StrType():
             return isinstance(value, str)
+        case inspect.IntType(ge=least, le=most):
+            return type(value) is int and (least is None or most is None or least <= value <= most)
+        case inspect.DictType():
+            return isinstance(value, dict) and all(_fits(plain.value_type, item) for item in value.values())
         case _:
             raise TypeError(f"no check for a setting of type {plain}")
 

@@ -5,11 +5,16 @@ a valid profile that resolves to the same values, which makes "show, save, edit"
 ``docs/profiles.md`` holds :func:`settings_reference` between two markers, and a test compares them.
 """
 
+from collections.abc import Sequence
+
+from exchange.matching.symbol_owners import spread_symbols, symbols_by_shard
 from exchange.profile_files import toml_value
-from exchange.settings import Resolved, tables, to_dict
+from exchange.settings import Resolved, Settings, tables, to_dict
 from exchange.settings_schema import Key, Table, allowed_values
+from exchange.transport.config import MemoryTransportConfig
 
 _COMMENT_COLUMN = 40
+_SHOWN_SYMBOLS = 12
 
 
 def settings_toml(resolved: Resolved) -> str:
@@ -25,7 +30,26 @@ def settings_toml(resolved: Resolved) -> str:
             for key, value in content.items():
                 statement = f"{key} = {toml_value(value)}"
                 lines.append(f"{statement:<{_COMMENT_COLUMN}} # {resolved.origins[f'{table}.{key}']}")
+            if table == "shards":
+                lines += _owners(resolved.settings)
     return "\n".join(lines) + "\n"
+
+
+def _owners(settings: Settings) -> list[str]:
+    """Which shard owns which symbols, as comments; nothing where there is one shard."""
+    count, symbols = settings.shards.count, settings.gateway.symbols
+    if count == 1:
+        return []
+    if isinstance(settings.transport, MemoryTransportConfig):
+        return [f"# in memory symbols have numbers and no names: symbol n is on shard n % {count}"]
+    owned = symbols_by_shard(symbols, spread_symbols(settings, len(symbols)), count)
+    return [f"# shard {shard}: {_some(names)}" for shard, names in enumerate(owned)]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many."""
+    more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
+    return (", ".join(names[:_SHOWN_SYMBOLS]) + more) or "no symbols"
 
 
 def settings_reference() -> str:

@@ -5,12 +5,14 @@ and without its default bridge, so that nothing outside them changes; it ends wi
 The base image is the one that the ``Dockerfile`` names if it is there or can be fetched; else root makes one from the
 mirror that this machine's apt knows, with debootstrap, and gives it this machine's certificates and pip's settings.
 
-Rules: what cannot be had skips the test and says why. Images have names of the test's own.
+Rules: what cannot be had skips the test and says why. Images have names of the test's own, and so has the volume of
+compiled code; a daemon that was there before keeps both, so that the next run builds and compiles little.
 """
 
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +25,15 @@ REPOSITORY: Final = Path(__file__).parents[1]
 DOCKERFILE: Final = REPOSITORY / "docker" / "Dockerfile"
 BUILD_SECONDS: Final = 1800
 BASE: Final = "exchange-test-base"
+COMPILED_CODE: Final = "exchange-test-cache"
+"""The name of the volume that all containers of the test keep compiled code in."""
 _READY_SECONDS: Final = 60.0
+_AS_IN_SLIM_IMAGES: Final = {
+    "etc/apt/apt.conf.d/docker-clean": 'APT::Keep-Downloaded-Packages "false";\n',
+    "etc/dpkg/dpkg.cfg.d/docker": "force-unsafe-io\n"
+    + "".join(f"path-exclude=/usr/share/{folder}/*\n" for folder in ("doc", "locale", "man")),
+}
+"""What Debian's images for Docker have and debootstrap does not make: packages that are installed take less."""
 
 
 class Docker:
@@ -48,8 +58,8 @@ class Docker:
 
 
 @contextmanager
-def docker_daemon(folder: Path) -> Iterator[Docker]:
-    """A daemon that answers; ``folder`` is for one that is started by hand. Skips where there can be none."""
+def docker_daemon() -> Iterator[Docker]:
+    """A daemon that answers. Skips where there can be none."""
     if shutil.which("docker") is None:
         pytest.skip("no docker here: sudo apt-get install docker.io")
     compose = _compose_command()
@@ -58,6 +68,8 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("no Docker daemon answers, and only root can start one (dockerd, of Debian's docker.io)")
+    # The names of sockets in it have to be shorter than 108 characters, which pytest's folders leave no room for.
+    folder = Path(tempfile.mkdtemp(prefix="exchange-dockerd-"))
     environment = os.environ | {"DOCKER_HOST": f"unix://{folder}/socket"}
     options = [f"--data-root={folder}/data", f"--exec-root={folder}/run", f"--pidfile={folder}/pid"]
     options += ["--bridge=none", "--iptables=false", "--ip6tables=false", "-H", environment["DOCKER_HOST"]]
@@ -74,8 +86,10 @@ def docker_daemon(folder: Path) -> Iterator[Docker]:
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
-        # The daemon leaves the network namespace of the host mounted on a file.
-        subprocess.run(["umount", f"{folder}/run/netns/default"], capture_output=True, check=False)
+        # What a daemon may leave mounted: the host's network namespace on a file, and, if it could not start, its data
+        # on themselves.
+        for mounted in ("run/netns/default", "data"):
+            subprocess.run(["umount", folder / mounted], capture_output=True, check=False)
         shutil.rmtree(folder)
 
 
@@ -110,6 +124,8 @@ def base_image(docker: Docker, folder: Path) -> str:
     for path in ("etc/ssl/certs/ca-certificates.crt", "etc/pip.conf"):
         if Path("/", path).exists():
             shutil.copyfile(Path("/", path), root / path)
+    for path, text in _AS_IN_SLIM_IMAGES.items():
+        (root / path).write_text(text, encoding="utf-8")
     docker.checked("sh", "-ec", f'tar -C "{root}" -c . | docker import - {BASE}')
     shutil.rmtree(root)
     return BASE

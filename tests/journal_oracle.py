@@ -20,6 +20,7 @@ class OracleFrame(NamedTuple):
     first_sequence: int
     durable_sequence: int
     records: bytes
+    epoch: int = 0
 
     @property
     def count(self) -> int:
@@ -41,8 +42,8 @@ def frame_at(content: bytes, offset: int, identity: StreamIdentity) -> OracleFra
     """The frame of the stream that is at this place, if a good one is."""
     if offset + UNIT > len(content):
         return None
-    magic, checksum, journal_id, first, durable, count, stream = struct.unpack_from(
-        "<4sIqqqII", content, offset
+    magic, checksum, journal_id, first, durable, count, stream, epoch = struct.unpack_from(
+        "<4sIqqqIIq", content, offset
     )
     size = UNIT + count * UNIT
     if magic != b"FRM1" or count == 0 or offset + size > len(content):
@@ -51,7 +52,7 @@ def frame_at(content: bytes, offset: int, identity: StreamIdentity) -> OracleFra
         return None
     if journal_id != identity.journal_id or stream != identity.stream_number:
         return None
-    return OracleFrame(first, durable, content[offset + UNIT : offset + size])
+    return OracleFrame(first, durable, content[offset + UNIT : offset + size], epoch)
 
 
 class OracleSegment:

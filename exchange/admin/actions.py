@@ -99,7 +99,8 @@ class Actions:
                     )
                 await asyncio.sleep(0.001)
         log_event("trading state", symbol=symbol, state=state.name.lower(), reason=reason)
-        return SymbolStatistics(symbol, state.name.lower(), reason)
+        shard = self._server.exchange.shard_of_symbol[symbol_id]
+        return SymbolStatistics(symbol, state.name.lower(), reason, shard)
 
     def disconnect(self, user: str, asked_by: str) -> Done:
         """Have the agents let a user's connection go. Raises Refusal: no such user, or not connected."""

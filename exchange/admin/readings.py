@@ -155,12 +155,13 @@ class Readings:
         ]
 
     def symbols(self) -> list[SymbolStatistics]:
-        """All symbols and whether they trade."""
+        """All symbols: whether they trade, and on which shard."""
         names = self._server.settings.gateway.symbols
         states = [self._server.exchange.trading_state(symbol_id) for symbol_id in range(len(names))]
+        owners = self._server.exchange.shard_of_symbol
         return [
-            SymbolStatistics(name, one.state.name.lower(), one.reason)
-            for name, one in zip(names, states, strict=True)
+            SymbolStatistics(name, one.state.name.lower(), one.reason, shard)
+            for name, one, shard in zip(names, states, owners, strict=True)
         ]
 
     def statistics(self) -> Statistics:

@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchange
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
 from exchange.journal.scratch import scratch_streams
+from exchange.placement.memory_owners import memory_as_planned
 from exchange.settings import Settings
 from exchange.transport.memory import ANSWERS, EVENTS, LAST_NS, REJECTS, TRADES, WARM_NS, MemoryTransport
 
@@ -71,11 +72,12 @@ def play(
     """
     timed = commands.copy()
     timed["timestamp_ns"] = intended_ns
-    transport = MemoryTransport(
-        lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
-    )
-    with scratch_streams(settings) as journals:
-        exchange = Exchange(settings, symbol_count, transport, journals=journals)
+    plan = plan_exchange(settings)
+    with memory_as_planned(plan), scratch_streams(settings) as journals:
+        transport = MemoryTransport(
+            lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
+        )
+        exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan)
         exchange.compile(progress)
         answers = expected_answers(commands, settings.shards.count)
         start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)

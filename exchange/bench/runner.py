@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.agent_layout import thread_layout
 from exchange.bench.histogram import encode, latency_percentiles
 from exchange.bench.host import describe_host
 from exchange.bench.player import Played, play
@@ -42,7 +43,7 @@ from exchange.errors import UserError
 from exchange.flow import Flow
 from exchange.flow.pacing import poisson
 from exchange.placement import load_topology
-from exchange.settings import Settings, thread_layout, to_dict, warnings
+from exchange.settings import Settings, to_dict, warnings
 
 COMMON_LOAD_FRACTION: Final = 0.5
 """The load that all profiles are offered alike, as a part of the slowest one's rehearsed throughput."""

@@ -10,15 +10,10 @@ checked. One thread receives from a queue, and one sends to it; the first call i
 Sources: ``exchange/dpdk/shim.c``; rte_ethdev.h and rte_mbuf.h of DPDK.
 """
 
-import ctypes
-from typing import Any
-
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from exchange.dpdk.building import load_shim
-from exchange.native.lowering import INT64, Emit, lowers_to
+from exchange.dpdk.building import SHIM
+from exchange.native.lowering import lowers_to
 
 _TWO = types.int64(types.int64, types.int64)
 _THREE = types.int64(types.int64, types.int64, types.int64)
@@ -27,39 +22,28 @@ _FOUR = types.int64(types.int64, types.int64, types.int64, types.int64)
 
 def call_shim(name: str, *arguments: int) -> int:
     """Call a function of the shim from Python; a result below 0 is -errno."""
-    function = getattr(load_shim(), f"exchange_dpdk_{name}")
-    function.restype = ctypes.c_int64
-    return int(function(*map(ctypes.c_int64, arguments)))
+    return SHIM.call(name, *arguments)
 
 
-def _emit(name: str) -> Emit:
-    def emit(builder: Any, *operands: Any) -> Any:
-        function_type = ir.FunctionType(INT64, [INT64] * len(operands))
-        function = cgutils.get_or_insert_function(builder.module, function_type, f"exchange_dpdk_{name}")
-        return builder.call(function, operands)
-
-    return emit
-
-
-@lowers_to(_FOUR, _emit("receive"))
+@lowers_to(_FOUR, SHIM.emit("receive"))
 def receive_burst(device: int, queue: int, burst: int, room: int) -> int:
     """Up to ``room`` frames that have arrived, as addresses of packet buffers to ``burst``; how many."""
     return call_shim("receive", device, queue, burst, room)
 
 
-@lowers_to(_FOUR, _emit("send"))
+@lowers_to(_FOUR, SHIM.emit("send"))
 def send_burst(device: int, queue: int, burst: int, count: int) -> int:
     """Hand over the first of ``count`` packet buffers: how many; the others are still the caller's."""
     return call_shim("send", device, queue, burst, count)
 
 
-@lowers_to(_THREE, _emit("allocate"))
+@lowers_to(_THREE, SHIM.emit("allocate"))
 def allocate_buffers(pool: int, burst: int, count: int) -> int:
     """Take ``count`` empty packet buffers from a pool: 0, or -errno if there are not as many, and none is taken."""
     return call_shim("allocate", pool, burst, count)
 
 
-@lowers_to(_TWO, _emit("free"))
+@lowers_to(_TWO, SHIM.emit("free"))
 def free_buffers(burst: int, count: int) -> int:
     """Give ``count`` packet buffers back to where they are from."""
     return call_shim("free", burst, count)

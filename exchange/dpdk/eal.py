@@ -34,6 +34,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from exchange.c_shims import kept_signal_handlers
 from exchange.dpdk.building import load_shim
 from exchange.dpdk.calls import call_shim
 from exchange.dpdk.cards import card_node, check_card, check_locked_memory
@@ -46,8 +47,6 @@ MEMORY_MIB_MAX: Final = 65_536
 DEVICES_MAX: Final = 32
 
 _SIGNALS_OF_FAULTS: Final = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL}
-_SIGACTION_BYTES: Final = 256
-"""More than any ``struct sigaction`` has."""
 
 
 class EalConfig(Struct, frozen=True):
@@ -245,19 +244,14 @@ def aside(cores: set[int]) -> Iterator[None]:
 
     Afterwards affinity, mask and handlers of signals are as they were.
     """
-    libc = ctypes.CDLL(None)
-    handlers = {number: ctypes.create_string_buffer(_SIGACTION_BYTES) for number in signal.valid_signals()}
     affinity = os.sched_getaffinity(0)
     # A fault in a thread that blocks its signal ends the process, also where EAL provokes one to see what happens.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SIGNALS_OF_FAULTS)
-    for number, kept in handlers.items():
-        libc.sigaction(int(number), None, kept)
     try:
-        os.sched_setaffinity(0, cores)
-        yield
+        with kept_signal_handlers():
+            os.sched_setaffinity(0, cores)
+            yield
     finally:
-        for number, kept in handlers.items():
-            libc.sigaction(int(number), kept, None)
         os.sched_setaffinity(0, affinity)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

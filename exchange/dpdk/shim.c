@@ -12,9 +12,7 @@
  *
  * Sources: the DPDK 22.11 programmer's guide and API reference: rte_eal.h, rte_ethdev.h, rte_mbuf.h, rte_lcore.h. */
 #define _GNU_SOURCE
-#include <elf.h>
 #include <errno.h>
-#include <link.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -34,8 +32,7 @@
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 
-#define API __attribute__((visibility("default")))
-#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#include "c_shims.h"
 
 static pthread_key_t thread_end;
 static volatile int is_up;
@@ -102,36 +99,6 @@ static ssize_t receive_message(int descriptor, struct msghdr *message, int flags
     return size;
 }
 
-/* Have a loaded library call receive_message() instead of recvmsg(), if it is memif's driver. */
-static int replace_in_memif(struct dl_phdr_info *object, size_t size, void *unused) {
-    (void)size, (void)unused;
-    if (strstr(object->dlpi_name, "librte_net_memif") == NULL) return 0;
-    const ElfW(Dyn) *dynamic = NULL;
-    for (int index = 0; index < object->dlpi_phnum; index++)
-        if (object->dlpi_phdr[index].p_type == PT_DYNAMIC)
-            dynamic = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[index].p_vaddr);
-    const ElfW(Rela) *places = NULL;
-    const ElfW(Sym) *symbols = NULL;
-    const char *names = NULL;
-    size_t count = 0;
-    for (; dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++) {
-        if (dynamic->d_tag == DT_JMPREL) places = (const ElfW(Rela) *)dynamic->d_un.d_ptr;
-        if (dynamic->d_tag == DT_PLTRELSZ) count = dynamic->d_un.d_val / sizeof *places;
-        if (dynamic->d_tag == DT_SYMTAB) symbols = (const ElfW(Sym) *)dynamic->d_un.d_ptr;
-        if (dynamic->d_tag == DT_STRTAB) names = (const char *)dynamic->d_un.d_ptr;
-    }
-    if (places == NULL || symbols == NULL || names == NULL) return 0;
-    uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
-    for (size_t index = 0; index < count; index++) {
-        if (strcmp(names + symbols[places[index].r_info >> 32].st_name, "recvmsg") != 0) continue;
-        void **place = (void **)(object->dlpi_addr + places[index].r_offset);
-        void *page = (void *)((uintptr_t)place & ~(page_bytes - 1));
-        /* It may be read-only by now; then it has been bound, and nobody else will write it. */
-        if (mprotect(page, page_bytes, PROT_READ | PROT_WRITE) == 0) *place = (void *)receive_message;
-    }
-    return 0;
-}
-
 /* Starting, stopping and closing a port touch what the messages of its peer touch, with no lock between them. So memif's
  * ports are started, stopped and closed by the thread that has the messages: as an alarm, which it serves between two. */
 static struct {
@@ -171,7 +138,7 @@ API int64_t exchange_dpdk_start(int64_t count, int64_t arguments) {
     int parsed = rte_eal_init((int)count, (char **)arguments);
     if (parsed < 0) return rte_errno > 0 ? -rte_errno : -EINVAL;
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
-    dl_iterate_phdr(replace_in_memif, NULL);
+    replace_import("librte_net_memif", "recvmsg", (void *)receive_message);
     is_up = 1;
     return 0;
 }

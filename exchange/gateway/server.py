@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exchange.admin.config import HttpAdminConfig
-from exchange.assembly import Exchange, Progress, spread_symbols
+from exchange.agent_layout import EGRESS_AGENT
+from exchange.assembly import Exchange, Progress, plan_exchange
 from exchange.datagrams.opening import PortChoice, open_port
 from exchange.errors import UserError
 from exchange.gateway.control import WATCH_SECONDS, ControlPlane
@@ -43,8 +44,12 @@ from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.feed_server import FeedServer
 from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
+from exchange.matching.symbol_owners import spread_symbols
+from exchange.placement.memory_owners import made_for, memory_as_planned
 from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
+from exchange.replication.config import NoneReplicationConfig
+from exchange.replication.streams import ReplicaStreams
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
@@ -83,6 +88,9 @@ class Server:
         settings: a profile whose transport is ``tcp``, ``udp``, ``afxdp`` or ``dpdk``.
         users: who may log on.
 
+    Attributes:
+        ended_by: the signal that has ended it, if one has.
+
     Raises:
         UserError: the profile has no gateway, or a part that is not compiled; its address cannot be listened on.
     """
@@ -102,26 +110,42 @@ class Server:
             users, opening = self.journal.users, self.journal.opening
         self._opening: Final = opening
         self.listener: Final = self._bind(settings.transport)
-        self.transport: Final = self._build_transport(settings.transport, users)
-        for session_id, user in enumerate(users.users):
-            if user.cancels_on_disconnect:
-                self.transport.cancel_on_disconnect(session_id)
-            if user.protocol == OUCH42:
-                self.transport.speak_ouch42(session_id)
-        self.feed: Final = self._build_feed(opening)
-        self.admin: Final = self._build_admin()
-        streams = None if self.journal is None else self.journal.open_streams()
+        plan = plan_exchange(settings)
+        with memory_as_planned(plan):
+            self.transport: Final = self._build_transport(settings.transport, users)
+            for session_id, user in enumerate(users.users):
+                if user.cancels_on_disconnect:
+                    self.transport.cancel_on_disconnect(session_id)
+                if user.protocol == OUCH42:
+                    self.transport.speak_ouch42(session_id)
+            self.feed: Final = made_for(EGRESS_AGENT, "", self._build_feed, opening)
+            self.admin: Final = self._build_admin()
+            streams = None if self.journal is None else self.journal.open_streams()
         self.exchange: Final = Exchange(
-            settings, len(settings.gateway.symbols), self.transport, self.feed, streams
+            settings,
+            len(settings.gateway.symbols),
+            self.transport,
+            self.feed,
+            streams,
+            plan,
+            self._build_replica(),
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
         self._is_prepared = False
-        self._signal: signal.Signals | None = None
+        self.ended_by: signal.Signals | None = None
 
     def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
         return KeptJournal(self.settings, users, opening) if kept else None
+
+    def _build_replica(self) -> ReplicaStreams | None:
+        """What a backup gets; :mod:`exchange.gateway.paired_server` leads it."""
+        config = self.settings.replication
+        if isinstance(config, NoneReplicationConfig):
+            return None
+        assert self.journal is not None, "the settings refuse it"
+        return ReplicaStreams(config, self.settings.shards.count, self.journal.next_sequences)
 
     def _bind(self, config: _Config) -> socket.socket | None:
         """The socket that will listen, where clients connect to one."""
@@ -129,7 +153,7 @@ class Server:
 
     def _build_transport(self, config: _Config, users: Users) -> NetworkTransport:
         settings, shards = self.settings, self.settings.shards
-        owners = spread_symbols(len(settings.gateway.symbols), shards.count)
+        owners = spread_symbols(settings, len(settings.gateway.symbols))
         names = [user.name for user in users.users]
         alike = (settings.gateway, settings.book, len(names), owners, shards.count)
         options = NetworkOptions(
@@ -161,7 +185,7 @@ class Server:
             symbols,
             opening.session_name,
             capacity_orders=shards * settings.book.capacity_orders,
-            shard_of_symbol=spread_symbols(len(symbols), shards),
+            shard_of_symbol=spread_symbols(settings, len(symbols)),
             midnight_ns=opening.midnight_ns,
         )
 
@@ -216,7 +240,7 @@ class Server:
         finally:
             if glimpse is not None:
                 glimpse.close()
-        return self._signal
+        return self.ended_by
 
     def _start_glimpse(self) -> GlimpseProcess | None:
         settings, config = self.settings, self.settings.market_data
@@ -252,11 +276,15 @@ class Server:
         self._stop.set()
 
     async def _serve_until_signal(self, listening: Listening, glimpse: GlimpseProcess | None) -> None:
+        self._heed_signals()
+        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
+            await self.serve(listening)
+
+    def _heed_signals(self) -> None:
+        """End in order after SIGTERM and Ctrl-C; to be called in the event loop that serves."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
-            await self.serve(listening)
 
     def _snapshots(self) -> SnapshotProcess | None:
         config = self.settings.journal
@@ -278,11 +306,15 @@ class Server:
         try:
             await self._serve(loop, listening)
         finally:
-            await self.control.end_sessions()
-            if self.feed is not None:
-                await self.feed.end()
+            await self._take_leave()
             self._log_end()
             self.close()
+
+    async def _take_leave(self) -> None:
+        """Tell everybody that the day is over; no agent runs any more."""
+        await self.control.end_sessions()
+        if self.feed is not None:
+            await self.feed.end()
 
     def _log_end(self) -> None:
         """With a journal, say which state a restart has to come back to."""
@@ -301,6 +333,7 @@ class Server:
         if self.feed is not None:
             self.feed.close()
         self.exchange.journals.close()
+        self.exchange.replica.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -326,12 +359,16 @@ class Server:
                 await asyncio.gather(accepting, watching, return_exceptions=True)
                 if self.listener is not None:
                     self.listener.close()
-                self.transport.drain()
-                await self._come_to_rest()
-                await self._announce(EventCode.END_OF_DAY)
+                await self._end_day()
                 await self.control.stop()
                 if looking is not None:
                     await looking
+
+    async def _end_day(self) -> None:
+        """Take nothing in any more, and have what was taken in come out, and behind it the end of the day."""
+        self.transport.drain()
+        await self._come_to_rest()
+        await self._announce(EventCode.END_OF_DAY)
 
     def _log_start(self) -> None:
         address, port = self.address
@@ -350,7 +387,7 @@ class Server:
                 )
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signal = number
+        self.ended_by = number
         self.request_stop()
 
     async def _watch(self) -> None:

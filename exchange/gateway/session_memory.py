@@ -38,6 +38,8 @@ from numpy.typing import NDArray
 
 from exchange.gateway.config import GatewayConfig
 from exchange.native import Arena, inlined, view_bytes
+from exchange.placement.memory_nodes import PAGE_BYTES
+from exchange.placement.memory_owners import hand_over
 
 # control's words
 CONNECTION: Final = 0
@@ -197,10 +199,10 @@ class SessionMemory:
         index_offset = orders_offset + config.capacity_orders * ORDER_BYTES
         log_offset = index_offset + (config.log_bytes // MESSAGE_BYTES_MIN + 2) * INDEX_ENTRY_BYTES
         log_offset = (log_offset + 127) & -128
-        stride = (log_offset + config.log_bytes + 4095) & -4096
+        stride = (log_offset + config.log_bytes + PAGE_BYTES - 1) & -PAGE_BYTES
         # Huge pages would make the first message of each session cost two megabytes.
-        self.arena: Final = Arena.private(stride * session_count + 4096, huge_pages="never")
-        base = self.arena.allocate(stride * session_count, alignment=4096)
+        self.arena: Final = Arena.private(stride * session_count + PAGE_BYTES, huge_pages="never")
+        base = self.arena.allocate(stride * session_count, alignment=PAGE_BYTES)
         self.sessions: Final = Sessions(
             base, stride, session_count, sets, orders_offset, index_offset, log_offset, config.log_bytes
         )
@@ -210,6 +212,10 @@ class SessionMemory:
             buffer=view_bytes(base, stride * session_count),
             strides=(stride, 8),
         )
+
+    def hand_over(self, session_id: int, owner: str) -> None:
+        """A session is of one ingress lane only: its memory lies where that agent's does. Before anybody connects."""
+        hand_over(self.arena, self.address(session_id), self.sessions.stride, owner)
 
     def address(self, session_id: int) -> int:
         """Where a session's block begins: :func:`session_address` for Python."""

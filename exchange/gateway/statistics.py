@@ -85,12 +85,13 @@ class FeedStatistics(Struct, frozen=True):
 class SymbolStatistics(Struct, frozen=True):
     """A symbol and its trading state, as clients and the feed have been told: ``trading`` or ``halted``.
 
-    ``reason`` is the code of the feed's trading action, such as ``T1``; empty if none was given.
+    ``reason`` is the code of the feed's trading action, such as ``T1``; empty if none was given. ``shard`` owns it.
     """
 
     symbol: str
     state: str
     reason: str
+    shard: int
 
 
 class RiskStatistics(Struct, frozen=True):

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_DTYPE
-from exchange.journal.protocol import append, durable_sequence, sync
+from exchange.journal.protocol import append, durable_sequence, last_header, sync
 from exchange.journal.segment import StreamIdentity
 from exchange.journal.segmented import (
     SegmentedJournal,
@@ -27,6 +27,7 @@ from exchange.journal.segmented import (
 )
 from exchange.journal.words import (
     DURABLE,
+    EPOCH,
     FRAME_SCRATCH,
     OFFSET,
     PLACE,
@@ -123,7 +124,8 @@ def _append(journal: FileWriter, records_address: int, count: int, first_sequenc
         begin_segment(words, slot, first_sequence)
         offset = SEGMENT_HEADER_BYTES
     header = words + FRAME_SCRATCH
-    checksum = write_header(header, journal.shape.name, first_sequence, load_acquire(words + DURABLE), count)
+    durable, epoch = load_acquire(words + DURABLE), load_int64(words + EPOCH)
+    checksum = write_header(header, journal.shape.name, first_sequence, durable, count, epoch)
     seal_header(header, crc32c_words(checksum, records_address, count * RECORD_BYTES))
     write_vector(words + VECTORS, header, FRAME_HEADER_BYTES)
     write_vector(words + VECTORS + VECTOR_BYTES, records_address, count * RECORD_BYTES)
@@ -131,6 +133,11 @@ def _append(journal: FileWriter, records_address: int, count: int, first_sequenc
         return False
     note_appended(words, shift, offset + size_bytes, first_sequence + count - 1)
     return True
+
+
+@implements(last_header, FileWriter)
+def _last_header(journal: FileWriter, count: int) -> int:
+    return journal.shape.words + FRAME_SCRATCH
 
 
 @implements(durable_sequence, FileWriter)

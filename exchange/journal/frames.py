@@ -18,6 +18,7 @@ from exchange.journal.layout import (
     FRAME_CHECKED,
     FRAME_CHECKSUM,
     FRAME_DURABLE_SEQUENCE,
+    FRAME_EPOCH,
     FRAME_FIRST_SEQUENCE,
     FRAME_HEADER_BYTES,
     FRAME_JOURNAL_ID,
@@ -62,9 +63,15 @@ class Flaw(IntEnum):
 _NONE, _END, _ZEROS, _NO_FRAME, _LENGTH, _CHECKSUM, _OTHER_JOURNAL, _OTHER_STREAM, _SEQUENCE = map(int, Flaw)
 
 FRAME_PLACE_DTYPE: Final = np.dtype(
-    [("address", "<i8"), ("record_count", "<i8"), ("first_sequence", "<i8"), ("durable_sequence", "<i8")]
+    [
+        ("address", "<i8"),
+        ("record_count", "<i8"),
+        ("first_sequence", "<i8"),
+        ("durable_sequence", "<i8"),
+        ("epoch", "<i8"),
+    ]
 )
-"""Where the records of a good frame are, how many, and what its header says. Written by :func:`scan_frames`."""
+"""Where the records of a good frame are, how many, and what its header says. Written by :func:`note_frame`."""
 
 PLACE_BYTES: Final = FRAME_PLACE_DTYPE.itemsize
 
@@ -78,7 +85,7 @@ class StreamName(NamedTuple):
 
 @inlined
 def write_header(
-    header: int, stream: StreamName, first_sequence: int, durable_sequence: int, record_count: int
+    header: int, stream: StreamName, first_sequence: int, durable_sequence: int, record_count: int, epoch: int
 ) -> int:
     """Write all of a frame's header but magic and checksum; returns the checksum of that, not inverted yet."""
     store_int64(header + FRAME_JOURNAL_ID, stream.journal_id)
@@ -86,6 +93,7 @@ def write_header(
     store_int64(header + FRAME_DURABLE_SEQUENCE, durable_sequence)
     store_uint32(header + FRAME_RECORD_COUNT, record_count)
     store_uint32(header + FRAME_STREAM_NUMBER, stream.stream_number)
+    store_int64(header + FRAME_EPOCH, epoch)
     for offset in range(FRAME_RESERVED, FRAME_HEADER_BYTES, 8):
         store_int64(header + offset, 0)
     # From the values, not from the memory: what has just been stored in halves is slow to load as a whole.
@@ -93,6 +101,7 @@ def write_header(
     checksum = crc32c_step(checksum, first_sequence)
     checksum = crc32c_step(checksum, durable_sequence)
     checksum = crc32c_step(checksum, record_count | (stream.stream_number << 32))
+    checksum = crc32c_step(checksum, epoch)
     for _ in range(FRAME_RESERVED, FRAME_HEADER_BYTES, 8):
         checksum = crc32c_step(checksum, 0)
     return checksum
@@ -141,6 +150,16 @@ def frame_checksum(header: int, records: int, count: int) -> int:
     return crc32c(crc32c(0, header + FRAME_CHECKED, checked_bytes), records, count * RECORD_BYTES)
 
 
+@inlined
+def note_frame(place: int, frame: int) -> None:
+    """Write a row of :data:`FRAME_PLACE_DTYPE` for a good frame."""
+    store_int64(place, frame + FRAME_HEADER_BYTES)
+    store_int64(place + 8, load_uint32(frame + FRAME_RECORD_COUNT))
+    store_int64(place + 16, load_int64(frame + FRAME_FIRST_SEQUENCE))
+    store_int64(place + 24, load_int64(frame + FRAME_DURABLE_SEQUENCE))
+    store_int64(place + 32, load_int64(frame + FRAME_EPOCH))
+
+
 @kernel
 def scan_frames(
     base: int, offset: int, end: int, stream: StreamName, expected_sequence: int, places: int, limit: int
@@ -159,11 +178,7 @@ def scan_frames(
         if flaw != _NONE:
             return found, offset, expected_sequence, flaw
         count = load_uint32(frame + FRAME_RECORD_COUNT)
-        place = places + found * PLACE_BYTES
-        store_int64(place, frame + FRAME_HEADER_BYTES)
-        store_int64(place + 8, count)
-        store_int64(place + 16, expected_sequence)
-        store_int64(place + 24, load_int64(frame + FRAME_DURABLE_SEQUENCE))
+        note_frame(places + found * PLACE_BYTES, frame)
         found += 1
         offset += FRAME_HEADER_BYTES + count * RECORD_BYTES
         expected_sequence += count

@@ -24,6 +24,7 @@ from exchange.errors import UserError
 from exchange.journal.layout import FORMAT_VERSION, stream_number
 from exchange.journal.segment import StreamIdentity, sync_folder
 from exchange.market_data.config import MoldUdp64MarketDataConfig
+from exchange.matching.symbol_owners import owners_by_name, owners_by_number
 
 if TYPE_CHECKING:
     from exchange.settings import Settings
@@ -33,7 +34,7 @@ LOCK_NAME: Final = "lock"
 SNAPSHOTS_NAME: Final = "snapshots"
 
 
-class Outcomes(Struct, frozen=True, forbid_unknown_fields=True):
+class Outcomes(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The settings on which the outcome of a stream depends."""
 
     symbols: tuple[str, ...]
@@ -51,6 +52,9 @@ class Outcomes(Struct, frozen=True, forbid_unknown_fields=True):
     """Nanoseconds since 1970 when the journal was begun, and its day."""
     feed_messages: int
     """How many messages of the feed can be asked for again; 0 if there is no feed."""
+    shard_of_symbol: tuple[int, ...] = ()
+    """For each symbol the shard that owns it. Nothing where there is one shard, and nothing in journals that were begun
+    before this was written down: their symbols were dealt out in turn."""
 
 
 _NAMES_OF_SETTINGS: Final = {
@@ -68,6 +72,9 @@ _NAMES_OF_SETTINGS: Final = {
 }
 
 
+_SHOWN_SYMBOLS: Final = 8
+
+
 class Opening(Struct, frozen=True):
     """How a day is begun, unless a journal says how it was: the session's name, and two moments since 1970."""
 
@@ -78,9 +85,10 @@ class Opening(Struct, frozen=True):
 
 def outcomes_of(settings: "Settings", opening: Opening) -> Outcomes:
     """The settings on which the outcome of a journal's streams depends."""
-    feed = settings.market_data
+    feed, symbols = settings.market_data, settings.gateway.symbols
+    owners = owners_by_name(symbols, settings.shards.count, settings.shards.assign)
     return Outcomes(
-        symbols=settings.gateway.symbols,
+        symbols=symbols,
         shard_count=settings.shards.count,
         price_min_ticks=settings.book.price_min_ticks,
         price_max_ticks=settings.book.price_max_ticks,
@@ -91,7 +99,15 @@ def outcomes_of(settings: "Settings", opening: Opening) -> Outcomes:
         midnight_ns=opening.midnight_ns,
         opened_ns=opening.opened_ns,
         feed_messages=feed.capacity_messages if isinstance(feed, MoldUdp64MarketDataConfig) else 0,
+        shard_of_symbol=tuple(owners) if settings.shards.count > 1 else (),
     )
+
+
+def owners_of(outcomes: Outcomes) -> list[int]:
+    """For each symbol of a journal the shard that owns it."""
+    if outcomes.shard_of_symbol:
+        return list(outcomes.shard_of_symbol)
+    return owners_by_number(len(outcomes.symbols), outcomes.shard_count)
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,13 +251,33 @@ def write_document(path: Path, document: object) -> None:
 
 
 def _refuse_differences(path: Path, found: Outcomes, asked: Outcomes) -> None:
-    differing = [name for name in Outcomes.__struct_fields__ if getattr(found, name) != getattr(asked, name)]
-    if differing:
-        reasons = "; ".join(
-            f"{_NAMES_OF_SETTINGS[name]} was {_short(getattr(found, name))} and is {_short(getattr(asked, name))}"
-            for name in differing
+    differing = [
+        name
+        for name in Outcomes.__struct_fields__
+        if name != "shard_of_symbol" and getattr(found, name) != getattr(asked, name)
+    ]
+    reasons = [
+        f"{_NAMES_OF_SETTINGS[name]} was {_short(getattr(found, name))} and is {_short(getattr(asked, name))}"
+        for name in differing
+    ]
+    if (found.symbols, found.shard_count) == (asked.symbols, asked.shard_count):
+        reasons += _moved_symbols(found, asked)
+    if reasons:
+        raise UserError(
+            f"journal.directory = {str(path)!r}: it belongs to other settings: {'; '.join(reasons)}"
         )
-        raise UserError(f"journal.directory = {str(path)!r}: it belongs to other settings: {reasons}")
+
+
+def _moved_symbols(found: Outcomes, asked: Outcomes) -> list[str]:
+    """Which symbols would be on another shard than in the journal, and what keeps them where they were."""
+    triples = zip(found.symbols, owners_of(found), owners_of(asked), strict=True)
+    moved = [(symbol, before, now) for symbol, before, now in triples if before != now]
+    if not moved:
+        return []
+    shown, more = moved[:_SHOWN_SYMBOLS], ", ..." if len(moved) > _SHOWN_SYMBOLS else ""
+    changes = ", ".join(f"{symbol} was on shard {before} and is on {now}" for symbol, before, now in shown)
+    kept = ", ".join(f"{symbol} = {before}" for symbol, before, _ in shown)
+    return [f"{changes}{more} (shards.assign = {{ {kept}{more} }} keeps them where they were)"]
 
 
 def _short(value: object) -> str:

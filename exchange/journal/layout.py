@@ -65,16 +65,18 @@ FRAME_HEADER_DTYPE: Final = np.dtype(
     {
         "names": [
             "magic", "checksum", "journal_id", "first_sequence", "durable_sequence", "record_count", "stream_number",
+            "epoch",
         ],
-        "formats": ["<u4", "<u4", "<i8", "<i8", "<i8", "<u4", "<u4"],
-        "offsets": [0, 4, 8, 16, 24, 32, 36],
+        "formats": ["<u4", "<u4", "<i8", "<i8", "<i8", "<u4", "<u4", "<i8"],
+        "offsets": [0, 4, 8, 16, 24, 32, 36, 40],
         "itemsize": FRAME_HEADER_BYTES,
     }
 )  # fmt: skip
 """The header of a frame.
 
 ``checksum``: CRC32C of the frame from byte 8 to its last record. ``durable_sequence``: the highest sequence of this
-stream that was known to be synced when the frame was written.
+stream that was known to be synced when the frame was written. ``epoch``: which of a pair of exchanges has sequenced
+it, counted over all changes from one to the other; 0 if there is only one.
 """
 
 FRAME_CHECKSUM: Final = 4
@@ -84,7 +86,8 @@ FRAME_FIRST_SEQUENCE: Final = 16
 FRAME_DURABLE_SEQUENCE: Final = 24
 FRAME_RECORD_COUNT: Final = 32
 FRAME_STREAM_NUMBER: Final = 36
-FRAME_RESERVED: Final = 40
+FRAME_EPOCH: Final = 40
+FRAME_RESERVED: Final = 48
 
 assert FRAME_HEADER_BYTES == RECORD_BYTES, "a frame of n records is n + 1 units"
 assert SEGMENT_HEADER_BYTES % RECORD_BYTES == 0

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
-from exchange.journal.protocol import append, durable_sequence, sync
+from exchange.journal.protocol import append, durable_sequence, last_header, sync
 from exchange.journal.segment import StreamIdentity
 from exchange.journal.segmented import (
     SegmentedJournal,
@@ -35,6 +35,7 @@ from exchange.journal.segmented import (
 )
 from exchange.journal.words import (
     DURABLE,
+    EPOCH,
     OFFSET,
     PLACE,
     SLOT_HEADER,
@@ -136,12 +137,19 @@ def _append(journal: MappedWriter, records_address: int, count: int, first_seque
         begin_segment(words, slot, first_sequence)
         offset = SEGMENT_HEADER_BYTES
     frame = load_int64(words + PLACE) + offset
-    checksum = write_header(frame, journal.shape.name, first_sequence, load_acquire(words + DURABLE), count)
+    durable, epoch = load_acquire(words + DURABLE), load_int64(words + EPOCH)
+    checksum = write_header(frame, journal.shape.name, first_sequence, durable, count, epoch)
     seal_header(
         frame, copy_with_crc32c(frame + FRAME_HEADER_BYTES, records_address, count * RECORD_BYTES, checksum)
     )
     note_appended(words, shift, offset + size_bytes, first_sequence + count - 1)
     return True
+
+
+@implements(last_header, MappedWriter)
+def _last_header(journal: MappedWriter, count: int) -> int:
+    words = journal.shape.words
+    return load_int64(words + PLACE) + load_int64(words + OFFSET) - FRAME_HEADER_BYTES - count * RECORD_BYTES
 
 
 @implements(durable_sequence, MappedWriter)

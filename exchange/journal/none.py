@@ -25,9 +25,16 @@ class NoneJournal:
         """Nothing to do."""
         return False
 
+    def appended_sequence(self) -> int:
+        """Nothing has been kept."""
+        return 0
+
     def make_ready(self) -> bool:
         """There is always room."""
         return True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nobody writes it down."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -7,7 +7,7 @@ journal's own; and its progress can be read by anyone. Segments are prepared for
 
 Who may call what:
 
-* ``append``: one thread, the writer (a shard, or the egress for the stream ``merge``).
+* ``append``, ``last_header``: one thread, the writer (a shard, or the egress for the stream ``merge``).
 * ``sync``: one thread, that of the journal agent. It may wait for a disk, which is why it has a thread of its own.
 * ``durable_sequence``: anyone, at any time.
 
@@ -50,6 +50,15 @@ def sync(journal: Any) -> int:
     raise NotImplementedError
 
 
+@generic
+def last_header(journal: Any, count: int) -> int:
+    """The address of the header of the last frame, which has ``count`` records; it stays there until the next append.
+
+    For who wants the frame elsewhere as well. A journal that writes nothing has none.
+    """
+    raise NotImplementedError
+
+
 OPERATIONS = (append, durable_sequence, sync)
 """What a variant has to implement for its state."""
 
@@ -68,6 +77,9 @@ class Journal(Protocol):
             Whether the writer will soon wait for it, so that the next call should come at once.
         """
 
+    def appended_sequence(self) -> int:
+        """The last sequence that was appended; 0 before the first one."""
+
     def make_ready(self) -> bool:
         """Make room at once, after an append has found none and before anybody runs that would.
 
@@ -77,6 +89,9 @@ class Journal(Protocol):
         Raises:
             OSError: the disk fails.
         """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Frames that are appended from now on say that they are of this epoch. For when nobody appends."""
 
     def close(self) -> None:
         """Sync and close. No thread may use the state any more."""

@@ -60,7 +60,7 @@ class JournalDamage(UserError):
 
 
 class Frame(NamedTuple):
-    """The records of one append: the address of the first, how many, and its sequence.
+    """The records of one append: the address of the first, how many, its sequence, and the epoch.
 
     They stay mapped as long as the reader is open. They may be read and not written.
     """
@@ -68,6 +68,7 @@ class Frame(NamedTuple):
     address: int
     record_count: int
     first_sequence: int
+    epoch: int
 
 
 class Segment:
@@ -209,8 +210,8 @@ class StreamReader:
     def frames(self) -> Iterator[Frame]:
         """The frames, one by one."""
         for places in self.batches():
-            for address, count, first_sequence, _ in places.tolist():
-                yield Frame(address, count, first_sequence)
+            for address, count, first_sequence, _, epoch in places.tolist():
+                yield Frame(address, count, first_sequence, epoch)
 
     def batches(self) -> Iterator[NDArray[np.void]]:
         """The frames, up to :data:`PLACES` at a time, as rows of ``FRAME_PLACE_DTYPE``.
@@ -311,6 +312,22 @@ class StreamReader:
         """Read all that is left, for what is known of a stream only then."""
         for _batch in self.batches():
             pass
+
+    def look_again(self) -> None:
+        """See the segments that somebody who writes to the stream has begun since the last look.
+
+        Raises:
+            JournalDamage: a segment of something else.
+            UserError: a file cannot be read.
+        """
+        segment, found = self.segment, open_segments(self.folder)
+        for one in found:
+            one.check_identity(self.identity)
+        if segment is None:
+            self.segments[:], self._index = found, 0
+        else:
+            begins = segment.named_sequence or 0
+            self.segments[self._index + 1 :] = [one for one in found if (one.named_sequence or 0) > begins]
 
     def close(self) -> None:
         """Unmap the files. No frame may be used any more."""

@@ -26,6 +26,7 @@ from exchange.journal.words import (
     APPENDED,
     APPENDED_POSITION,
     DURABLE,
+    EPOCH,
     OFFSET,
     PREPARED,
     REFUSED,
@@ -54,6 +55,8 @@ from exchange.native import (
     store_relaxed,
     store_release,
 )
+from exchange.placement.memory_nodes import new_pages_on
+from exchange.placement.memory_owners import current_nodes
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 RETRY_NS: Final = 100_000_000
@@ -132,6 +135,7 @@ class SegmentedJournal(ABC):
         self.shape: Final = StreamShape(self.words, identity.name, segment_bytes.bit_length() - 1)
         self._named = self._closed = self._prepared = 0
         self._retry_at_ns = self._refused = 0
+        self._nodes: Final = current_nodes()
         self._preparation: Generator[None, None, int] | None = None
         self._is_full = self._is_failing = False
         for word in (APPENDED, DURABLE):
@@ -171,6 +175,10 @@ class SegmentedJournal(ABC):
     def durable_sequence(self) -> int:
         """The last sequence that is known to be synced."""
         return load_acquire(self.words + DURABLE)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Frames that are appended from now on say that they are of this epoch. For when nobody appends."""
+        store_int64(self.words + EPOCH, epoch)
 
     def refused_count(self) -> int:
         """How many appends did not succeed since the start: back-pressure, as a full queue's."""
@@ -269,16 +277,17 @@ class SegmentedJournal(ABC):
 
     def _continue_preparation(self) -> None:
         assert self._preparation is not None
-        try:
-            next(self._preparation)
-        except StopIteration as ended:
-            self._preparation = None
-            number = self._prepared
-            place, header = self._open(number, ended.value)
-            store_int64(slot_of(self.words, number) + SLOT_PLACE, place)
-            store_int64(slot_of(self.words, number) + SLOT_HEADER, header)
-            self._prepared += 1
-            store_release(self.words + PREPARED, self._prepared)
+        with new_pages_on(self._nodes):  # the kernel's pages of the file too, which the writer will write to
+            try:
+                next(self._preparation)
+            except StopIteration as ended:
+                self._preparation = None
+                number = self._prepared
+                place, header = self._open(number, ended.value)
+                store_int64(slot_of(self.words, number) + SLOT_PLACE, place)
+                store_int64(slot_of(self.words, number) + SLOT_HEADER, header)
+                self._prepared += 1
+                store_release(self.words + PREPARED, self._prepared)
 
     def _check_failures(self) -> None:
         failure = load_acquire(self.words + SYNC_FAILURE)

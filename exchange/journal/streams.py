@@ -6,20 +6,23 @@ variant that does nothing, like the others.
 The owner of the streams lives as long as the exchange that writes to them, and is closed when its threads have
 ended."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.agent_layout import EGRESS_AGENT, JOURNAL_AGENT, shard_agent
 from exchange.journal import build_journal
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
-from exchange.journal.keeper import JournalKeeper
+from exchange.journal.keeper import KEEP_EVERY_S, JournalKeeper
 from exchange.journal.layout import MERGE_STREAM, shard_stream
 from exchange.journal.protocol import append
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
 from exchange.native import address_of
+from exchange.placement.memory_owners import made_for
 
 _FRAME_RECORDS: Final = 32
 """How many records of the merge stream go into a frame after a restart: it fits into any segment."""
@@ -55,21 +58,24 @@ class JournalStreams:
         names = stream_names(shard_count)
         following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
         self.shards: Final = [
-            build_journal(config, directory, name, following[name]) for name in names[:shard_count]
+            made_for(shard_agent(shard), "journal", build_journal, config, directory, name, following[name])
+            for shard, name in enumerate(names[:shard_count])
         ]
         has_merge = MERGE_STREAM in following
-        self.merge: Final = build_journal(
+        self.merge: Final = made_for(
+            EGRESS_AGENT,
+            "journal",
+            build_journal,
             config if has_merge else NoneJournalConfig(),
             directory,
             MERGE_STREAM,
             following.get(MERGE_STREAM, 1),
         )
-        self.merge_sequence: Final = following.get(MERGE_STREAM, 1) - 1
         states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
         every_ns = 0
         if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
             every_ns = config.sync_every_ns
-        self._sync: Final = JournalSyncMemory(states, every_ns)
+        self._sync: Final = made_for(JOURNAL_AGENT, "journal", JournalSyncMemory, states, every_ns)
         self._all: Final = (*self.shards, self.merge)
 
     @property
@@ -82,22 +88,48 @@ class JournalStreams:
         """Whether anything is written at all."""
         return not isinstance(self.config, NoneJournalConfig)
 
-    def append_to_merge(self, records: NDArray[np.void], first_sequence: int) -> bool:
-        """Append records to the merge stream when no thread runs; False if there is no room on the disk.
+    @property
+    def merge_sequence(self) -> int:
+        """The last record that the merge stream has; 0 if there is no such stream."""
+        return self.merge.appended_sequence()
+
+    def append_to_merge(
+        self, records: NDArray[np.void], first_sequence: int, writer: Any, keeper_runs: bool = False
+    ) -> bool:
+        """Append records to the merge stream when no shard runs; False if there is no room on the disk.
+
+        ``keeper_runs``: the keeper does, and makes room.
+
+        ``writer`` is the state that the exchange appends with: the stream's journal, or what has that in it.
 
         Raises:
             OSError: the disk fails.
         """
         for begin in range(0, len(records), _FRAME_RECORDS):
             frame = records[begin : begin + _FRAME_RECORDS]
-            while not append(self.merge.state, address_of(frame), len(frame), first_sequence + begin):
-                if not self.merge.make_ready():
+            while not append(writer, address_of(frame), len(frame), first_sequence + begin):
+                if keeper_runs:
+                    time.sleep(KEEP_EVERY_S)
+                elif not self.merge.make_ready():
                     return False
         return True
+
+    def set_epoch(self, epoch: int) -> None:
+        """What is appended from now on is of this epoch, in all streams. For when no shard runs."""
+        for one in self._all:
+            one.set_epoch(epoch)
+
+    def every_state(self) -> tuple[Any, ...]:
+        """The states of all streams' journals that are kept, in the order of :func:`stream_names`."""
+        return self._sync.agent.journals
 
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""
         return tuple(one.state for one in self.shards)
+
+    def all_states(self) -> tuple[Any, ...]:
+        """The states of the shards' journals, and behind them that of the merge stream's."""
+        return (*self.states(), self.merge.state)
 
     def agent(self) -> JournalSync:
         """The agent that makes durable what has been appended."""

@@ -61,6 +61,8 @@ REFUSED: Final = 40
 """How many appends did not succeed."""
 WRITE_FAILURE: Final = 48
 """``-errno`` of the last write, if it failed."""
+EPOCH: Final = 56
+"""What frames say of their epoch; set while nobody writes."""
 # the keeper's
 PREPARED: Final = 128
 # the syncer's

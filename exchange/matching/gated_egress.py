@@ -1,20 +1,21 @@
-"""The egress behind a durability gate: events leave in one order, and not before the journal allows it.
+"""The egress behind a gate: events leave in one order, and not before the journal and the backup allow it.
 
-Two things can be asked of the journal before an event leaves:
+Two things can be asked of the journal before an event leaves, and the same of the backup:
 
-* that the command which caused it is *durable* (gate ``synced``): a client must not hear of an order that a power cut
-  can take back;
+* that the command which caused it is *durable* (gate ``synced``), or *replicated*: a client must not hear of an order
+  that a power cut, or the loss of this machine, can take back;
 * with several shards, that the *order* in which their events were taken is in the journal as well. A client's messages
   are numbered over all shards, so a restart has to take the shards' events in the same order to number them alike. That
   order is a stream of its own, ``merge``: a record for each run of events, which shard and how many.
 
 So events pass through a queue here. A turn takes runs from the outboxes to its end, appends their records to the merge
 stream, and gives the sink what may leave from its front. A run that has to wait makes those behind it wait: the order
-stands. While they wait the shards go on, until the queue is full and pressure travels back. One sync of a disk covers
+stands. With a backup nothing leaves either while this exchange has no lease that says that it leads. While they wait
+the shards go on, until the queue is full and pressure travels back. One sync of a disk covers
 all that was appended before it began (group commit: Gray and Reuter, Transaction Processing, 9.4), so the wait grows
 the batches and not the time for each.
 
-Rules: as of any egress. Without a journal, or with one shard and no wait for the disk, the plain
+Rules: as of any egress. Without a journal, or with one shard, no backup and no wait for the disk, the plain
 :mod:`~exchange.matching.egress` does it."""
 
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,7 @@ from exchange.native import (
     store_uint32,
 )
 from exchange.queues.protocol import poll_batch
+from exchange.replication.protocol import may_release, replicated_sequence
 from exchange.transport.protocol import flush, send
 
 EVENTS_SLOTS: Final = 1 << 16
@@ -70,13 +72,16 @@ class GatedEgress(NamedTuple):
     """Outboxes and sink of an egress, and the queue between them.
 
     ``journals`` are those of the shards, and ``merge`` that of the order of their events; ``waits_for_disk`` is not 0
-    if both have to be durable. ``records`` is a ring of merge records, ``runs`` one of what each waits for.
+    if both have to be durable. ``replica`` is the gate of the backup, which knows the streams by their numbers: the
+    shards', and behind them that of their order. ``records`` is a ring of merge records, ``runs`` one of what each
+    waits for.
     """
 
     outboxes: tuple[Any, ...]
     sink: Any
     journals: tuple[Any, ...]
     merge: Any
+    replica: Any
     waits_for_disk: int
     words: int
     events: int
@@ -117,7 +122,8 @@ def _do_work(egress: GatedEgress) -> int:
     for shard in range(len(egress.outboxes)):
         moved += _take_run(egress, shard, egress.outboxes[shard])
     moved += _append_runs(egress)
-    moved += _release(egress)
+    if may_release(egress.replica):
+        moved += _release(egress)
     return moved + flush(egress.sink)
 
 
@@ -200,14 +206,16 @@ def _release(egress: GatedEgress) -> int:
 
 @inlined
 def _may_leave(egress: GatedEgress, slot: int) -> bool:
-    if egress.waits_for_disk == 0:
-        return True
     record = egress.records + slot * RECORD_BYTES
-    if durable_sequence(egress.merge) < load_int64(record + SEQUENCE):
+    shard, sequence = load_uint16(record + MERGE_SHARD), load_int64(egress.runs + slot * RUN_BYTES)
+    if egress.waits_for_disk != 0:
+        if durable_sequence(egress.merge) < load_int64(record + SEQUENCE):
+            return False
+        if _durable(egress.journals, shard) < sequence:
+            return False
+    if replicated_sequence(egress.replica, len(egress.journals)) < load_int64(record + SEQUENCE):
         return False
-    return _durable(egress.journals, load_uint16(record + MERGE_SHARD)) >= load_int64(
-        egress.runs + slot * RUN_BYTES
-    )
+    return replicated_sequence(egress.replica, shard) >= sequence
 
 
 @inlined

@@ -26,6 +26,7 @@ from exchange.native.arena import (  # noqa: E402
     FALSE_SHARING_BYTES,
     Arena,
     HugePages,
+    shared_with_children,
     view_bytes,
 )
 from exchange.native.atomics import (  # noqa: E402
@@ -110,6 +111,7 @@ from exchange.native.sockets import (  # noqa: E402
 )
 from exchange.native.system_calls import (  # noqa: E402
     MUTEX_BYTES,
+    boottime_ns,
     initialise_mutex,
     monotonic_ns,
     mutex_lock,
@@ -136,6 +138,7 @@ __all__ = [
     "add_wrapping",
     "address_of",
     "body_for",
+    "boottime_ns",
     "choose",
     "compare_exchange",
     "copy_bytes",
@@ -187,6 +190,7 @@ __all__ = [
     "pause",
     "prefetch_for_read",
     "prefetch_for_write",
+    "shared_with_children",
     "shift_left_wrapping",
     "shift_right_logical",
     "sleep_ns",

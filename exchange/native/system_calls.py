@@ -18,6 +18,7 @@ from exchange.native.lowering import INT32, INT64, Emit, lowers_to
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _TIMESPEC = ir.ArrayType(INT64, 2)
 _CLOCK_MONOTONIC: Final = 1
+_CLOCK_BOOTTIME: Final = 7
 
 MUTEX_BYTES: Final = 64
 """Room for a ``pthread_mutex_t`` (40 bytes in glibc on x86-64, 48 on ARM) on a cache line of its own."""
@@ -98,20 +99,29 @@ def sleep_ns(duration_ns: int) -> None:
     time.sleep(duration_ns / 1e9)
 
 
-def _emit_monotonic(builder: Any) -> Any:
-    timespec = cgutils.alloca_once(builder, _TIMESPEC)
-    function_type = ir.FunctionType(INT32, [INT32, _TIMESPEC.as_pointer()])
-    function = cgutils.get_or_insert_function(builder.module, function_type, "clock_gettime")
-    builder.call(function, [INT32(_CLOCK_MONOTONIC), timespec])
-    value = builder.load(timespec, typ=_TIMESPEC)
-    seconds_ns = builder.mul(builder.extract_value(value, 0), INT64(1_000_000_000))
-    return builder.add(seconds_ns, builder.extract_value(value, 1))
+def _emit_clock(clock: int) -> Emit:
+    def emit(builder: Any) -> Any:
+        timespec = cgutils.alloca_once(builder, _TIMESPEC)
+        function_type = ir.FunctionType(INT32, [INT32, _TIMESPEC.as_pointer()])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "clock_gettime")
+        builder.call(function, [INT32(clock), timespec])
+        value = builder.load(timespec, typ=_TIMESPEC)
+        seconds_ns = builder.mul(builder.extract_value(value, 0), INT64(1_000_000_000))
+        return builder.add(seconds_ns, builder.extract_value(value, 1))
+
+    return emit
 
 
-@lowers_to(types.int64(), _emit_monotonic)
+@lowers_to(types.int64(), _emit_clock(_CLOCK_MONOTONIC))
 def monotonic_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, the same clock as :func:`time.monotonic_ns`; no kernel entry (vDSO)."""
     return time.monotonic_ns()
+
+
+@lowers_to(types.int64(), _emit_clock(_CLOCK_BOOTTIME))
+def boottime_ns() -> int:
+    """CLOCK_BOOTTIME in nanoseconds: the monotonic clock, which also goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _emit_system_call(builder: Any, *operands: Any) -> Any:

@@ -6,8 +6,9 @@ printed and drawn for machines that are not here. Binding is one call that each 
 when it starts.
 
 The variants: ``none`` leaves everything to the operating system, ``pinned`` gives every thread a
-processing unit. A later ``numa`` will bind memory as well; an assignment already names the node where a
-thread's memory belongs.
+processing unit, and ``numa`` places its memory as well. Memory is placed when it is made, by
+:mod:`exchange.placement.memory_owners`, which knows for whom; where it then lies, the kernel says
+(:mod:`exchange.placement.memory_nodes`), of a running exchange too (:mod:`exchange.placement.running`).
 
 Importing this package is cheap: hwloc is loaded when a topology is first read.
 """
@@ -15,7 +16,8 @@ Importing this package is cheap: hwloc is loaded when a topology is first read.
 import os
 import threading
 from collections.abc import Sequence
-from typing import Annotated, assert_never
+from functools import partial
+from typing import Annotated, Literal, assert_never
 
 from msgspec import Meta, Struct
 
@@ -26,6 +28,7 @@ from exchange.placement.topology import Topology, format_cpu_list, load_topology
 __all__ = [
     "Assignment",
     "NonePlacement",
+    "NumaPlacement",
     "PinnedPlacement",
     "Placement",
     "PlacementConfig",
@@ -44,19 +47,42 @@ class NonePlacement(Struct, frozen=True, tag_field="kind", tag="none", forbid_un
     """Every thread is left to the operating system, which may move it at any time."""
 
 
+ReserveOsCore = Annotated[
+    bool, Meta(description="keep one core free of busy-spinning threads where there is one to spare")
+]
+AvoidSmtSiblings = Annotated[
+    bool, Meta(description="give each thread a whole core as far as the cores go; false fills both halves")
+]
+
+
 class PinnedPlacement(Struct, frozen=True, tag_field="kind", tag="pinned", forbid_unknown_fields=True):
     """Every thread is bound to one processing unit, chosen from the machine's topology."""
 
-    reserve_os_core: Annotated[
-        bool, Meta(description="keep one core free of busy-spinning threads where there is one to spare")
-    ] = True
-    avoid_smt_siblings: Annotated[
+    reserve_os_core: ReserveOsCore = True
+    avoid_smt_siblings: AvoidSmtSiblings = True
+
+
+class NumaPlacement(Struct, frozen=True, tag_field="kind", tag="numa", forbid_unknown_fields=True):
+    """Every thread is bound as by ``pinned``, and its memory is placed on a NUMA node."""
+
+    reserve_os_core: ReserveOsCore = True
+    avoid_smt_siblings: AvoidSmtSiblings = True
+    spread_shards: Annotated[
         bool,
-        Meta(description="give each thread a whole core as far as the cores go; false fills both halves"),
-    ] = True
+        Meta(
+            description="deal the shards out over the NUMA nodes; false keeps all threads as close as can be"
+        ),
+    ] = False
+    memory: Annotated[
+        Literal["local", "interleave", "wrong-node"],
+        Meta(
+            description="of each thread on its own node, over all nodes page by page, or on the farthest one;"
+            " the last two are for comparison"
+        ),
+    ] = "local"
 
 
-type PlacementConfig = NonePlacement | PinnedPlacement
+type PlacementConfig = NonePlacement | PinnedPlacement | NumaPlacement
 
 
 def build_placement(config: PlacementConfig) -> Placement:
@@ -69,15 +95,21 @@ def build_placement(config: PlacementConfig) -> Placement:
         case PinnedPlacement():
             from exchange.placement.pinned import plan_pinned
 
-            def planner(topology: Topology, threads: Sequence[ThreadDescription]) -> Plan:
-                return plan_pinned(
-                    topology,
-                    threads,
-                    reserve_os_core=config.reserve_os_core,
-                    avoid_smt_siblings=config.avoid_smt_siblings,
-                )
+            return partial(
+                plan_pinned,
+                reserve_os_core=config.reserve_os_core,
+                avoid_smt_siblings=config.avoid_smt_siblings,
+            )
+        case NumaPlacement():
+            from exchange.placement.numa import plan_numa
 
-            return planner
+            return partial(
+                plan_numa,
+                reserve_os_core=config.reserve_os_core,
+                avoid_smt_siblings=config.avoid_smt_siblings,
+                spread_shards=config.spread_shards,
+                memory=config.memory,
+            )
         case _:
             assert_never(config)
 

@@ -35,6 +35,7 @@ def plan_none(topology: Topology, threads: Sequence[ThreadDescription]) -> Plan:
                 memory_node=None,
                 reason=f"left to the OS, which may move it between {allowed} processing units at any time",
                 is_this_machine=topology.is_this_machine,
+                agents=thread.agents,
             )
             for thread in threads
         ),

@@ -18,10 +18,11 @@ def plan_pinned(
     *,
     reserve_os_core: bool,
     avoid_smt_siblings: bool,
+    spread_shards: bool = False,
 ) -> Plan:
     """A processing unit for every thread. Raises ValueError where two threads have one name."""
     check_names(threads)
-    seating = assign_units(topology, threads, reserve_os_core, avoid_smt_siblings)
+    seating = assign_units(topology, threads, reserve_os_core, avoid_smt_siblings, spread_shards)
     assignments = []
     for thread in threads:
         core = seating.core_of(thread)
@@ -33,6 +34,7 @@ def plan_pinned(
                 memory_node=core.numa_node,
                 reason=explain(seating, thread),
                 is_this_machine=topology.is_this_machine,
+                agents=thread.agents,
             )
         )
     notes, warnings = explain_plan(seating, reserve_os_core)

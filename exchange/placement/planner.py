@@ -7,7 +7,9 @@
    interrupts.
 3. Isolated cores (``isolcpus``) come before others, fast kinds of cores before slow ones.
 4. All threads sit under one last-level cache, else in one NUMA node, else in one socket: a record
-   passed from core to core costs least within a cache, several times more between sockets.
+   passed from core to core costs least within a cache, several times more between sockets. With
+   ``spread_shards``, shards are dealt out over the NUMA nodes instead, one here, one there, so that each
+   has as much of a node's memory bandwidth and cache as can be; only the others sit together.
 
 What gives way when cores are few: 4 first, then 2, then 1. Who loses first: threads that sleep when idle,
 then helpers, then ingress and egress; a shard, whose book fills a core's cache, is the last to share. A
@@ -71,6 +73,7 @@ def assign_units(
     threads: Sequence[ThreadDescription],
     reserve_os_core: bool,
     avoid_smt_siblings: bool,
+    spread_shards: bool = False,
 ) -> Seating:
     """Seat every thread on an allowed processing unit."""
     seating = Seating(topology, threads)
@@ -87,8 +90,15 @@ def assign_units(
             seating.os_core = candidate
     places = places_of(core for core in cores if core is not seating.os_core)
     by_importance = sorted(threads, key=_importance)
-    _seat_apart(seating, by_importance[: len(places)], places)
-    for thread in by_importance[len(places) :]:
+    apart, crowded = by_importance[: len(places)], by_importance[len(places) :]
+    if spread_shards:
+        shards = [thread for thread in apart if thread.runs_shard]
+        for thread, unit in zip(shards, _spread_places(seating, places, len(shards)), strict=True):
+            seating.seat(thread, unit)
+        apart = [thread for thread in apart if not thread.runs_shard]
+        places = [unit for unit in places if not seating.on_unit(unit.os_index)]
+    _seat_apart(seating, apart, places)
+    for thread in crowded:
         _seat_where_it_harms_least(seating, thread)
     return seating
 
@@ -157,6 +167,19 @@ def _closest_places(seating: Seating, places: list[ProcessingUnit], count: int) 
             position[unit.os_index],
         ),
     )[:count]
+
+
+def _spread_places(seating: Seating, places: list[ProcessingUnit], count: int) -> list[ProcessingUnit]:
+    """The ``count`` places to use, best kind first and, within a kind, from each NUMA node in turn."""
+    nodes = _groups(places, lambda unit: seating.cores[unit.os_index].numa_node)
+    nodes.sort(key=len, reverse=True)
+    dealt = [
+        (seating.quality(unit), round_, number, unit)
+        for number, node in enumerate(nodes)
+        for _, kind in groupby(sorted(node, key=seating.quality), key=seating.quality)
+        for round_, unit in enumerate(kind)
+    ]
+    return [unit for *_, unit in sorted(dealt, key=lambda row: row[:3])[:count]]
 
 
 def _groups(

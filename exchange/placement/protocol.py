@@ -20,6 +20,11 @@ import msgspec
 from exchange.placement.topology import Topology, count_noun
 
 
+def has_shard(agents: Sequence[str]) -> bool:
+    """Whether a shard is among the agents of those names."""
+    return any(agent == "shard" or agent.startswith("shard.") for agent in agents)
+
+
 class ThreadDescription(msgspec.Struct, frozen=True):
     """What a plan must know of a thread.
 
@@ -35,7 +40,7 @@ class ThreadDescription(msgspec.Struct, frozen=True):
     @property
     def runs_shard(self) -> bool:
         """Whether an order book lives on this thread."""
-        return any(agent == "shard" or agent.startswith("shard.") for agent in self.agents)
+        return has_shard(self.agents)
 
     @property
     def runs_gateway(self) -> bool:
@@ -49,6 +54,9 @@ class Assignment(msgspec.Struct, frozen=True):
     ``processing_unit`` is an OS index, ``core_index`` an index into ``Topology.cores``, ``memory_node``
     the OS index of the NUMA node where the thread's queues and books belong; all None where the choice is
     left to the operating system. ``is_this_machine`` False forbids binding.
+
+    ``agents`` are those of the thread. ``memory_nodes`` is where their memory is placed: one node, or several of
+    which each gives pages in turn; none where every page goes to the node of whoever writes it first.
     """
 
     thread: str
@@ -57,6 +65,13 @@ class Assignment(msgspec.Struct, frozen=True):
     memory_node: int | None
     reason: str
     is_this_machine: bool
+    agents: tuple[str, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
+
+    @property
+    def runs_shard(self) -> bool:
+        """Whether an order book lives on its thread."""
+        return has_shard(self.agents)
 
 
 class Plan(msgspec.Struct, frozen=True):

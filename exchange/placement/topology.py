@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 MAX_PROCESSING_UNITS: Final = 4096
 """The largest machines have about 2,000; hwloc takes quadratic time beyond that."""
 
+NODES_MAX: Final = 1024
+"""Of NUMA nodes; the kernel's own limit."""
+
 MAX_XML_BYTES: Final = 16 * 1024 * 1024
 """A 512-way machine's file is about 1 MB."""
 
@@ -73,11 +76,16 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class NumaNode(msgspec.Struct, frozen=True):
-    """One bank of memory; ``processing_units`` is empty for a node that holds memory only."""
+    """One bank of memory; ``processing_units`` is empty for a node that holds memory only.
+
+    ``memory_bytes`` is 0 for a node that has none, and where that is not known. Not allowed: this process may have no
+    memory there.
+    """
 
     os_index: int
     memory_bytes: int
     processing_units: tuple[int, ...]
+    is_allowed: bool = True
 
 
 class Socket(msgspec.Struct, frozen=True):
@@ -88,7 +96,11 @@ class Socket(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """A machine. ``notes`` tells what a reader must know of how it was read, one sentence each."""
+    """A machine. ``notes`` tells what a reader must know of how it was read, one sentence each.
+
+    ``node_distances`` has a row for each of ``numa_nodes`` and in it a number for each, as firmware tells them: 10 is a
+    node's distance to itself, 21 twice as far and a bit. It is empty where nobody tells.
+    """
 
     source: str
     is_this_machine: bool
@@ -97,6 +109,7 @@ class Topology(msgspec.Struct, frozen=True):
     caches: tuple[Cache, ...]
     cores: tuple[Core, ...]
     notes: tuple[str, ...] = ()
+    node_distances: tuple[tuple[int, ...], ...] = ()
 
     @property
     def processing_units(self) -> tuple[ProcessingUnit, ...]:
@@ -122,6 +135,17 @@ class Topology(msgspec.Struct, frozen=True):
             for os_index in cache.processing_units:
                 found[os_index] = cache
         return found
+
+    def node_distance(self, first: int, second: int) -> int | None:
+        """How far a node is from another, both by their OS index; None where nobody tells. Raises KeyError."""
+        row, column = self._node_position(first), self._node_position(second)
+        return self.node_distances[row][column] if self.node_distances else None
+
+    def _node_position(self, os_index: int) -> int:
+        for position, node in enumerate(self.numa_nodes):
+            if node.os_index == os_index:
+                return position
+        raise KeyError(os_index)
 
     def summary(self) -> str:
         """One line: how many of everything."""
@@ -177,9 +201,18 @@ def read_this_machine(system_root: Path = Path("/")) -> Topology:
             f"hwloc did not load ({error}): read from the kernel's files under /sys, so that kinds of cores "
             "are not known",
         )
+    closed = {node.os_index for node in parts.numa_nodes} - _nodes_of_this_process(system_root)
+    nodes = tuple(
+        msgspec.structs.replace(node, is_allowed=node.os_index not in closed) for node in parts.numa_nodes
+    )
     allowed = _usable(affinity, permitted, isolated)
     return _assemble(
-        parts, "this machine", is_this_machine=True, allowed=allowed, isolated=isolated, notes=notes
+        parts._replace(numa_nodes=nodes),
+        "this machine",
+        is_this_machine=True,
+        allowed=allowed,
+        isolated=isolated,
+        notes=notes,
     )
 
 
@@ -267,6 +300,18 @@ class _Parts(NamedTuple):
     numa_nodes: tuple[NumaNode, ...]
     caches: tuple[Cache, ...]
     performance_ranks: dict[int, int]
+    node_distances: tuple[tuple[int, ...], ...]
+
+
+def _nodes_of_this_process(system_root: Path) -> frozenset[int]:
+    """The nodes where the kernel lets this process have memory: its cpuset's ``mems``."""
+    found = re.search(
+        r"^Mems_allowed_list:\s*(\S+)", _read_text(system_root / "proc/self/status"), re.MULTILINE
+    )
+    try:
+        return frozenset(parse_cpu_list(found[1])) if found else frozenset(range(NODES_MAX))
+    except ValueError:
+        return frozenset(range(NODES_MAX))
 
 
 def _usable(affinity: frozenset[int], permitted: frozenset[int], isolated: frozenset[int]) -> frozenset[int]:
@@ -329,7 +374,18 @@ def _parts_from_hwloc(handle: "HwlocTopology") -> _Parts:
             if isinstance(thing, HwlocCache)
         ),
         performance_ranks=ranks,
+        node_distances=_distances_from_hwloc(handle),
     )
+
+
+def _distances_from_hwloc(handle: "HwlocTopology") -> tuple[tuple[int, ...], ...]:
+    """The nodes' distances as firmware tells them, in the order of the nodes; empty if it does not, or not of all."""
+    nodes = [node.os_index for node in handle.iter_numa_nodes()]
+    for matrix in handle.get_distances():
+        if matrix.name == "NUMALatency" and [one.os_index for one in matrix.objects] == nodes:
+            places = range(len(nodes))
+            return tuple(tuple(int(matrix[row, column]) for column in places) for row in places)
+    return ()
 
 
 def _parts_from_kernel_files(system: Path, fallback_units: list[int]) -> _Parts:
@@ -348,12 +404,14 @@ def _parts_from_kernel_files(system: Path, fallback_units: list[int]) -> _Parts:
             if level.isdigit() and shared and _read_text(cache_folder / "type") != "Instruction":
                 size_bytes = _parse_kernel_size(_read_text(cache_folder / "size"))
                 caches[int(level), shared] = Cache(int(level), size_bytes, shared)
-    nodes = []
+    nodes, distances = [], []
     for node_index in read_cpu_list(system / "node/online"):
         folder = system / f"node/node{node_index}"
         found = re.search(r"MemTotal:\s+(\d+) kB", _read_text(folder / "meminfo"))
         memory_bytes = int(found[1]) * 1024 if found else 0
         nodes.append(NumaNode(node_index, memory_bytes, read_cpu_list(folder / "cpulist")))
+        distances.append(tuple(map(int, re.findall(r"\d+", _read_text(folder / "distance")))))
+    are_whole = all(len(row) == len(nodes) for row in distances)
     return _Parts(
         unit_indexes=unit_indexes,
         core_groups=list(core_groups),
@@ -361,6 +419,7 @@ def _parts_from_kernel_files(system: Path, fallback_units: list[int]) -> _Parts:
         numa_nodes=tuple(nodes),
         caches=tuple(caches.values()),
         performance_ranks={},
+        node_distances=tuple(distances) if are_whole else (),
     )
 
 
@@ -407,6 +466,7 @@ def _assemble(
         caches=parts.caches,
         cores=cores,
         notes=notes,
+        node_distances=parts.node_distances if parts.numa_nodes else (),
     )
 
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
-from exchange.assembly import Exchange, spread_symbols
+from exchange.assembly import Exchange
 from exchange.book.config import LadderBookConfig, NaiveBookConfig
 from exchange.book.protocol import live_order_count
 from exchange.errors import UserError
@@ -24,7 +24,7 @@ from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import OUCH42
 from exchange.gateway.outbound import DAY_NS
 from exchange.gateway.session_memory import LOG_MESSAGES
-from exchange.journal.identity import Identity, read_identity
+from exchange.journal.identity import Identity, owners_of, read_identity
 from exchange.journal.judging import Tear, judge_end_now
 from exchange.journal.layout import first_sequence_of
 from exchange.journal.reading import StreamReader
@@ -32,6 +32,7 @@ from exchange.journal.segment import segment_paths
 from exchange.journal.streams import stream_names
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
+from exchange.matching.config import ShardsConfig
 from exchange.queues.config import SpscQueueConfig
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
@@ -45,7 +46,7 @@ from exchange.recovery.snapshots import (
     save_snapshot,
 )
 from exchange.risk.limits import LimitsMemory
-from exchange.settings import Settings, ShardsConfig
+from exchange.settings import Settings
 from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.transport.config import TcpTransportConfig
 from exchange.transport.network import NetworkOptions
@@ -84,7 +85,7 @@ class Twin:
         if not sessions:
             raise UserError(f"journal {directory}: no {SESSIONS_NAME} in it")
         self.settings: Final = settings_of(self.identity, book)
-        owners = spread_symbols(len(outcomes.symbols), outcomes.shard_count)
+        owners = owners_of(outcomes)
         self.transport: Final = TcpTransport(
             self.settings.gateway, self.settings.book, len(sessions), owners, outcomes.shard_count, 1,
             self.settings.shards.batch_commands,
@@ -155,7 +156,7 @@ class Twin:
         try:
             replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last, self.begin)
             replayer.put_left(self._left)
-            (replayer.run_ordered if only_ordered else replayer.run)()
+            (replayer.follow if only_ordered else replayer.run)()
             self.position, self._left = replayer.position(), replayer.left()
             if not only_ordered:
                 self._judge_ends(readers, merge, last)
@@ -213,7 +214,9 @@ def settings_of(identity: Identity, book: str = "ladder") -> Settings:
         ),
         # Nothing goes through its queues; but a plain-Python one would have the shards replay interpreted.
         queue=SpscQueueConfig(capacity_slots=2, huge_pages="never"),
-        shards=ShardsConfig(count=outcomes.shard_count),
+        shards=ShardsConfig(
+            count=outcomes.shard_count, assign=dict(zip(outcomes.symbols, owners_of(outcomes), strict=True))
+        ),
     )
 
 

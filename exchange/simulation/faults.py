@@ -16,12 +16,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import ENOSPC
 from typing import TYPE_CHECKING, Final
 
+from exchange.agent_layout import JOURNAL_AGENT
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.segmented import RETRY_NS, SegmentedJournal
 from exchange.journal.words import SYNC_FAILURE, WRITE_FAILURE
 from exchange.logs import LOGGER
 from exchange.native import load_int64
-from exchange.settings import JOURNAL_AGENT
 from exchange.simulation.chance import Trace
 from exchange.simulation.invariants import broken
 from exchange.simulation.refusals import room_from, sync_fails, writes_cut, writes_refused

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
+from exchange.agent_layout import agent_names
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, Users
 from exchange.journal.config import (
@@ -25,7 +26,7 @@ from exchange.journal.config import (
 from exchange.journal.layout import SEGMENT_HEADER_BYTES, frame_bytes
 from exchange.market_data.config import NoneMarketDataConfig
 from exchange.risk.config import LimitsRiskConfig, NoneRiskConfig, RiskConfig
-from exchange.settings import Resolved, Settings, agent_names, resolve
+from exchange.settings import Resolved, Settings, resolve
 from exchange.simulation.chance import Chance, Weights
 from exchange.simulation.client import PASSWORD, Habits
 from exchange.simulation.dialects import Dialect, Ouch42, Ouch50

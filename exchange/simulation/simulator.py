@@ -18,6 +18,7 @@ from zlib import crc32
 
 from msgspec import structs
 
+from exchange.agent_layout import JOURNAL_AGENT
 from exchange.clock import ManualTime
 from exchange.gateway.order_table import USER_REFERENCE_MASK
 from exchange.journal.config import NoneJournalConfig
@@ -34,7 +35,7 @@ from exchange.messages import (
 )
 from exchange.native import load_int64
 from exchange.recovery.twin import make_snapshot
-from exchange.settings import JOURNAL_AGENT, Settings
+from exchange.settings import Settings
 from exchange.simulation.chance import Chance, Teller, Trace
 from exchange.simulation.client import SimulatedClient
 from exchange.simulation.dialects import Ouch42

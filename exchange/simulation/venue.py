@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.agent import do_work
-from exchange.assembly import Exchange, spread_symbols
+from exchange.agent_layout import agent_names
+from exchange.assembly import Exchange
 from exchange.clock import ManualTime
 from exchange.errors import UserError
 from exchange.gateway.control import ControlPlane
@@ -43,13 +44,14 @@ from exchange.journal.segmented import SegmentedJournal
 from exchange.journal.streams import JournalStreams
 from exchange.journal.words import OFFSET, PLACE
 from exchange.matching.shard import EVENTS, PENDING, SEQUENCE, Shard
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.messages import RECORD_BYTES, Command
 from exchange.native import body_for, load_int64
 from exchange.recovery.kept import KeptJournal
 from exchange.risk import build_risk
 from exchange.risk.limits import LimitsMemory
 from exchange.risk.recount import recount
-from exchange.settings import Settings, agent_names
+from exchange.settings import Settings
 from exchange.simulation.chance import Trace
 from exchange.simulation.invariants import broken, text_of_words
 from exchange.simulation.network import Line
@@ -110,7 +112,7 @@ class SimulatedVenue:
             settings.gateway,
             settings.book,
             len(users.users),
-            spread_symbols(len(symbols), shards.count),
+            spread_symbols(settings, len(symbols)),
             shards.count,
             settings.transport.ingress_lanes,
             shards.batch_commands,

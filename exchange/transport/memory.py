@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.bench.histogram import COUNTS_LENGTH, Counts, bucket_index
 from exchange.book.ladder_events import KIND, TIMESTAMP
 from exchange.messages import COMMAND_DTYPE, EVENT_DTYPE, RECORD_BYTES, EventKind, Reason
@@ -31,6 +32,7 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
+from exchange.placement.memory_owners import made_for
 from exchange.transport.protocol import consume, flush, receive, send
 
 _REASON: Final = 2
@@ -94,23 +96,25 @@ class MemoryTransport:
         warmup_answers: int = 0,
         keep_events: int = 0,
     ) -> None:
-        size_bytes = sum(len(lane) * RECORD_BYTES + 256 for lane in lanes)
-        size_bytes += keep_events * RECORD_BYTES + COUNTS_LENGTH * 8 + 1024
-        self._arena = Arena.private(size_bytes)
-        self._sources = [self._play(lane) for lane in lanes]
-        self._words = self._arena.allocate(SINK_BYTES)
-        self._counts = self._arena.allocate(COUNTS_LENGTH * 8)
-        self._events = self._arena.allocate(keep_events * RECORD_BYTES)
+        sink_bytes = keep_events * RECORD_BYTES + COUNTS_LENGTH * 8 + 1024
+        sink = made_for(EGRESS_AGENT, "answers", Arena.private, sink_bytes)
+        sources = [
+            made_for(
+                ingress_agent(number, len(lanes)),
+                "commands",
+                Arena.private,
+                (len(lane) + 1) * RECORD_BYTES + 256,
+            )
+            for number, lane in enumerate(lanes)
+        ]
+        self._arenas = (sink, *sources)
+        self._sources = [_play(lane, arena) for lane, arena in zip(lanes, sources, strict=True)]
+        self._words = sink.allocate(SINK_BYTES)
+        self._counts = sink.allocate(COUNTS_LENGTH * 8)
+        self._events = sink.allocate(keep_events * RECORD_BYTES)
         self._warmup_answers = warmup_answers
         self._keep_events = keep_events
         self.start_at(start_ns)
-
-    def _play(self, lane: NDArray[Any]) -> MemorySource:
-        source = MemorySource(
-            self._arena.allocate(max(len(lane), 1) * RECORD_BYTES), len(lane), self._arena.allocate(8)
-        )
-        _view(source)[:] = lane
-        return source
 
     def start_at(self, start_ns: int) -> None:
         """Add the run's start to every timestamp; call it once, before the exchange runs."""
@@ -139,6 +143,12 @@ class MemoryTransport:
         """The events kept, shape (n,), ``EVENT_DTYPE``; those of one shard in order."""
         kept = min(self.word(EVENTS), self._keep_events)
         return np.frombuffer(view_bytes(self._events, kept * RECORD_BYTES), EVENT_DTYPE).copy()
+
+
+def _play(lane: NDArray[Any], arena: Arena) -> MemorySource:
+    source = MemorySource(arena.allocate(max(len(lane), 1) * RECORD_BYTES), len(lane), arena.allocate(8))
+    _view(source)[:] = lane
+    return source
 
 
 def _view(source: MemorySource) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.book.config import BookConfig
 from exchange.book.ladder_events import KIND, SESSION_ID
 from exchange.clock import Clock, now_ns, start_system_clock
@@ -54,6 +55,7 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
+from exchange.placement.memory_owners import made_for
 from exchange.queues.protocol import try_push
 from exchange.queues.spsc import SpscQueue
 from exchange.risk import RiskMemory
@@ -154,14 +156,23 @@ class NetworkTransport:
         self._shard_count: Final = shard_count
         self._lane_words: list[int] = []
         self._sink_words = 0
-        self._control: Final = [SpscQueue(CONTROL_SLOTS, huge_pages="never") for _ in range(lanes)]
-        self.latency: Final = LatencyMemory()
+        self._control: Final = [
+            made_for(ingress_agent(lane, lanes), "control", SpscQueue, CONTROL_SLOTS, huge_pages="never")
+            for lane in range(lanes)
+        ]
+        self.latency: Final = made_for(EGRESS_AGENT, "", LatencyMemory)
 
     def _begin(self, lane_words: list[int], sink_words: int) -> None:
         """Where the words of the receiving halves and of the sending half are."""
         self._lane_words, self._sink_words = lane_words, sink_words
         for name in CHANGEABLE:
             self.set_limit(name, getattr(self.config, name))
+
+    def _make_lane_arenas(self, lanes: int, size_bytes: int) -> list[Arena]:
+        """For each lane memory of its own, which lies where its agent's does."""
+        return [
+            made_for(ingress_agent(lane, lanes), "lane", Arena.private, size_bytes) for lane in range(lanes)
+        ]
 
     def _requests(self, words: int, arena: Arena) -> Requests:
         """What decoding in a lane needs, in :data:`REQUESTS_BYTES` of the arena at most; ``words`` are the lane's."""

@@ -10,10 +10,12 @@ Each connection has a socket of its own, which the control plane opens and close
 import select
 from collections.abc import Sequence
 
+from exchange.agent_layout import EGRESS_AGENT, ingress_agent
 from exchange.book.config import BookConfig
 from exchange.gateway.config import GatewayConfig
 from exchange.messages import RECORD_BYTES
 from exchange.native import EPOLL_EVENT_BYTES, Arena, view_bytes
+from exchange.placement.memory_owners import made_for
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
 from exchange.transport.network_agents import PACKET_LENGTH_MAX, WORDS_BYTES
 from exchange.transport.tcp_receiving import EVENTS_MAX, TcpSource
@@ -57,16 +59,21 @@ class TcpTransport(NetworkTransport):
         lane_bytes = WORDS_BYTES + batch_commands * (RECORD_BYTES + PLACE_DTYPE.itemsize) + 2 * list_bytes
         lane_bytes += EVENTS_MAX * EPOLL_EVENT_BYTES + REQUESTS_BYTES
         sink_bytes = WORDS_BYTES + list_bytes + len(shard_of_symbol)
-        self._arena = Arena.private(lanes * (lane_bytes + 1024) + sink_bytes + 16_384)
+        self._lane_arenas = self._make_lane_arenas(lanes, lane_bytes + 4096)
+        self._sink_arena = made_for(EGRESS_AGENT, "", Arena.private, sink_bytes + 4096)
         self._sources = [self._build_source(lane, lanes, list_bytes, batch_commands) for lane in range(lanes)]
         self._sink = self._build_sink(list_bytes)
         self._begin([source.words for source in self._sources], self._sink.words)
+        if lanes > 1:
+            for session_id in range(session_count):
+                self.memory.hand_over(session_id, ingress_agent(self.lane_of(session_id), lanes))
 
     def _build_source(self, lane: int, lanes: int, list_bytes: int, batch_commands: int) -> TcpSource:
-        allocate = self._arena.allocate
+        arena = self._lane_arenas[lane]
+        allocate = arena.allocate
         words = allocate(WORDS_BYTES)
         return TcpSource(
-            requests=self._requests(words, self._arena),
+            requests=self._requests(words, arena),
             clock=self.clock,
             control=self._control[lane].consumer(0),
             rules=self._rules.state,
@@ -83,11 +90,12 @@ class TcpTransport(NetworkTransport):
         )
 
     def _build_sink(self, list_bytes: int) -> TcpSink:
-        words, heartbeat = self._arena.allocate(WORDS_BYTES), self._arena.allocate(8)
+        arena = self._sink_arena
+        words, heartbeat = arena.allocate(WORDS_BYTES), arena.allocate(8)
         packet = ServerHeartbeat().encode()
         view_bytes(heartbeat, len(packet))[:] = packet
         return TcpSink(
-            reports=self._reports(words, list_bytes, self._arena),
+            reports=self._reports(words, list_bytes, arena),
             latency=self.latency.state,
             words=words,
             heartbeat=heartbeat,

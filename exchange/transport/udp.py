@@ -20,6 +20,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from exchange.agent_layout import EGRESS_AGENT
 from exchange.book.config import BookConfig
 from exchange.datagrams.port import Port
 from exchange.datagrams.posting import Mailbox
@@ -53,6 +54,7 @@ from exchange.native.datagram_headers import (
     SOCKET_ADDRESS_BYTES,
     write_message_header,
 )
+from exchange.placement.memory_owners import made_for
 from exchange.queues.spsc import SpscQueue
 from exchange.transport import udp_receiving, udp_sending
 from exchange.transport.network import DEFAULT_OPTIONS, REQUESTS_BYTES, NetworkOptions, NetworkTransport
@@ -129,13 +131,15 @@ class UdpTransport(NetworkTransport):
         received += REQUESTS_BYTES + WORDS_BYTES + _ALLOCATIONS * 256
         sent += 8 * session_count + len(shard_of_symbol) + ASKS_MAX * RECORD_BYTES
         sent += WORDS_BYTES + _ALLOCATIONS * 256
-        self._arena = Arena.private(lanes * received + sent + 4096)
+        self._lane_arenas = self._make_lane_arenas(lanes, received + 4096)
+        self._sink_arena = made_for(EGRESS_AGENT, "", Arena.private, sent + 4096)
         self._sources = [self._build_source(lane, batch_commands) for lane in range(lanes)]
         self._sink = self._build_sink(session_count)
         self._begin([source.words for source in self._sources], self._sink.words)
 
     def _build_source(self, lane: int, batch_commands: int) -> UdpSource:
-        allocate, count = self._arena.allocate, udp_receiving.BATCH_DATAGRAMS
+        arena, count = self._lane_arenas[lane], udp_receiving.BATCH_DATAGRAMS
+        allocate = arena.allocate
         headers, vectors = allocate(count * MESSAGE_HEADER_BYTES), allocate(count * VECTOR_BYTES)
         datagrams = allocate(count * LOGIN_STRIDE)
         for index in range(count):
@@ -146,7 +150,7 @@ class UdpTransport(NetworkTransport):
             write_message_header(headers + index * MESSAGE_HEADER_BYTES, peer, vector)
         words = allocate(WORDS_BYTES)
         return UdpSource(
-            requests=self._requests(words, self._arena),
+            requests=self._requests(words, arena),
             clock=self.clock,
             control=self._control[lane].consumer(0),
             rules=self._rules.state,
@@ -166,7 +170,7 @@ class UdpTransport(NetworkTransport):
         )
 
     def _build_sink(self, session_count: int) -> UdpSink:
-        allocate, count = self._arena.allocate, udp_sending.BATCH_DATAGRAMS
+        allocate, count = self._sink_arena.allocate, udp_sending.BATCH_DATAGRAMS
         headers, messages = allocate(count * HEADER_STRIDE), allocate(count * MESSAGE_HEADER_BYTES)
         vectors = allocate(count * 2 * VECTOR_BYTES)
         for index in range(count):
@@ -176,7 +180,7 @@ class UdpTransport(NetworkTransport):
             write_message_header(messages + index * MESSAGE_HEADER_BYTES, 0, vector, 2)
         words = allocate(WORDS_BYTES)
         return UdpSink(
-            reports=self._reports(words, 8 * session_count, self._arena),
+            reports=self._reports(words, 8 * session_count, self._sink_arena),
             latency=self.latency.state,
             words=words,
             port=self.port.state,

@@ -21,11 +21,11 @@ from exchange.journal.identity import JournalDirectory
 from exchange.journal.judging import judge_end
 from exchange.journal.keeper import JournalKeeper
 from exchange.journal.layout import PREPARED_NAME, segment_name
-from exchange.journal.protocol import ALL_DURABLE
+from exchange.journal.protocol import ALL_DURABLE, last_header
 from exchange.journal.reading import StreamReader
 from exchange.journal.syncing import JournalSyncMemory
 from exchange.journal.words import SLOT, SLOT_PLACE
-from exchange.native import Arena, load_int64, store_int64, store_release
+from exchange.native import Arena, load_int64, store_int64, store_release, view_bytes
 from tests.journal_driver import (
     CONFIGS,
     IN_FILES,
@@ -40,6 +40,7 @@ from tests.journal_driver import (
     read_all,
     watch_durable,
 )
+from tests.journal_oracle import frame_at
 
 each_variant = pytest.mark.parametrize("variant", list(CONFIGS))
 each_in_files = pytest.mark.parametrize("variant", IN_FILES)
@@ -96,6 +97,31 @@ def test_without_a_segment_an_append_is_refused_and_changes_nothing(variant: str
         assert desk.append(100)
         desk.close()
         assert np.array_equal(read_all(desk.folder, desk.identity), make_records(1, written + 101))
+
+
+@each_in_files
+def test_frames_say_of_which_epoch_they_are(variant: str, tmp_path: Path) -> None:
+    with Desk(variant, tmp_path) as desk:
+        assert desk.append(2)
+        for epoch in (1, 7):
+            desk.journal.set_epoch(epoch)
+            assert desk.append(3)
+        desk.close()
+        with StreamReader(desk.folder, desk.identity) as reader:
+            assert [frame.epoch for frame in reader.frames()] == [0, 1, 7], "0: nobody has set one"
+
+
+@each_in_files
+def test_the_last_frame_can_be_copied_from_where_its_header_is(variant: str, tmp_path: Path) -> None:
+    with Desk(variant, tmp_path) as desk:
+        desk.journal.set_epoch(5)
+        for count in (1, 40, 300, 700):
+            desk.append_surely(count)
+            first = desk.next_sequence - count
+            header = bytes(view_bytes(last_header(desk.journal.state, count), 64))
+            found = frame_at(header + make_records(first, count).tobytes(), 0, desk.identity)
+            assert found is not None
+            assert (found.first_sequence, found.count, found.epoch) == (first, count, 5)
 
 
 @each_in_files

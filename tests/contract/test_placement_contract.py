@@ -12,6 +12,7 @@ from exchange.errors import UserError
 from exchange.placement import (
     Assignment,
     NonePlacement,
+    NumaPlacement,
     PinnedPlacement,
     PlacementConfig,
     Plan,
@@ -27,6 +28,9 @@ VARIANTS: dict[str, PlacementConfig] = {
     "none": NonePlacement(),
     "pinned": PinnedPlacement(),
     "pinned-dense": PinnedPlacement(reserve_os_core=False, avoid_smt_siblings=False),
+    "numa": NumaPlacement(),
+    "numa-spread": NumaPlacement(spread_shards=True, memory="interleave"),
+    "numa-wrong-node": NumaPlacement(memory="wrong-node"),
 }
 MACHINES = (
     "node:1 core:1 pu:1",
@@ -66,6 +70,7 @@ def test_every_thread_gets_one_assignment_in_order_with_a_reason(
     chosen = plan(load_topology(machine), THREADS[:count], config)
     assert [found.thread for found in chosen.assignments] == [thread.name for thread in THREADS[:count]]
     assert all(found.reason for found in chosen.assignments)
+    assert [found.agents for found in chosen.assignments] == [thread.agents for thread in THREADS[:count]]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -78,6 +83,7 @@ def test_what_is_assigned_exists_and_belongs_together(config: PlacementConfig, m
         else:
             core = known[found.processing_unit]
             assert (found.core_index, found.memory_node) == (core.index, core.numa_node)
+        assert set(found.memory_nodes) <= {node.os_index for node in topology.numa_nodes}
 
 
 def test_the_same_question_has_the_same_answer(config: PlacementConfig) -> None:
@@ -154,11 +160,13 @@ def test_a_refusal_of_the_kernel_is_one_clear_line(unit: int) -> None:
 
 
 def test_settings_refuse_what_they_do_not_know() -> None:
-    decode = msgspec.json.Decoder(NonePlacement | PinnedPlacement).decode
+    decode = msgspec.json.Decoder(NonePlacement | PinnedPlacement | NumaPlacement).decode
     assert decode(b'{"kind": "none"}') == NonePlacement()
+    assert decode(b'{"kind": "numa", "memory": "interleave"}') == NumaPlacement(memory="interleave")
     assert decode(b'{"kind": "pinned", "reserve_os_core": false}') == PinnedPlacement(reserve_os_core=False)
     for text in (
-        b'{"kind": "numa"}',
+        b'{"kind": "numa", "memory": "far"}',
+        b'{"kind": "pinned", "spread_shards": true}',
         b'{"kind": "none", "reserve_os_core": true}',
         b'{"kind": "pinned", "core": 1}',
     ):

@@ -42,7 +42,7 @@ IDENTITY = StreamIdentity(journal_id=0x1234_5678_9ABC_DEF0, identity_digest=-7, 
 
 
 def frame(first: int, count: int, durable: int = 0, identity: StreamIdentity = IDENTITY) -> bytes:
-    """A frame, made by hand."""
+    """A frame, made by hand; its epoch is its first sequence modulo 5."""
     row = np.zeros(1, FRAME_HEADER_DTYPE)
     row[0] = (
         int.from_bytes(b"FRM1", "little"),
@@ -52,6 +52,7 @@ def frame(first: int, count: int, durable: int = 0, identity: StreamIdentity = I
         durable,
         count,
         identity.stream_number,
+        first % 5,
     )
     block = bytearray(row.tobytes() + make_records(first, count).tobytes())
     block[4:8] = crc32c_of(block[8:]).to_bytes(4, "little")
@@ -128,7 +129,8 @@ def test_the_scanner_agrees_with_its_plain_twin(
         memory.base, 0, len(content), name, 1, places.ctypes.data, limit
     )
     found, plain_offset, plain_expected = plain_scan(bytes(content), 1, limit)
-    assert [(a - memory.base, c, f) for a, c, f, _ in places[:count].tolist()] == found
+    assert [(a - memory.base, c, f) for a, c, f, _, _ in places[:count].tolist()] == found
+    assert [row["epoch"] for row in places[:count]] == [first % 5 for _, _, first in found]
     assert (offset, expected) == (plain_offset, plain_expected)
     assert (flaw == Flaw.NONE) == (count == limit)
     later = next((at for at in range(0, len(content), 64) if frame_at(bytes(content), at, IDENTITY)), -1)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from exchange.agent_layout import thread_layout
 from exchange.errors import UserError
 from exchange.profile_files import override_layer, show_key, toml_value
 from exchange.settings import (
@@ -22,7 +23,6 @@ from exchange.settings import (
     load_profile,
     resolve,
     tables,
-    thread_layout,
     to_dict,
 )
 from exchange.settings_schema import Key, Problem, Table, check_value
@@ -106,6 +106,8 @@ def allowed(key: Key) -> st.SearchStrategy[object]:
             return st.sets(st.floats(low, high), min_size=1, max_size=4).map(sorted)
         case inspect.StrType():
             return st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=9)
+        case inspect.DictType(value_type=inspect.IntType(ge=low, le=high)):
+            return st.dictionaries(words, st.integers(low, high), max_size=3)
         case inspect.VarTupleType(item_type=inspect.StrType()):
             return st.lists(st.text("ABC", max_size=9), min_size=1, max_size=4)
         case _:
@@ -192,12 +194,18 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "GiB are allowed",
             "a disruptor has one producer",
             "threads leave out",
+            "is none of gateway.symbols",
             "threads name an unknown agent",
             "several take tcp",
             "block sleeps until",
             "block watches one",
             "must be OWNER:LIMIT=NUMBER",
             "and a segment has",
+            "so there must be one",
+            "must be 1 to 64 letters",
+            "one renewal that fails",
+            "or nats://",
+            "the ring must hold four",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return

@@ -71,6 +71,8 @@ THREADS: Final = {
     1: '[["ingress","shard.0","egress"],["journal"]]',
     2: '[["ingress","shard.0","shard.1","egress"],["journal"]]',
 }
+ASSIGNED: Final = {1: "{}", 2: "{AAPL=0, MSFT=1, NVDA=0, AMZN=1, INTC=0, CSCO=1, TSLA=0, QQQ=1}"}
+"""Of so few symbols one shard would get nearly all."""
 MOMENTS: Final = {"load": 50, "resume": 10, "start": 15, "end": 10, "snapshot": 15}
 """When the exchange is killed, and how often of a hundred."""
 
@@ -91,6 +93,7 @@ class Options(NamedTuple):
             f"journal.gate={self.gate}",
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
+            f"shards.assign={ASSIGNED[self.shards]}",
             f"journal.segment_bytes={self.segment_bytes}",
             "gateway.log_bytes=32MiB",
             *(("transport.kind=dpdk", "transport.port=9005", "idle.kind=park", f"transport.device={memif('server')}")

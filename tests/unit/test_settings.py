@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 from exchange import limits
+from exchange.agent_layout import agent_names, thread_layout
+from exchange.errors import UserError
+from exchange.matching.config import ShardsConfig
 from exchange.messages import ALL_SYMBOLS, COMMAND_DTYPE
 from exchange.queues.config import LockedQueueConfig, SpscQueueConfig, UserQueueConfig
 from exchange.settings import (
     BusySpinIdle,
     ParkIdle,
     Settings,
-    ShardsConfig,
     SpinThenYieldIdle,
-    agent_names,
     diff,
     list_profiles,
     load_profile,
     resolve,
     tables,
-    thread_layout,
     to_dict,
     warnings,
 )
@@ -325,3 +325,52 @@ def test_the_bound_of_orders_is_within_reach_of_the_books_links() -> None:
 
 def test_settings_built_by_hand_need_only_a_name() -> None:
     assert Settings("mine", shards=ShardsConfig(count=2)) == load("[shards]\ncount = 2")
+
+
+# Replication.
+
+BACKED_UP = "[journal]\nkind = 'mapped'\n[replication]\nkind = 'tcp'"
+
+
+def test_the_replicator_is_an_agent_on_the_thread_of_the_clients() -> None:
+    settings = load(BACKED_UP)
+    assert agent_names(settings) == ("ingress", "shard.0", "replicator", "egress", "journal")
+    assert thread_layout(settings, 2) == (("ingress", "replicator", "egress"), ("shard.0",), ("journal",))
+
+
+def test_the_replicator_may_be_left_out_of_a_list_and_comes_before_the_egress() -> None:
+    listed = "[shards]\nthreads = [['ingress', 'shard.0', 'egress'], ['journal']]\n"
+    assert thread_layout(load(listed + BACKED_UP), 2)[0] == ("ingress", "shard.0", "replicator", "egress")
+    assert thread_layout(load(listed), 2)[0] == ("ingress", "shard.0", "egress")
+    listed = "[shards]\nthreads = [['ingress', 'shard.0', 'egress'], ['replicator']]\n"
+    assert thread_layout(load(listed + BACKED_UP), 2)[1] == ("replicator",)
+    assert thread_layout(load(listed), 2) == (("ingress", "shard.0", "egress"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "[replication]\nkind = 'rdma'",
+            'replication.kind = "rdma": a backup that comes late or falls behind',
+        ),
+        (BACKED_UP + "\nnode = 'a.b'", 'replication.node = "a.b": must be 1 to 64 letters'),
+        (BACKED_UP + "\ngroup = ''", 'replication.group = "": must be 1 to 64 letters'),
+        (
+            BACKED_UP + "\nlease_ns = '20ms'",
+            "replication.lease_ns = 20000000: renew_every_ns = 30000000 is more than half of",
+        ),
+        (
+            BACKED_UP + "\nlease_store = 'etcd://x'",
+            'replication.lease_store = "etcd://x": must be "embedded" or',
+        ),
+        (
+            BACKED_UP + "\nring_bytes = '64KiB'",
+            "replication.ring_bytes = 65536: a batch's frame takes up to 32832",
+        ),
+    ],
+)
+def test_replication_that_cannot_be_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        load(text)
+    assert problem in str(refusal.value)

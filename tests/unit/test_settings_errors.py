@@ -15,7 +15,7 @@ from exchange.settings import load_profile
 
 ALLOWED_TABLES = (
     "[transport], [gateway], [risk], [market_data], [admin], [queue], [book], [shards], [placement], [idle],"
-    " [bench], [journal]"
+    " [bench], [journal], [replication]"
 )
 
 
@@ -80,6 +80,14 @@ WRONG_VALUES = [
     (
         "[shards]\ncount = true",
         "2: shards.count = true: must be an integer from 1 to 64",
+    ),
+    (
+        "[shards]\ncount = 2\nassign = { AAPL = 64 }",
+        "3: shards.assign = {AAPL = 64}: must be a table of integers from 0 to 63, such as { NAME = 0 }",
+    ),
+    (
+        "[shards]\nassign = { AAPL = true }",
+        "2: shards.assign = {AAPL = true}: must be a table of integers from 0 to 63, such as { NAME = 0 }",
     ),
     (
         '[queue]\ncapacity_slots = "4MiB"',
@@ -226,7 +234,7 @@ UNKNOWN_KEYS = [
     ),
     (
         "[shards]\nkind = 'x'",
-        '2: shards.kind = "x": unknown key; allowed: count, threads, batch_commands',
+        '2: shards.kind = "x": unknown key; allowed: count, threads, batch_commands, assign',
     ),
     (
         "[queue]\nspins = 4",
@@ -335,6 +343,14 @@ IMPOSSIBLE = [
         "queue.capacity_slots = 16777216",
         "4: queue.capacity_slots = 16777216: 1088 queues of 16777216 slots need 1088 GiB; at "
         "most 64 GiB are allowed",
+    ),
+    (
+        '[gateway]\nsymbols = ["A", "B"]\n[shards]\nassign = { C = 0 }',
+        '4: shards.assign = {C = 0}: "C" is none of gateway.symbols, which has ["A", "B"]',
+    ),
+    (
+        "[shards]\nassign = { AAPL = 2 }\ncount = 2",
+        "2: shards.assign = {AAPL = 2}: AAPL is on shard 2, and shards.count = 2: shards are 0 to 1",
     ),
 ]
 
