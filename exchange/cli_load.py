@@ -69,7 +69,7 @@ address_option = click.option(
     type=float,
     default=0.0,
     metavar="SECONDS",
-    help="Wait at least so long for the exchange's card, for the answer to a logon, and for the last answers.",
+    help="Wait at least so long for the exchange to be there, for the answer to a logon, and for the last answers.",
 )
 @click.option("--keep-orders", "keeps_orders", is_flag=True, help="Leave in the book what rests at the end.")
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")

@@ -43,7 +43,11 @@ _LOOK_AGAIN_SECONDS: Final = 0.01
 _HANDSHAKE_SECONDS: Final = 0.5
 """So long a client and a server of memif may take until both have the memory."""
 _NOBODY_SECONDS: Final = 0.2
-"""A server that is not there is looked for again after so long; the driver complains each time."""
+"""A server that is not there is looked for again after so long."""
+_MEMIF: Final = ctypes.create_string_buffer(b"pmd.net.memif")
+_CRITICAL, _NOTICES = 3, 6
+"""Levels of DPDK's (rte_log.h), of which the second is what its drivers have unless somebody changes it."""
+_TALKATIVE: Final = ("notice", "info", "debug")
 _FIELDS: Final = ("data_address", "data_offset", "data_length", "frame_length")
 
 
@@ -117,6 +121,7 @@ class DpdkDevice:
         opened = call_shim("open", self._number, self.pool, queues, DESCRIPTORS, numa_node)
         self._sending_queues: Final = self._checked(opened, f"have {queues} receiving queues")
         self._is_open = True
+        eal.close_before(self.close)
         deadline = time.monotonic() + link_timeout_s
         try:
             self._start(deadline)
@@ -186,7 +191,7 @@ class DpdkDevice:
         with aside(self._eal.control_cores):
             if self._is_started:
                 call_shim("stop_port", self._number)
-            self._is_started = call_shim("start_port", self._number) == 0
+            self._is_started = self._attempt() == 0
         self._patient_until = time.monotonic() + (_HANDSHAKE_SECONDS if self._is_started else _NOBODY_SECONDS)
         return self.is_link_up
 
@@ -258,13 +263,23 @@ class DpdkDevice:
         """Start the card; memif's client cannot before its server, so it tries until the deadline."""
         while True:
             with aside(self._eal.control_cores):
-                started = call_shim("start_port", self._number)
+                started = self._attempt()
             if started == 0:
                 self._is_started = True
                 return
             if time.monotonic() > deadline:
                 self._checked(started, "start; is there somebody at the other end?")
             time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _attempt(self) -> int:
+        """Start the card; 0 or -errno. That there is no server, memif's client would say at each attempt."""
+        is_silent = self._is_client and self._eal.config.log_level not in _TALKATIVE
+        if is_silent:
+            call_shim("say", ctypes.addressof(_MEMIF), _CRITICAL)
+        started = call_shim("start_port", self._number)
+        if is_silent:
+            call_shim("say", ctypes.addressof(_MEMIF), _NOTICES)
+        return started
 
     def _make_ports(self, local: Local, queues: int) -> tuple[DpdkPort, ...]:
         burst_bytes = BURST_FRAMES * 8

@@ -26,7 +26,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -158,11 +158,18 @@ class Eal:
         # DPDK keeps pointers into its command line.
         self._words = [ctypes.create_string_buffer(word.encode()) for word in ("exchange", *arguments)]
         self._vector = (ctypes.c_void_p * (len(self._words) + 1))(*map(ctypes.addressof, self._words), None)
+        self._closed_before: list[Callable[[], object]] = []
         self.is_up = False
 
+    def close_before(self, close: Callable[[], object]) -> None:
+        """Have something closed ahead of EAL itself, whose owner may be interrupted; closing it twice does no harm."""
+        self._closed_before.append(close)
+
     def close(self) -> None:
-        """Give back what EAL has taken. All devices are closed, and nobody polls. May be called again."""
+        """Give back what EAL has taken. Nobody polls any more. May be called again."""
         if self.is_up:
+            for close in reversed(self._closed_before):
+                close()
             self.is_up = False
             call_shim("stop")
 

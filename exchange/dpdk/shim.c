@@ -30,6 +30,7 @@
 #include <rte_ethdev.h>
 #include <rte_interrupts.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 
 #include "c_shims.h"
@@ -170,6 +171,11 @@ API int64_t exchange_dpdk_stop(void) {
 
 /* The address of the name of the folder that EAL has made for this process. */
 API int64_t exchange_dpdk_folder(void) { return (int64_t)rte_eal_get_runtime_dir(); }
+
+/* How much a part of DPDK says, by the pattern of its name: 1 is emergencies, 8 is all. */
+API int64_t exchange_dpdk_say(int64_t pattern, int64_t level) {
+    return rte_log_set_level_pattern((const char *)pattern, (uint32_t)level);
+}
 
 /* From now on this thread's memory is to come from a NUMA node, or, below 0, from where it comes by itself.
  * Sources: set_mempolicy(2) and get_mempolicy(2), whose numbers are those of linux/mempolicy.h. */

@@ -27,12 +27,13 @@ from exchange.errors import UserError
 from exchange.line import Carrier
 from exchange.load import loops, words
 from exchange.load.carriage import CARRIAGES, Carriage, card_carriage
+from exchange.load.logins import Login
 from exchange.load.loops import Account, Load, run_load
 from exchange.load.losses import Loss
 from exchange.load.measured import Measured, load_point, saturation_round, warnings_of
 from exchange.load.moving import Moving
 from exchange.load.plan import LoadPlan, check_plan, intended_ns_of, request_count, settings_of
-from exchange.load.requests import SessionRequests, resting_numbers, session_requests
+from exchange.load.requests import FIRST_NUMBER, SessionRequests, renumber, resting_numbers, session_requests
 from exchange.load.resuming import Resuming
 from exchange.load.seeking import Moved
 from exchange.load.sessions import CONNECT_SECONDS, NotReached, Session, log_out
@@ -59,6 +60,8 @@ MOVE_NS: Final = 20_000_000_000
 """The same if the exchange has somewhere to move to."""
 BACKUP_LOGON_SECONDS: Final = 2.0
 """How long a place may take to let somebody in before another one is tried."""
+TRY_AGAIN_SECONDS: Final = 0.1
+"""Who is patient with an exchange that is not there asks for it again after so long."""
 
 SENDING: Final = "sending"
 LEAVING: Final = "logging out"
@@ -148,24 +151,34 @@ def compile_loop(carriage: "Carriage | Carrier" = "tcp") -> None:
     run_load(Load(line.state, Account(0, 0, 0, 0), address_of(memory), 0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
-def _log_on_all(plan: LoadPlan, by: Carriage, sessions: list[Session]) -> list[int]:
-    """Log everybody on, each where the one before was let in, or at the next place; and where each is."""
-    endpoints, places = plan.endpoints, [0]
-    seconds, most = max(CONNECT_SECONDS, plan.patience_s), float(LOGIN_SECONDS_MAX)
+def _log_on(plan: LoadPlan, by: Carriage, login: Login, place: int) -> tuple[Session, int]:
+    """Log somebody on at a place, or at another one if it does not let them in; and where that is."""
+    seconds = max(CONNECT_SECONDS, plan.patience_s)
+    most = max(float(LOGIN_SECONDS_MAX), plan.patience_s)
     if plan.backups:
         seconds = most = BACKUP_LOGON_SECONDS
-    for login in plan.logins:
-        refusals: list[NotReached] = []
-        for place in dict.fromkeys((places[-1], *range(len(endpoints)))):
-            try:
-                sessions.append(by.log_on(endpoints[place], login, seconds, most))
-            except NotReached as refusal:
-                refusals.append(refusal)
-                continue
-            places.append(place)
-            break
-        else:
-            raise refusals[0]
+    refusals: list[NotReached] = []
+    for one in dict.fromkeys((place, *range(len(plan.endpoints)))):
+        try:
+            return by.log_on(plan.endpoints[one], login, seconds, most), one
+        except NotReached as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def _log_on_all(plan: LoadPlan, by: Carriage, sessions: list[Session]) -> list[int]:
+    """Log everybody on, each where the one before was let in; and where each is. A plan may be patient with it."""
+    places, give_up_at = [0], time.monotonic() + plan.patience_s
+    while len(sessions) < len(plan.logins):
+        try:
+            session, place = _log_on(plan, by, plan.logins[len(sessions)], places[-1])
+        except NotReached:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(TRY_AGAIN_SECONDS)
+            continue
+        sessions.append(session)
+        places.append(place)
     return places[1:]
 
 
@@ -180,10 +193,13 @@ def run_once(
     by = carriage or CARRIAGES[plan.transport]
     sessions: list[Session] = []
     resting: list[list[int]] = []
+    # Before anybody logs on: on a busy machine it takes longer than an exchange bears a client's silence.
+    detail("making requests")
+    requests = _make_requests(plan, rate, round_index, len(plan.logins))
     detail("logging on")
     try:
         places = _log_on_all(plan, by, sessions)
-        run = _Run(plan, rate, round_index, sessions, by, places)
+        run = _Run(plan, rate, round_index, sessions, by, places, requests)
         detail(SENDING)
         try:
             return run.measure()
@@ -193,6 +209,24 @@ def run_once(
             run.give_back()
     finally:
         log_out(sessions, resting or [[] for _ in sessions])
+
+
+def _make_requests(
+    plan: LoadPlan, rate: float | None, round_index: int, session_count: int
+) -> list[SessionRequests]:
+    """For each session what it will send, numbered as if it were the first that it sends."""
+    times = intended_ns_of(plan, rate, round_index)
+    return [
+        session_requests(
+            times[index::session_count],
+            FIRST_NUMBER,
+            plan.symbols,
+            plan.middle_ticks,
+            plan.orders,
+            (plan.seed + round_index, index),
+        )
+        for index in range(session_count)
+    ]
 
 
 class _Run:
@@ -206,6 +240,7 @@ class _Run:
         sessions: Sequence[Session],
         carriage: "Carriage | None" = None,
         places: Sequence[int] = (),
+        made: Sequence[SessionRequests] = (),
     ) -> None:
         self._sessions: Final = sessions
         self._plan: Final = plan
@@ -214,21 +249,14 @@ class _Run:
         self._sleeps: Final = plan.sleeps and rate is not None
         self._warmup_ns: Final = int(plan.warmup_seconds * 1e9)
         self._sending_ns: Final = self._warmup_ns + int(plan.seconds * 1e9)
-        times = intended_ns_of(plan, rate, round_index)
         least_ns = MOVE_NS if plan.backups else DRAIN_NS
         self._drain_ns: Final = max(least_ns, int(plan.patience_s * 1e9))
-        self._last_intended_ns: Final = int(times[-1])
-        self._requests: Final[list[SessionRequests]] = [
-            session_requests(
-                times[index :: len(sessions)],
-                session.next_number,
-                plan.symbols,
-                plan.middle_ticks,
-                plan.orders,
-                (plan.seed + round_index, index),
-            )
-            for index, session in enumerate(sessions)
-        ]
+        self._requests: Final = made or _make_requests(plan, rate, round_index, len(sessions))
+        self._last_intended_ns: Final = max(
+            int(one.records["intended_ns"][-1]) for one in self._requests if len(one.records)
+        )
+        for session, own in zip(sessions, self._requests, strict=True):
+            renumber(own, session.next_number)
         self._window: Final = plan.window if rate is None else 0
         self._latencies: Final = empty_counts()
         self._order_latencies: Final = empty_counts()

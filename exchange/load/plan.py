@@ -31,7 +31,7 @@ class LoadPlan(NamedTuple):
     ``transport`` is what carries the packets: SoupBinTCP, or the same in the exchange's own datagrams, by sockets or by
     a card of which ``device`` is DPDK's or the kernel's name and ``address`` our IPv4 address, with packets in
     ``huge_pages`` or not. ``keeps_orders`` leaves in the book what rests at the end. ``patience_s`` is how long the
-    exchange may take at least, to be found, to let a user in, and to answer at the end. ``sleeps`` leaves the core to
+    exchange may take at least, to be there, to let a user in, and to answer at the end. ``sleeps`` leaves the core to
     others while nothing is to be done, at the price of the kernel's waking in each latency.
 
     ``backups`` are other places where the exchange may be, now or later. Sessions that lose their line go where they

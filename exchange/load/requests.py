@@ -46,6 +46,8 @@ LOOK_BACK: Final = 4096
 """So many requests are looked at at a time."""
 
 NOBODY: Final = -1
+FIRST_NUMBER: Final = 1
+"""The UserRefNum of a user's first order."""
 
 ACTS: Final = 3
 """Enter, Replace, Cancel: the life of an order."""
@@ -59,6 +61,10 @@ DEPTH_STEPS: Final = 50
 _ENTER: Final = 0
 _REPLACE: Final = 1
 _CANCEL: Final = 2
+_CLASSES: Final[tuple[type[Message], ...]] = (EnterOrder, ReplaceOrder, CancelOrder)
+"""Of each kind the message."""
+_NUMBERS: Final = ("user_reference_number", "original_user_reference_number")
+_NUMBER: Final = np.dtype(">u4")
 
 
 class SessionRequests(NamedTuple):
@@ -136,6 +142,28 @@ def session_requests(
     return SessionRequests(records, packets, np.flatnonzero(takes_number))
 
 
+def renumber(requests: SessionRequests, first_number: int) -> None:
+    """Let the numbers of requests that were made from :data:`FIRST_NUMBER` on begin at another one.
+
+    It takes a small part of the time that it takes to make them, which a session that is logged on could not wait.
+    """
+    step = first_number - FIRST_NUMBER
+    records, packets = requests.records, requests.packets
+    if step == 0 or len(records) == 0:
+        return
+    records["number"][records["number"] != 0] += step
+    messages = UnsequencedData.layout.size_bytes + np.concatenate(([0], records["end_bytes"][:-1]))
+    types = packets[messages]
+    for message_class in _CLASSES:
+        layout = message_class.layout
+        chosen = messages[types == ord(layout.message_type)]
+        for name, (_, offset, *_) in (layout.dtype.fields or {}).items():
+            if name in _NUMBERS:
+                places = chosen[:, None] + np.arange(offset, offset + _NUMBER.itemsize)
+                numbers = packets[places].view(_NUMBER) + step
+                packets[places] = numbers.astype(_NUMBER).view(np.uint8)
+
+
 def first_unanswered(requests: SessionRequests, sent: int, unanswered: int) -> int:
     """The first request that has been sent and has no answer; ``sent`` if there is none.
 
@@ -168,11 +196,10 @@ def _encode(
     kind: NDArray[np.int64], columns: dict[str, NDArray[Any]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All packets, one behind the other, and where each ends."""
-    classes: tuple[type[Message], ...] = (EnterOrder, ReplaceOrder, CancelOrder)
-    sizes = np.array([UnsequencedData.layout.size_bytes + one.layout.size_bytes for one in classes])
+    sizes = np.array([UnsequencedData.layout.size_bytes + one.layout.size_bytes for one in _CLASSES])
     ends = np.cumsum(sizes[kind])
     packets = np.zeros(int(ends[-1]) if len(ends) else 0, np.uint8)
-    for index, message_class in enumerate(classes):
+    for index, message_class in enumerate(_CLASSES):
         chosen = np.flatnonzero(kind == index)
         size_bytes = int(sizes[index])
         encoded = _packets(

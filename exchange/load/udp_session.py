@@ -86,7 +86,7 @@ class UdpSession:
         self._endpoint, self._login = endpoint, login
         self._session = ""
         try:
-            self._connect(NEWEST, min(CONNECT_SECONDS, logon_seconds))
+            self._connect(NEWEST, min(connect_seconds, logon_seconds))
             self.next_number: Final = self._query_number()
         except (TimeoutError, WireError) as error:
             self._carrier.close()

@@ -9,10 +9,13 @@ import pytest
 
 from exchange.bench.results import LoadPoint
 from exchange.errors import UserError
-from exchange.load.generator import _Run, compile_loop
+from exchange.load import generator
+from exchange.load.carriage import CARRIAGES, Carriage
+from exchange.load.generator import _log_on_all, _Run, compile_loop
 from exchange.load.logins import Endpoint, Login
 from exchange.load.measured import load_point
 from exchange.load.plan import LoadPlan
+from exchange.load.sessions import NotReached
 from exchange.wire.ouch50 import INBOUND_MESSAGES
 from exchange.wire.soupbintcp import (
     CLIENT_PACKETS,
@@ -167,3 +170,33 @@ def test_requests_that_do_not_fit_are_counted_and_late() -> None:
     assert point.percentiles is not None
     assert point.percentiles.max_ns > 300_000_000
     assert point.behind
+
+
+class LateExchange:
+    """Nobody is there when it is asked for the first two times."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def log_on(self, endpoint: Endpoint, login: Login, seconds: float, most: float) -> Any:
+        self.asked += 1
+        if self.asked <= 2:
+            raise NotReached(f"attempt {self.asked}")
+        return login.name
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 60.0])
+def test_who_is_patient_asks_again_for_an_exchange_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr(generator, "TRY_AGAIN_SECONDS", 0.0)
+    late, sessions = LateExchange(), list[Any]()
+    logins = (Login("alice", ""), Login("bob", ""))
+    plan = LoadPlan(Endpoint("127.0.0.1", 1), logins, (100.0,), patience_s=patience_s)
+    by = Carriage(late.log_on, CARRIAGES["tcp"].make_line)
+    if patience_s == 0:
+        with pytest.raises(NotReached, match="attempt 1"):
+            _log_on_all(plan, by, sessions)
+    else:
+        assert _log_on_all(plan, by, sessions) == [0, 0]
+        assert (sessions, late.asked) == (["alice", "bob"], 4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint, Login, parse_endpoint, read_logins
-from exchange.load.requests import NOBODY, SessionRequests, session_requests
+from exchange.load.requests import NOBODY, SessionRequests, renumber, session_requests
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import INBOUND_MESSAGES, CancelOrder, EnterOrder, ReplaceOrder, TimeInForce
 from exchange.wire.ouch_codes import Side
@@ -33,6 +33,17 @@ def decoded(requests: SessionRequests) -> list[Message]:
         messages.append(INBOUND_MESSAGES.decode(packet.message).check())
     assert len(packets) == (ends[-1] if ends else 0)
     return messages
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 400), st.integers(1, 40), st.integers(0, 1000), st.integers(1, 1 << 30))
+def test_requests_with_other_numbers_are_those_that_were_made_with_them(
+    count: int, orders: int, seed: int, first_number: int
+) -> None:
+    requests, expected = made(count, orders, seed), made(count, orders, seed, first_number)
+    renumber(requests, first_number)
+    for found, wanted in zip(requests, expected, strict=True):
+        assert found.tobytes() == wanted.tobytes()
 
 
 @settings(deadline=None, max_examples=60)
