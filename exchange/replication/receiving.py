@@ -15,7 +15,8 @@
         ...                                      # what had arrived wholly
 
 One of these serves one link; whoever begins anew makes another. One thread uses it, and any may ask for
-:attr:`~ReceivedStreams.failure`.
+:attr:`~ReceivedStreams.failure`. If both sides are in one process, neither is closed before the link is detached:
+libfabric's shared memory is then one memory, and gone for both.
 
 **The fence.** A primary that was cut off may go on writing, for it does not know. After :meth:`~ReceivedStreams.close`
 the memory is not registered any more, or the socket is closed: nothing that it writes can change what is read. Frames
@@ -145,6 +146,11 @@ class ReceivedStreams:
             silence_ns=self.config.backup_timeout_ns,
             idle=self._idle,
         )
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Address and size of what the primary writes into."""
+        return self._target, self._target_bytes
 
     def compile(self) -> None:
         """Compile what polls, or load it from disk. To be called before there is a link, which would be silent."""
