@@ -163,7 +163,7 @@ class ReceivedStreams:
             UserError: it cannot be made: the address is not ours, or libfabric is missing or has no such provider.
         """
         self.compile()
-        told: dict[str, Any] = {"ring_bytes": self.config.ring_bytes, "streams": len(self.names)}
+        told: dict[str, Any] = {"streams": len(self.names)} | shared_settings(self.config)
         match self.config:
             case TcpReplicationConfig():
                 return told | self._offer_tcp()
@@ -291,6 +291,11 @@ class ReceivedStreams:
 
     def _words(self, stream: int) -> int:
         return self._streams + stream * RECEIVER_STREAM_BYTES
+
+
+def shared_settings(config: ActiveReplicationConfig) -> dict[str, int]:
+    """What both sides must have set alike: where things lie, and how often each has to be heard of."""
+    return {"ring_bytes": config.ring_bytes, "backup_timeout_ns": config.backup_timeout_ns}
 
 
 def prepare_socket(connection: socket.socket, words: int) -> None:
