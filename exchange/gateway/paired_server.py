@@ -358,12 +358,12 @@ class PairedServer(Server):
         assert self.journal is not None
         if not self.journal.is_new:
             progress(f"recovering from {self.journal.directory.path}")
+        if self.feed is not None:
+            self.feed.compile()  # as long as it has nothing to send
         following = self.journal.follow(self.exchange, self.transport, self.feed)
         self._is_prepared = True
         following.compile()
         recount(self.transport.risk, self.transport.memory)
-        if self.feed is not None:
-            self.feed.compile()
         self.exchange.compile(progress)
         progress("compiling the link")
         self._compile_link()

@@ -104,11 +104,13 @@ class _Link:
     Attributes:
         receiver: it.
         starts: where it begins; nothing before it is attached.
+        acknowledged: what the primary was told last to be applied.
     """
 
     def __init__(self, receiver: ReceivedStreams) -> None:
         self.receiver: Final = receiver
         self.starts: tuple[StreamStart, ...] = ()
+        self.acknowledged: tuple[int, ...] = ()
 
     def has_reached(self, next_sequences: list[int]) -> bool:
         """Whether all that comes by the line has come."""
@@ -339,16 +341,17 @@ class BackupSide:
         link = self._link
         if link is None or not link.has_reached(self._intake.next_sequences):
             return 0
-        receiver = link.receiver
+        receiver, streams = link.receiver, range(len(self._names))
         found = receiver.poll(timeout_ns)
-        if found == 0:
-            return 0
-        streams = range(len(self._names))
-        for stream in reversed(streams):  # the merge stream first
-            self._intake.take(stream, receiver.frames(stream), self._is_stopped.is_set)
-        self._following.follow()
-        for stream in streams:
-            receiver.acknowledge(stream, self._following.applied_sequence(stream))
+        if found > 0:
+            for stream in reversed(streams):  # the merge stream first
+                self._intake.take(stream, receiver.frames(stream), self._is_stopped.is_set)
+            self._following.follow()
+        applied = tuple(map(self._following.applied_sequence, streams))
+        if found > 0 or applied != link.acknowledged:  # what has come by the line is acknowledged here too
+            link.acknowledged = applied
+            for stream, sequence in enumerate(applied):
+                receiver.acknowledge(stream, sequence)
         return found
 
     def _tell_progress(self, line: ControlLine) -> None:

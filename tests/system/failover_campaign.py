@@ -67,6 +67,7 @@ class Options(NamedTuple):
             f"replication.gate={self.gate}",
             f"replication.lease_ns={self.lease_ns}",
             f"replication.renew_every_ns={self.lease_ns // 5}",
+            "replication.backup_timeout_ns=5000000000",  # the machine may be busy
             f"journal.kind={self.journal}",
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
