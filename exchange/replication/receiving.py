@@ -15,7 +15,8 @@
         ...                                      # what had arrived wholly
 
 One of these serves one link; whoever begins anew makes another. One thread uses it, and any may ask for
-:attr:`~ReceivedStreams.failure`.
+:attr:`~ReceivedStreams.failure`. If both sides are in one process, neither is closed before the link is detached:
+libfabric's shared memory is then one memory, and gone for both.
 
 **The fence.** A primary that was cut off may go on writing, for it does not know. After :meth:`~ReceivedStreams.close`
 the memory is not registered any more, or the socket is closed: nothing that it writes can change what is read. Frames
@@ -146,6 +147,11 @@ class ReceivedStreams:
             idle=self._idle,
         )
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Address and size of what the primary writes into."""
+        return self._target, self._target_bytes
+
     def compile(self) -> None:
         """Compile what polls, or load it from disk. To be called before there is a link, which would be silent."""
         poll_frames(self._receiver, 0)
@@ -157,7 +163,7 @@ class ReceivedStreams:
             UserError: it cannot be made: the address is not ours, or libfabric is missing or has no such provider.
         """
         self.compile()
-        told: dict[str, Any] = {"ring_bytes": self.config.ring_bytes, "streams": len(self.names)}
+        told: dict[str, Any] = {"streams": len(self.names)} | shared_settings(self.config)
         match self.config:
             case TcpReplicationConfig():
                 return told | self._offer_tcp()
@@ -285,6 +291,11 @@ class ReceivedStreams:
 
     def _words(self, stream: int) -> int:
         return self._streams + stream * RECEIVER_STREAM_BYTES
+
+
+def shared_settings(config: ActiveReplicationConfig) -> dict[str, int]:
+    """What both sides must have set alike: where things lie, and how often each has to be heard of."""
+    return {"ring_bytes": config.ring_bytes, "backup_timeout_ns": config.backup_timeout_ns}
 
 
 def prepare_socket(connection: socket.socket, words: int) -> None:
