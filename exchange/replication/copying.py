@@ -20,7 +20,7 @@ from exchange.logs import log_event
 from exchange.native import crc32c_of
 from exchange.recovery.kept import SESSIONS_NAME
 from exchange.recovery.snapshots import SUFFIX, snapshot_paths
-from exchange.replication.control_line import ControlLine, LineTrouble
+from exchange.replication.control_line import ControlLine, Denied, LineTrouble
 from exchange.replication.control_wire import (
     FILES_MAX,
     PIECE_BYTES,
@@ -109,7 +109,7 @@ def _receive_files(line: ControlLine, fresh: Path) -> None:
                 raise LineTrouble(f"the copy has only {sorted(names)}")
             return
         if isinstance(said, Refused):
-            raise LineTrouble(f"refused: {said.reason}")
+            raise Denied(f"refused: {said.reason}")
         if not isinstance(said, CopyFile) or not _is_expected(said.path):
             raise LineTrouble("no file of a journal's beginning")
         _receive_file(line, fresh / said.path, said.size_bytes)

@@ -271,6 +271,9 @@ class PrimarySide:
             self._stay(line, starts)
         except (LineTrouble, _Lost) as trouble:
             reason = str(trouble)
+        except UserError as error:
+            line.refuse(str(error))
+            reason = str(error)
         finally:
             self._go_alone(line.node, reason)
             with suppress(RuntimeError):  # the replicator has ended before us, and uses no link any more

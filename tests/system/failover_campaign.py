@@ -40,7 +40,7 @@ from exchange.line import Line, TcpLine
 from exchange.recovery.twin import Twin
 from tests.gateway_driver import SETTINGS
 from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders, told_by
-from tests.system.kill_client import Trader
+from tests.system.kill_client import BEYOND_THE_END, Trader
 from tests.system.kill_processes import Process, Starter, starting
 
 HOST: Final = "127.0.0.1"
@@ -67,6 +67,7 @@ class Options(NamedTuple):
             f"replication.gate={self.gate}",
             f"replication.lease_ns={self.lease_ns}",
             f"replication.renew_every_ns={self.lease_ns // 5}",
+            "replication.backup_timeout_ns=5000000000",  # the machine may be busy
             f"journal.kind={self.journal}",
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
@@ -161,7 +162,7 @@ class Node:
 
 
 class MovingTrader(Trader):
-    """A trader that notes when it was told something new, and may be asked to forget the last of it."""
+    """A trader that notes when it was told something new, and forgets what it was told last if the exchange has."""
 
     def __init__(self, name: str, seed: int, options: Options) -> None:
         super().__init__(
@@ -169,6 +170,23 @@ class MovingTrader(Trader):
             cancels_on_disconnect=name == CANCELS, open_line=open_when_it_listens,
         )  # fmt: skip
         self.told_at: float | None = None
+        self.forgotten = 0
+        self._may_forget: Final = options.gate == "async"
+
+    async def _log_on(self, port: int, sequence: int) -> int:
+        begin = await super()._log_on(port, sequence)
+        if self._may_forget and sequence == BEYOND_THE_END and begin <= len(self.messages):
+            self._forget(begin - 1)
+        return begin
+
+    def _forget(self, count: int) -> None:
+        """Only so many messages were ever sent: what came after them has not happened."""
+        kept, self.forgotten = self.messages[:count], self.forgotten + len(self.messages) - count
+        for known in (self.messages, self.live, self.matches, self.due, self._known):
+            known.clear()
+        for payload in kept:
+            self.messages.append(payload)
+            self._learn(self._dialect.told(payload))
 
     def _begin(self, number: int, name: str) -> None:
         super()._begin(number, name)
@@ -281,6 +299,7 @@ class PairDay:
         self.counts["messages"] += sum(len(one.messages) for one in self.traders)
         self.counts["messages sent again and equal"] += sum(one.kept for one in self.traders)
         self.counts["orders that a kill swallowed"] += sum(one.lost for one in self.traders)
+        self.counts["messages taken back"] += sum(one.forgotten for one in self.traders)
 
     def _check_trades(self) -> None:
         sides = Counter(match for trader in self.traders for match, _ in trader.matches)
@@ -336,7 +355,7 @@ def main() -> None:
     """Days until there were enough kills."""
     parser = argparse.ArgumentParser(description="Kill the primary of a pair and compare what goes on.")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--gate", choices=("received", "applied"), default="received")
+    parser.add_argument("--gate", choices=("async", "received", "applied"), default="received")
     parser.add_argument("--kind", choices=("tcp", "rdma"), default="tcp")
     parser.add_argument("--shards", type=int, choices=(1, 2), default=1)
     parser.add_argument("--lease-ms", type=int, default=150)
