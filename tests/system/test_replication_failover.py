@@ -104,12 +104,20 @@ async def bare(node: Node, sequence: int) -> BareClient:
     return client
 
 
-async def accepted(client: BareClient, number: int, **changes: Any) -> None:
+async def accepted(client: BareClient, number: int, **changes: Any) -> OrderAccepted:
     """Place an order, and wait until it is accepted."""
     await client.request(order(number, **changes))
-    answer: Any = None
-    while not isinstance(answer, OrderAccepted) or answer.user_reference_number != number:
+    while True:
         answer = await client.answer()
+        if isinstance(answer, OrderAccepted) and answer.user_reference_number == number:
+            return answer
+
+
+def threads_of(node: Node) -> set[str]:
+    """In which states its threads are, as the kernel calls them."""
+    assert node.process is not None
+    stats = Path(f"/proc/{node.process.number}/task").glob("*/stat")
+    return {path.read_text().rpartition(") ")[2][0] for path in stats}
 
 
 async def everything(client: BareClient) -> list[Message]:
@@ -157,10 +165,11 @@ def test_a_primary_that_was_stopped_releases_nothing_and_its_journal_has_diverge
         client = await bare(old, 2)
         await accepted(client, 1)
         old.process.signal(signal.SIGSTOP)
+        await eventually(lambda: threads_of(old) == {"T"})
         await client.request(order(2, quantity=222))
         await new.listens()
         moved = await bare(new, 3)
-        await accepted(moved, 2, quantity=333)
+        assert (await accepted(moved, 2, quantity=333)).quantity == 333
         old.process.signal(signal.SIGCONT)
         heard = await everything(client)
         assert not [one for one in heard if isinstance(one, SequencedData | EndOfSession)]
