@@ -1,5 +1,7 @@
 """One run: a fresh exchange plays commands at their intended times, and what was measured comes back.
 
+An exchange with a backup has one: a process that is attached and in sync before the first command is due.
+
 Each run builds its exchange anew, so that every run does the same work from the same empty books and ends
 with the same digest. Compiling happens before the first command is due. The first ``warmup_commands`` are
 played like the others and not measured. The main thread only sleeps and looks, so that it takes nothing away
@@ -12,7 +14,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exchange.assembly import Exchange, expected_answers, lanes_of
+from exchange.assembly import Exchange, expected_answers, lanes_of, spread_symbols
+from exchange.bench.backup import LEAD_NS as BACKUP_LEAD_NS
+from exchange.bench.backup import backup_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
 from exchange.journal.scratch import scratch_streams
@@ -67,21 +71,33 @@ def play(
         answered: told now and then how many answers have come.
 
     Raises:
-        RuntimeError: no answer came for a long time. Any error of an agent's thread.
+        UserError: a backup did not start, or was lost.
+        RuntimeError: no answer came for a long time; a backup ended otherwise than we. Any error of an agent's thread.
     """
     timed = commands.copy()
     timed["timestamp_ns"] = intended_ns
     transport = MemoryTransport(
         lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
     )
-    with scratch_streams(settings) as journals:
-        exchange = Exchange(settings, symbol_count, transport, journals=journals)
+    with (
+        scratch_streams(settings) as journals,
+        backup_of(settings, spread_symbols(symbol_count, settings.shards.count), journals) as backup,
+    ):
+        replica = None if backup is None else backup.replica
+        exchange = Exchange(settings, symbol_count, transport, journals=journals, replica=replica)
         exchange.compile(progress)
         answers = expected_answers(commands, settings.shards.count)
-        start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
+        lead_ns = LEAD_NS if intended_ns[-1] > 0 else 0
+        start_ns = time.monotonic_ns() + (lead_ns if backup is None else BACKUP_LEAD_NS)
         transport.start_at(start_ns)
         with exchange.threads:
-            wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered)
+            if backup is not None:
+                backup.attach(start_ns)
+            check = (lambda: None) if backup is None else backup.check
+            wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered, check)
+            followed = None if backup is None else backup.finish()
+        if followed is not None and followed.digest != exchange.digest():
+            raise RuntimeError(f"the backup's books have digest {followed.digest}, ours {exchange.digest()}")
     return _collect(exchange, transport, timed, start_ns, warmup_commands)
 
 
@@ -92,6 +108,7 @@ def wait_for_answers(
     start_ns: int,
     wanted: int,
     answered: Callable[[int], None],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Sleep and look until ``wanted`` answers have come; the exchange is running.
 
@@ -102,6 +119,7 @@ def wait_for_answers(
         start_ns: the run's start on the monotonic clock.
         wanted: how many answers end the wait.
         answered: told at each look how many have come.
+        check: raises if what the exchange needs is gone.
 
     Raises:
         RuntimeError: commands were due and no answer came for a long time. Any error of an agent's thread.
@@ -109,6 +127,7 @@ def wait_for_answers(
     seen, seen_at = 0, time.monotonic()
     while (count := transport.word(ANSWERS)) < wanted:
         exchange.threads.check()
+        check()
         now = time.monotonic()
         # Between the commands of a slow run there may be minutes in which there is nothing to answer.
         is_idle = count >= int(np.searchsorted(intended_ns, time.monotonic_ns() - start_ns, side="right"))

@@ -91,6 +91,7 @@ class ReceivedStreams:
 
     Attributes:
         reason: why the provider was chosen that was; nothing before the offer, or for TCP.
+        receiver: the state that compiled code polls.
     """
 
     def __init__(self, config: ActiveReplicationConfig, names: Sequence[StreamName], idle: Any) -> None:
@@ -118,7 +119,7 @@ class ReceivedStreams:
         self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
         self._fabric: Any = None
-        self._receiver: Final = self._build_receiver()
+        self.receiver: Final = self._build_receiver()
         for stream, name in enumerate(names):
             store_int64(self._words(stream) + JOURNAL_ID, name.journal_id)
             store_int64(self._words(stream) + STREAM_NUMBER, name.stream_number)
@@ -154,7 +155,7 @@ class ReceivedStreams:
 
     def compile(self) -> None:
         """Compile what polls, or load it from disk. To be called before there is a link, which would be silent."""
-        poll_frames(self._receiver, 0)
+        poll_frames(self.receiver, 0)
 
     def offer(self, primary: HostFacts) -> dict[str, Any]:
         """Make our end of a link; what the primary's ``connect`` takes.
@@ -251,7 +252,7 @@ class ReceivedStreams:
         They are what :meth:`frames` gives until the next poll. Has to be called again and again: it is this that lets
         the link go on. After the link has failed or was closed it gives what is there, without waiting.
         """
-        return int(poll_frames(self._receiver, timeout_ns))
+        return int(poll_frames(self.receiver, timeout_ns))
 
     def frames(self, stream: int) -> NDArray[np.void]:
         """The frames of a stream that the last poll has found, as rows of ``FRAME_PLACE_DTYPE``.
