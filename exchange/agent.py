@@ -250,6 +250,11 @@ class AgentThread(GroupThread):
         self._arena = Arena.private(64, huge_pages="never")
         self._stop_address = self._arena.allocate(8)
 
+    @property
+    def pid(self) -> int:
+        """The process that runs the agents in this one's place; 0 if none does."""
+        return 0
+
     def compile(self) -> None:
         """Compile the thread's loop (or load it from disk) by running it with its stop word set."""
         if is_compiled(self.agents):
@@ -319,7 +324,11 @@ class ThreadGroup:
                 thread.prepare()
             for thread in beginning:
                 thread.start()
-            publish(thread.assignment for thread in self.agent_threads if thread.assignment is not None)
+            agents = self.agent_threads
+            publish(
+                [one.assignment for one in agents if one.assignment is not None],
+                [one.pid for one in agents if one.pid],
+            )
         except BaseException:
             self.request_stop()
             for thread in self.threads:

@@ -121,6 +121,7 @@ class Server:
             self.feed: Final = made_for(EGRESS_AGENT, "", self._build_feed, opening)
             self.admin: Final = self._build_admin()
             streams = None if self.journal is None else self.journal.open_streams()
+            replica = self._build_replica()
         self.exchange: Final = Exchange(
             settings,
             len(settings.gateway.symbols),
@@ -128,7 +129,7 @@ class Server:
             self.feed,
             streams,
             plan,
-            self._build_replica(),
+            replica,
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()

@@ -129,13 +129,16 @@ def node_of_page(address: int) -> int:
     return node.value
 
 
-def count_pages(address: int, size_bytes: int, process_id: int = 0) -> Counter[int]:
+def count_pages(address: int, size_bytes: int, process_ids: Sequence[int] = (0,)) -> Counter[int]:
     """How many pages of a range lie on each node, asked page by page; pages that are not there do not count.
+
+    A process is told of the pages that it has touched itself. Of memory that several share, all of them are asked, and
+    a page counts once.
 
     Args:
         address: of a page.
         size_bytes: up to the end of the last page.
-        process_id: whose memory; 0 is this process's.
+        process_ids: whose memory; 0 is this process's.
 
     Returns:
         By node the number of pages of :data:`PAGE_BYTES` each, also where the kernel keeps many in one huge page.
@@ -149,7 +152,10 @@ def count_pages(address: int, size_bytes: int, process_id: int = 0) -> Counter[i
     for begin in range(address, end, _PAGES_AT_ONCE * PAGE_BYTES):
         pages = array("Q", range(begin, min(begin + _PAGES_AT_ONCE * PAGE_BYTES, end), PAGE_BYTES))
         place, count = pages.buffer_info()
-        _call("move_pages", process_id, count, place, None, ctypes.addressof(states), 0)
-        found.update(states[:count])
-    # A page that is not there has an error in place of a node.
+        told: list[list[int]] = []
+        for process_id in process_ids:
+            _call("move_pages", process_id, count, place, None, ctypes.addressof(states), 0)
+            told.append(states[:count])
+        found.update(told[0] if len(told) == 1 else map(max, *told))
+    # A page that is not there has an error in place of a node, and errors are negative.
     return Counter({node: count for node, count in found.items() if node >= 0})

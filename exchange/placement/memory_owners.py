@@ -130,15 +130,15 @@ def settle(holder: object, address: int, size_bytes: int, *, is_fresh: bool = Tr
 
 
 def hand_over(holder: object, address: int, size_bytes: int, owner: str) -> None:
-    """Fresh whole pages out of the middle of what ``holder`` has settled are for another agent.
+    """Fresh memory out of the middle of what ``holder`` has settled is for another agent, as far as it has whole pages.
 
     Raises:
         UserError: the kernel does not place memory there.
         ValueError: the range does not lie within one that ``holder`` has.
     """
-    if address % PAGE_BYTES or size_bytes % PAGE_BYTES:
-        raise ValueError("only whole pages can be handed over")
-    end = address + size_bytes
+    address, end = (address + PAGE_BYTES - 1) & -PAGE_BYTES, (address + size_bytes) & -PAGE_BYTES
+    if end <= address:
+        return
     with _lock:
         ranges = _regions.get(holder, [])
         for index in reversed(range(len(ranges))):  # who hands over many goes from the front to the back
@@ -148,7 +148,7 @@ def hand_over(holder: object, address: int, size_bytes: int, owner: str) -> None
                 break
         else:
             raise ValueError("what is handed over must lie in one piece of what there is")
-        taken = Region(owner, one.part, address, size_bytes, _nodes_of.get().get(owner, ()))
+        taken = Region(owner, one.part, address, end - address, _nodes_of.get().get(owner, ()))
         before = one._replace(size_bytes=address - one.address)
         behind = one._replace(address=end, size_bytes=rest - end)
         ranges[index : index + 1] = [piece for piece in (before, taken, behind) if piece.size_bytes > 0]

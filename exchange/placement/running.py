@@ -27,6 +27,7 @@ import msgspec
 from msgspec import Meta
 
 from exchange.errors import UserError
+from exchange.limits import SHARDS_MAX
 from exchange.placement.drawing import TEXT_COLUMNS, format_bytes
 from exchange.placement.memory_nodes import PAGE_BYTES, count_pages
 from exchange.placement.memory_owners import regions
@@ -55,10 +56,11 @@ class PublishedRegion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunningMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an exchange writes down: where its threads were to run, and its memory."""
+    """What an exchange writes down: where its threads were to run, its memory, and the processes that share it."""
 
     assignments: tuple[Assignment, ...]
     regions: tuple[PublishedRegion, ...]
+    children: Annotated[tuple[Annotated[int, Meta(gt=0, lt=1 << 31)], ...], Meta(max_length=SHARDS_MAX)] = ()
 
 
 class MemoryRow(NamedTuple):
@@ -83,11 +85,12 @@ class MemoryRow(NamedTuple):
 _descriptor: int | None = None
 
 
-def publish(assignments: Iterable[Assignment]) -> None:
-    """Write down, for others to find, all memory that this process has and where its threads run."""
+def publish(assignments: Iterable[Assignment], children: Iterable[int] = ()) -> None:
+    """Write down, for others to find, all memory that this process has, where its threads run, and its children that
+    run in their place."""
     global _descriptor
     found = [PublishedRegion(*region) for region in regions()]
-    document = msgspec.json.encode(RunningMemory(tuple(assignments), tuple(found)))
+    document = msgspec.json.encode(RunningMemory(tuple(assignments), tuple(found), tuple(children)))
     written = os.memfd_create(MEMORY_NAME)
     try:
         os.write(written, document)
@@ -138,9 +141,10 @@ def decode_running(content: bytes, what: str) -> RunningMemory:
 
 
 def look_at(process_id: int, running: RunningMemory) -> list[MemoryRow]:
-    """Ask the kernel where the memory of a process is. Raises UserError."""
+    """Ask the kernel where the memory of a process, and of its children, is. Raises UserError."""
     try:
         policies = MappedPolicies((_PROCESSES / f"{process_id}/numa_maps").read_text())
+        asked = (process_id, *running.children)
         groups: dict[tuple[str, str, tuple[int, ...]], list[PublishedRegion]] = {}
         for region in running.regions:
             groups.setdefault((region.owner, region.part, region.nodes), []).append(region)
@@ -150,7 +154,7 @@ def look_at(process_id: int, running: RunningMemory) -> list[MemoryRow]:
                 part,
                 sum(one.size_bytes for one in group),
                 nodes,
-                sum((count_pages(one.address, one.size_bytes, process_id) for one in group), Counter()),
+                sum((count_pages(one.address, one.size_bytes, asked) for one in group), Counter()),
                 tuple(sorted({policies.at(one.address) for one in group})),
             )
             for (owner, part, nodes), group in groups.items()
@@ -244,6 +248,7 @@ def running_record(process_id: int, running: RunningMemory, rows: Sequence[Memor
         "schema_version": 1,
         "process_id": process_id,
         "command": command_of(process_id),
+        "children": running.children,
         "page_bytes": PAGE_BYTES,
         "threads": msgspec.to_builtins(running.assignments),
         "memory": [
@@ -265,7 +270,9 @@ def running_report(process_id: int, running: RunningMemory, rows: Sequence[Memor
     """What ``exchange topology --running`` prints."""
     online = read_cpu_list(Path("/sys/devices/system/node/online")) or (0,)
     nodes = sorted({*online, *(node for row in rows for node in row.pages)})
-    lines = [f"process {process_id}: {command_of(process_id)}", "", *_thread_lines(running.assignments), ""]
+    children = f", and its children {format_cpu_list(running.children)}" if running.children else ""
+    lines = [f"process {process_id}{children}: {command_of(process_id)}", ""]
+    lines += [*_thread_lines(running.assignments), ""]
     header = ["agent", "memory", "size", "placed on", *(f"node {node}" for node in nodes), "policy"]
     table = [header]
     table += [

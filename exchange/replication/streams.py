@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from exchange.agent_layout import EGRESS_AGENT, REPLICATOR_AGENT, shard_agent
 from exchange.errors import UserError
 from exchange.journal.streams import stream_names
 from exchange.native import (
@@ -30,6 +31,7 @@ from exchange.native import (
     store_release,
     view_bytes,
 )
+from exchange.placement.memory_owners import hand_over, made_for
 from exchange.replication.config import ActiveReplicationConfig, RdmaReplicationConfig
 from exchange.replication.gate import ReplicationGate
 from exchange.replication.protocol import ReplicaProgress, StreamProgress, StreamStart
@@ -125,8 +127,9 @@ class ReplicaStreams:
         memory_bytes = RING_OFFSET + count * config.ring_bytes
         lines_bytes = max(count * LINE_BYTES, 4096)
         words_bytes = CONTROL_BYTES + count * STREAM_BYTES + SOCKET_BYTES + LINK_BYTES
-        self._arena: Final = Arena.private(
-            memory_bytes + lines_bytes + words_bytes + (1 << 14), huge_pages="never"
+        size_bytes = memory_bytes + lines_bytes + words_bytes + (1 << 14)
+        self._arena: Final = made_for(
+            REPLICATOR_AGENT, "rings", Arena.private, size_bytes, huge_pages="never"
         )
         # Laid out as the backup's: a page that is written from for a beat, and the rings.
         self._memory: Final = (self._arena.allocate(memory_bytes, 4096), memory_bytes)
@@ -135,6 +138,9 @@ class ReplicaStreams:
         self._streams: Final = self._arena.allocate(count * STREAM_BYTES)
         self._socket: Final = self._arena.allocate(SOCKET_BYTES)
         self._link_words: Final = self._arena.allocate(LINK_BYTES)
+        for stream in range(count):  # a ring lies with who writes to it
+            owner = shard_agent(stream) if stream < shard_count else EGRESS_AGENT
+            hand_over(self._arena, self._ring_address(stream), config.ring_bytes, owner)
         self._arena.touch(*self._memory)
         for stream, next_sequence in enumerate(next_sequences or [1] * count):
             publish_position(self._words(stream), 0, next_sequence)
@@ -150,8 +156,12 @@ class ReplicaStreams:
 
     def ring(self, stream: int) -> FrameRing:
         """A stream's ring."""
-        base = self._memory[0] + RING_OFFSET + stream * self.config.ring_bytes
-        return FrameRing(self._words(stream), self._control, base, self.config.ring_bytes)
+        return FrameRing(
+            self._words(stream), self._control, self._ring_address(stream), self.config.ring_bytes
+        )
+
+    def _ring_address(self, stream: int) -> int:
+        return self._memory[0] + RING_OFFSET + stream * self.config.ring_bytes
 
     def agent(self) -> Replicator:
         """The replicator.

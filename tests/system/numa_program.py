@@ -11,9 +11,10 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from exchange.messages import COMMAND_DTYPE, CommandKind
 from exchange.native import Arena
 from exchange.placement import Plan
 from exchange.placement.memory_nodes import count_pages, node_of_page
-from exchange.placement.memory_owners import Region, memory_as_planned, memory_of, regions
+from exchange.placement.memory_owners import memory_as_planned, memory_of, regions
 from exchange.settings import Settings, load_profile
 from exchange.transport.memory import ANSWERS, MemoryTransport
 from exchange.transport.tcp import TcpTransport
@@ -34,6 +35,13 @@ COMMANDS = 2_000
 SYMBOLS = 8
 SESSIONS = 6
 PROBE_BYTES = 8 << 20
+RUNS = {
+    "local": "threads",
+    "interleave": "threads",
+    "wrong-node": "threads",
+    "local in processes": "processes",
+}
+"""What is run: where memory lies, and as what the shards run."""
 BASE = (
     "shards.count=2",
     'shards.threads=[["ingress","egress"],["shard.0"],["shard.1"]]',
@@ -45,20 +53,27 @@ BASE = (
 )
 
 
-def mappings() -> list[tuple[int, int, str, dict[str, int]]]:
-    """Every mapping of this process: begin, end, policy, and pages by node; numa_maps tells all but the end."""
-    ends = {
-        int(begin, 16): int(end, 16)
-        for begin, end in re.findall(
-            r"^([0-9a-f]+)-([0-9a-f]+) ", Path("/proc/self/maps").read_text(), re.MULTILINE
-        )
-    }
+class Mapping(NamedTuple):
+    """A mapping of a process: addresses, policy, and pages by node."""
+
+    begin: int
+    end: int
+    policy: str
+    pages: dict[str, int]
+
+
+def mappings(process_ids: Sequence[int]) -> list[Mapping]:
+    """Every mapping of these processes; numa_maps tells all but the end."""
     found = []
-    for line in Path("/proc/self/numa_maps").read_text().splitlines():
-        address, policy = line.split()[:2]
-        begin = int(address, 16)
-        if begin in ends:
-            found.append((begin, ends[begin], policy, pages_of(line)))
+    for process_id in process_ids:
+        folder = Path(f"/proc/{process_id}")
+        lines = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", (folder / "maps").read_text(), re.MULTILINE)
+        ends = {int(begin, 16): int(end, 16) for begin, end in lines}
+        for line in (folder / "numa_maps").read_text().splitlines():
+            address, policy = line.split()[:2]
+            begin = int(address, 16)
+            if begin in ends:
+                found.append(Mapping(begin, ends[begin], policy, pages_of(line)))
     return found
 
 
@@ -67,26 +82,24 @@ def pages_of(line: str) -> dict[str, int]:
     return {node: int(count) for node, count in re.findall(r"\bN(\d+)=(\d+)", line)}
 
 
-def describe(region: Region, everything: list[tuple[int, int, str, dict[str, int]]]) -> dict[str, Any]:
-    end = region.address + region.size_bytes
-    pages = count_pages(region.address, region.size_bytes)
-    return {
-        "owner": region.owner,
-        "part": region.part,
-        "nodes": region.nodes,
-        "pages": dict(pages),
-        "first_page_node": node_of_page(region.address) if pages else None,
-        "mappings": [
-            (policy, counts)
-            for begin, until, policy, counts in everything
-            if begin < end and region.address < until
-        ],
-    }
-
-
-def describe_all() -> list[dict[str, Any]]:
-    everything = mappings()
-    return [describe(region, everything) for region in regions()]
+def describe(process_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """All memory of an exchange, which these processes have, as the kernel knows it."""
+    everything = mappings(process_ids)
+    return [
+        {
+            "owner": one.owner,
+            "part": one.part,
+            "nodes": one.nodes,
+            "pages": (pages := dict(count_pages(one.address, one.size_bytes, process_ids))),
+            "first_page_node": node_of_page(one.address) if pages else None,
+            "mappings": [
+                (mapping.policy, mapping.pages)
+                for mapping in everything
+                if mapping.begin < one.address + one.size_bytes and one.address < mapping.end
+            ],
+        }
+        for one in regions()
+    ]
 
 
 def flow() -> NDArray[Any]:
@@ -114,10 +127,12 @@ def run(settings: Settings, plan: Plan, folder: Path, *, is_shown: bool) -> dict
             "plan": [(one.thread, one.processing_unit, one.memory_node) for one in plan.assignments],
             "warnings": plan.warnings,
             "affinities": {
-                one.name: sorted(os.sched_getaffinity(one.native_id or 0))
+                one.name: sorted(os.sched_getaffinity(one.pid or one.native_id or 0))
                 for one in exchange.threads.agent_threads
             },
-            "regions": describe_all(),
+            "regions": describe(
+                [os.getpid(), *(one.pid for one in exchange.threads.agent_threads if one.pid)]
+            ),
         }
         if is_shown:
             found["shown"] = show_running(folder)
@@ -140,7 +155,7 @@ def interleaved_probe(plan: Plan) -> dict[str, Any]:
     with memory_as_planned(plan), memory_of("shard.0", "probe"):
         arena = Arena.private(PROBE_BYTES, huge_pages="never")
     arena.touch(arena.address, PROBE_BYTES)
-    (probe,) = [one for one in describe_all() if one["part"] == "probe"]
+    (probe,) = [one for one in describe([os.getpid()]) if one["part"] == "probe"]
     return probe
 
 
@@ -164,7 +179,7 @@ def sessions_of_three_lanes() -> list[dict[str, Any]]:
         transport = TcpTransport(config, settings.book, SESSIONS, [0], 1, 3, 64)
     arena = transport.memory.arena
     arena.touch(arena.address, arena.capacity_bytes)
-    found = [one for one in describe_all() if one["part"] == "gateway.session_memory"]
+    found = [one for one in describe([os.getpid()]) if one["part"] == "gateway.session_memory"]
     homes = {agent: one.memory_node for one in plan.assignments for agent in one.agents}
     transport.close()
     return [one | {"home": homes[one["owner"]]} for one in found]
@@ -188,10 +203,11 @@ def mapped_journals() -> list[tuple[str, int | None, dict[str, int]]]:
 
 def main(folder: Path) -> None:
     told: dict[str, Any] = {"page_bytes": mmap.PAGESIZE}
-    for memory in ("local", "interleave", "wrong-node"):
-        settings = load_profile("numa", [*BASE, f"placement.memory={memory}"])
+    for memory, run_as in RUNS.items():
+        kept = [f"placement.memory={memory.partition(' ')[0]}", f"shards.run_as={run_as}"]
+        settings = load_profile("numa", [*BASE, *kept])
         plan = plan_exchange(settings)
-        told[memory] = run(settings, plan, folder, is_shown=memory == "local")
+        told[memory] = run(settings, plan, folder, is_shown=memory.startswith("local"))
         if memory == "interleave":
             told["probe"] = interleaved_probe(plan)
         if memory == "local":

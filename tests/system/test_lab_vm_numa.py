@@ -15,13 +15,13 @@ import pytest
 
 from exchange.lab_vm.machine import COMPILER_VARIABLES
 from exchange.placement.topology import read_this_machine
-from tests.system.numa_program import PROBE_BYTES, SESSIONS
+from tests.system.numa_program import PROBE_BYTES, RUNS, SESSIONS
 from tests.system.test_lab_vm import EXCHANGE, environment, ready
 
 __all__ = ["ready"]
 
 PROGRAM = Path(__file__).parent / "numa_program.py"
-GUEST_SECONDS = 600
+GUEST_SECONDS = 1000
 
 
 def told_by(command: list[object], folder: Path, **more: str) -> dict[str, Any]:
@@ -95,6 +95,15 @@ class TestTwoNodes:
         check_on(of_shard(told, shard), homes(told)[f"shard.{shard}"])
 
     @pytest.mark.parametrize("shard", [0, 1])
+    def test_a_shard_that_is_a_process_has_its_memory_there_too(
+        self, inside: Mapping[str, Any], shard: int
+    ) -> None:
+        told = inside["local in processes"]
+        check_on(of_shard(told, shard), homes(told)[f"shard.{shard}"])
+        for thread, unit, _ in told["plan"]:
+            assert told["affinities"][thread] == [unit]
+
+    @pytest.mark.parametrize("shard", [0, 1])
     def test_wrong_is_the_other_node(self, inside: Mapping[str, Any], shard: int) -> None:
         told = inside["wrong-node"]
         check_on(of_shard(told, shard), 1 - homes(told)[f"shard.{shard}"])
@@ -132,8 +141,10 @@ class TestTwoNodes:
         for stream, home, pages in inside["journals"]:
             assert set(pages) == {str(home)}, stream
 
-    def test_another_process_sees_the_same(self, inside: Mapping[str, Any]) -> None:
-        shown, told = inside["local"]["shown"], inside["local"]
+    @pytest.mark.parametrize("ran", ["local", "local in processes"])
+    def test_another_process_sees_the_same(self, inside: Mapping[str, Any], ran: str) -> None:
+        shown, told = inside[ran]["shown"], inside[ran]
+        assert len(shown["record"]["children"]) == (2 if ran == "local in processes" else 0)
         assert "all memory that was placed is where it was placed" in shown["text"]
         rows = {(one["owner"], one["part"]): one for one in shown["record"]["memory"]}
         for shard in (0, 1):
@@ -141,24 +152,21 @@ class TestTwoNodes:
             row = rows[f"shard.{shard}", "book"]
             assert (row["placed_on_nodes"], row["policies"]) == ([node], [f"bind:{node}"])
             assert row["pages_by_node"].keys() == {str(node)}
+            (book,) = [one for one in of_shard(told, shard) if one["part"] == "book"]
+            assert row["pages_by_node"][str(node)] >= book["pages"][str(node)]
             assert row["stray_pages"] == 0
 
     def test_where_memory_lies_changes_no_book(
         self, inside: Mapping[str, Any], outside: Mapping[str, Any]
     ) -> None:
-        digests = {
-            told[memory]["digest"]
-            for told in (inside, outside)
-            for memory in ("local", "interleave", "wrong-node")
-        }
+        digests = {told[ran]["digest"] for told in (inside, outside) for ran in RUNS}
         assert len(digests) == 1
 
 
 def test_on_one_node_nothing_is_placed_and_it_is_said(outside: Mapping[str, Any]) -> None:
     if len(read_this_machine().numa_nodes) > 1:
         pytest.skip("this machine has several NUMA nodes")
-    for memory in ("local", "interleave", "wrong-node"):
-        told = outside[memory]
+    for told in (outside[ran] for ran in RUNS):
         assert all(one["nodes"] == [] for one in told["regions"])
         assert any("numa is the same as pinned here" in one for one in told["warnings"])
         assert all(set(one["pages"]) <= {"0"} for one in told["regions"])

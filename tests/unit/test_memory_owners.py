@@ -85,7 +85,7 @@ def test_pages_are_counted_when_they_are_there() -> None:
         assert count_pages(address + 7 * PAGE_BYTES, PAGE_BYTES).total() == 1
         (node,) = count_pages(address, PAGE_BYTES)
         assert node_of_page(address) == node
-        assert count_pages(address, 64 * PAGE_BYTES, os.getpid()).total() == 3
+        assert count_pages(address, 64 * PAGE_BYTES, (os.getpid(), 0)).total() == 3
     assert count_pages(address, 64 * PAGE_BYTES) == {}, "nothing is mapped there any more"
 
 
@@ -261,5 +261,8 @@ def test_pages_in_the_middle_can_be_handed_over(placed: list[tuple[int, int, tup
     assert placed[1:] == [(arena.address + number * page, page, (1,)) for number in (0, 2, 3)]
     with pytest.raises(ValueError, match="in one piece"):
         hand_over(arena, arena.address, 2 * page, "ingress.0")
-    with pytest.raises(ValueError, match="whole pages"):
-        hand_over(arena, arena.address, 100, "ingress.0")
+    before = regions()
+    hand_over(arena, arena.address + 6 * page + 1, 2 * page - 2, "ingress.1")  # no whole page
+    assert regions() == before
+    hand_over(arena, arena.address + 6 * page - 1, page + 2, "ingress.1")
+    assert (arena.address + 6 * page, page, (1,)) == placed[-1]
