@@ -203,7 +203,7 @@ def bench(
     CORE is one of core (the book with and without the hand-off of its events to another core), scaling (more and more
     shards, as threads and as processes; KINDs are some of threads, processes, spsc, mpsc), symbols (one to many of
     them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process),
-    snapshot (a shard with many live orders saved and put back).
+    snapshot (a shard with many live orders saved and put back), replication (what a backup costs, by each way).
     And of a served exchange: gateway (beside sockperf, a C program that only sends the bytes back), durability (what
     each kind and gate of a journal costs), hostile (what a good client feels of those who mean no good).
     And of a pair of them: lease (how soon a backup knows that its primary is gone).

@@ -2,8 +2,9 @@
 
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``,
 ``transport``) compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``,
-``worst-cases``, ``endurance``, ``snapshot``) or of the gateway (``gateway``, ``hostile``) has none to choose from, and
-``lease`` neither. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
+``worst-cases``, ``endurance``, ``snapshot``, ``replication``) or of the gateway (``gateway``, ``hostile``) has none to
+choose from, and ``lease`` neither. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays
+quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -140,6 +141,17 @@ def _bench_durability(choice: MicroChoice, progress: "Progress") -> "BenchResult
     return run_durability_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_replication(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.replication_bench import ReplicationBenchPlan, run_replication_bench
+
+    plan = ReplicationBenchPlan.quick() if choice.quick else ReplicationBenchPlan()
+    if choice.commands is not None:
+        plan = plan._replace(commands=choice.commands)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_replication_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_core(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.core_bench import CoreBenchPlan, run_core_bench
     from exchange.flow.scenario import orders_for
@@ -269,6 +281,7 @@ MICRO_BENCHMARKS: Final = {
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "lease": MicroBenchmark(_bench_lease),
+    "replication": MicroBenchmark(_bench_replication, ("--rounds", "--commands", "--seed")),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

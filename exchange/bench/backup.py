@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Final
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -24,9 +24,52 @@ from exchange.replication.streams import ReplicaStreams
 from exchange.settings import Settings
 
 SYNC_SECONDS: Final = 5.0
-LEAD_NS: Final = 1_000_000_000
+LEAD_NS: Final = 500_000_000
 """Between starting an exchange with a backup and its first command: enough to attach the backup and to hold."""
-STOP_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 5.0
+"""For the backup to remove its journal. It is ended by force then."""
+
+
+class BackupProcess:
+    """A process in which backups run, one after the other. Use it in a ``with`` statement."""
+
+    def __init__(self) -> None:
+        self._process: Final = subprocess.Popen(
+            (sys.executable, "-P", "-m", "exchange.bench.backup_process"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,  # Ctrl-C is for us
+            env=child_environment(),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # The end of its input is the end of it; it removes its journal then.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=STOP_SECONDS)
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, what: Any) -> Any:
+        """Tell it the next thing; what it answers.
+
+        Raises:
+            UserError: it has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(what).decode() + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            told = self._process.communicate()[1].strip().splitlines()
+            raise UserError(f"the backup has ended: {told[-1] if told else 'without a word'}")
+        return msgspec.json.decode(line)
 
 
 class Backup:
@@ -37,13 +80,13 @@ class Backup:
         provider: which way it is reached, and why.
     """
 
-    def __init__(self, replica: ReplicaStreams, process: "subprocess.Popen[str]", plan: BackupPlan) -> None:
+    def __init__(self, replica: ReplicaStreams, process: BackupProcess, plan: BackupPlan) -> None:
         self.replica: Final = replica
         self._process: Final = process
         self._link: Any = None
-        offer = self._ask(plan)
+        offer = self._process.ask(plan)
         self._link = replica.connect(offer)
-        reason = self._ask(self._link.answer())["reason"]
+        reason = self._process.ask(self._link.answer())["reason"]
         self.provider: Final[str] = f"{offer.get('provider', 'tcp')}{': ' if reason else ''}{reason}"
 
     def attach(self, due_ns: int) -> None:
@@ -52,7 +95,7 @@ class Backup:
         Raises:
             UserError: the first command is due at ``due_ns``, on the monotonic clock, and that was not done before.
         """
-        self._ask(self.replica.attach(self._link))
+        self._process.ask(self.replica.attach(self._link))
         self.replica.set_lease_deadline_ns(NO_DEADLINE)
         if not self.replica.hold(SYNC_SECONDS) or time.monotonic_ns() > due_ns:
             raise UserError(
@@ -81,7 +124,7 @@ class Backup:
                 raise UserError("the backup does not go on")
             time.sleep(0.001)
         self.replica.let_go()
-        found = msgspec.convert(self._ask({}), Followed)
+        found = msgspec.convert(self._process.ask({}), Followed)
         self.replica.detach()
         if found.sequences != appended:
             raise UserError(
@@ -94,26 +137,19 @@ class Backup:
         if self._link is not None:
             self._link.close()
 
-    def _ask(self, what: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(msgspec.json.encode(what).decode() + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            told = self._process.communicate()[1].strip().splitlines()
-            raise UserError(f"the backup has ended: {told[-1] if told else 'without a word'}")
-        return msgspec.json.decode(line)
-
 
 @contextmanager
 def backup_of(
-    settings: Settings, shard_of_symbol: Sequence[int], journals: JournalStreams | None
+    settings: Settings,
+    shard_of_symbol: Sequence[int],
+    journals: JournalStreams | None,
+    process: BackupProcess | None = None,
+    core: int | None = None,
 ) -> Iterator[Backup | None]:
     """The backup that an exchange with these settings has, until the block ends; None if it has none.
 
-    The threads of the exchange must have ended then.
+    The threads of the exchange must have ended then. ``process`` is where it runs, by default one of its own,
+    and ``core`` on which core, by default another than ours.
 
     Raises:
         UserError: it cannot be started, or cannot be reached.
@@ -127,26 +163,10 @@ def backup_of(
         shard_of_symbol=list(shard_of_symbol),
         journal_id=journals.journal_id,
         facts=host_facts()._asdict(),
-        core=choose_cores().second,
+        core=choose_cores().second if core is None else core,
     )
-    process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "exchange.bench.backup_process"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,  # Ctrl-C is for us
-        env=child_environment(),
-    )
-    try:
-        backup = Backup(ReplicaStreams(settings.replication, settings.shards.count), process, plan)
-        try:
-            yield backup
-        finally:
-            backup.close()
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=STOP_SECONDS)
-        process.kill()
-        process.communicate()
+    with ExitStack() as stack:
+        running = stack.enter_context(BackupProcess()) if process is None else process
+        backup = Backup(ReplicaStreams(settings.replication, settings.shards.count), running, plan)
+        stack.callback(backup.close)
+        yield backup

@@ -6,7 +6,7 @@ either.
 
 It is told what to do by lines of JSON on its standard input, and answers each with one: a :class:`BackupPlan`, to which
 it answers with the offer of a link; the primary's answer; where the streams begin; and in the end anything, to which it
-answers with a :class:`Followed`. The end of its input is its end."""
+answers with a :class:`Followed`. Then it may be told of another primary. The end of its input is its end."""
 
 import os
 import sys
@@ -99,9 +99,8 @@ def follow(follower: Follower) -> None:
             store_release(words + CONSUMED, load_int64(words + POSITION))
 
 
-def main() -> None:
-    """Follow a primary, as the standard input says."""
-    plan = msgspec.json.decode(_next_line(), type=BackupPlan)
+def follow_one(plan: BackupPlan) -> None:
+    """Follow one primary from its first record to its last."""
     os.sched_setaffinity(0, {plan.core})
     settings, shards = plan.settings, plan.settings.shards.count
     assert not isinstance(settings.replication, NoneReplicationConfig)
@@ -157,4 +156,5 @@ def _say(what: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    while True:
+        follow_one(msgspec.json.decode(_next_line(), type=BackupPlan))

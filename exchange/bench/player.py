@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchange
 from exchange.bench.backup import LEAD_NS as BACKUP_LEAD_NS
-from exchange.bench.backup import backup_of
+from exchange.bench.backup import BackupProcess, backup_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
 from exchange.journal.scratch import scratch_streams
@@ -60,6 +60,8 @@ def play(
     progress: Callable[[str], None],
     *,
     answered: Callable[[int], None] = lambda count: None,
+    backup_process: BackupProcess | None = None,
+    backup_core: int | None = None,
 ) -> Played:
     """Play ``commands`` through an exchange and wait for every answer.
 
@@ -71,6 +73,8 @@ def play(
         warmup_commands: answers before measuring begins; less than n.
         progress: told what is being compiled.
         answered: told now and then how many answers have come.
+        backup_process: where a backup runs; by default in a process of its own.
+        backup_core: and on which core; by default on another.
 
     Raises:
         UserError: a backup did not start, or was lost.
@@ -82,7 +86,13 @@ def play(
     with (
         memory_as_planned(plan),
         scratch_streams(settings) as journals,
-        backup_of(settings, spread_symbols(settings, symbol_count), journals) as backup,
+        backup_of(
+            settings,
+            spread_symbols(settings, symbol_count),
+            journals,
+            backup_process,
+            backup_core,
+        ) as backup,
     ):
         transport = MemoryTransport(
             lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
