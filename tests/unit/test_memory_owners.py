@@ -6,13 +6,15 @@ import gc
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from exchange.errors import UserError
-from exchange.native import Arena, store_int64
+from exchange.forked_child import ForkedChild
+from exchange.native import Arena, load_int64, shared_with_children, store_int64
 from exchange.placement import (
     NumaPlacement,
     PinnedPlacement,
@@ -34,6 +36,8 @@ from exchange.placement.memory_owners import (
 )
 from exchange.placement.protocol import Assignment
 from exchange.queues.spsc import SpscQueue
+from exchange.replication.config import TcpReplicationConfig
+from exchange.replication.streams import ReplicaStreams
 
 ABSENT_NODE = 1023
 """No machine has as many."""
@@ -96,6 +100,33 @@ def test_many_pages_are_asked_for_in_several_calls() -> None:
     for address in ends:
         store_int64(address, 1)
     assert count_pages(arena.address, arena.capacity_bytes).total() == len(ends)
+
+
+def test_pages_that_a_child_has_touched_are_counted_once() -> None:
+    with shared_with_children():
+        arena = Arena.private(1, huge_pages="never")
+    begun, ended = arena.allocate(8), arena.allocate(8)
+    far = arena.address + (1 << 20)  # where reading the words brings nothing in
+
+    def touch() -> None:
+        for page in range(3):
+            store_int64(far + page * PAGE_BYTES, 1)
+        store_int64(begun, 1)
+        while load_int64(ended) == 0:
+            time.sleep(0.001)
+
+    child = ForkedChild("touching", touch)
+    try:
+        while load_int64(begun) == 0:
+            time.sleep(0.001)
+        assert count_pages(far, 8 * PAGE_BYTES) == {}
+        assert count_pages(far, 8 * PAGE_BYTES, (0, child.pid)).total() == 3
+        store_int64(far + PAGE_BYTES, 2)
+        assert count_pages(far, 8 * PAGE_BYTES, (0, child.pid)).total() == 3
+    finally:
+        store_int64(ended, 1)
+        child.wait(10)
+        child.take_result()
 
 
 def test_a_policy_is_set_and_taken_back() -> None:
@@ -265,4 +296,22 @@ def test_pages_in_the_middle_can_be_handed_over(placed: list[tuple[int, int, tup
     hand_over(arena, arena.address + 6 * page + 1, 2 * page - 2, "ingress.1")  # no whole page
     assert regions() == before
     hand_over(arena, arena.address + 6 * page - 1, page + 2, "ingress.1")
-    assert (arena.address + 6 * page, page, (1,)) == placed[-1]
+    assert ("ingress.1", arena.address + 6 * page, page) in [
+        (one.owner, one.address, one.size_bytes) for one in regions()
+    ]
+
+
+def test_the_rings_for_a_backup_lie_with_who_writes_to_them(
+    placed: list[tuple[int, int, tuple[int, ...]]],
+) -> None:
+    plan = planned(ingress=(0,), shard_0=(0,), shard_1=(1,), replicator=(1,), egress=(0,))
+    with memory_as_planned(plan):
+        replica = ReplicaStreams(TcpReplicationConfig(), 2)
+    for stream, (owner, nodes) in enumerate((("shard.0", (0,)), ("shard.1", (1,)), ("egress", (0,)))):
+        ring = replica.ring(stream)
+        (found,) = [
+            one for one in regions() if one.address == ring.base and one.size_bytes == ring.ring_bytes
+        ]
+        assert (found.owner, found.part, found.nodes) == (owner, "rings", nodes)
+        last = [call for call in placed if call[0] <= ring.base < call[0] + call[1]][-1]
+        assert last[2] == nodes, "what was told last counts"
