@@ -26,7 +26,7 @@ from tests.gateway_driver import SETTINGS, BareClient, order, run, serving, user
 from tests.system.test_recovery import NAMES, SHARDS, compile_recovery, logs_of, overrides, settled, traded
 
 OPTIONS: Final = {shards: {"kind": "mapped", "gate": "written", "shards": shards} for shards in SHARDS}
-CUTS: Final = 12
+CUTS: Final = 6
 
 
 class Frames:
@@ -131,7 +131,7 @@ def test_a_record_that_turns_out_to_be_void_is_passed_over(tmp_path: Path) -> No
     run(written(tmp_path / "journal", journal, OPTIONS["two"]), settings)
     frames, taken = Frames(journal), 0
     frames.places[2] = in_long_runs(frames)
-    for number in range(6):
+    for number in range(3):
         cut = [chance.randrange(1, len(places)) for places in frames.places[:2]]
         counts = [*cut, len(frames.places[2])]
         torn = just_built(journal, tmp_path / f"torn-{number}", settings)
