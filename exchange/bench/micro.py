@@ -244,19 +244,27 @@ class Machine:
         self._round_trips: Final[list[float]] = []
 
     def measure(self) -> None:
-        """Add a row's value: one word to the other core and back. Nothing on a machine with one core."""
+        """Add a row's value: one word to the other core and back. Nothing on a machine with one core.
+
+        Raises:
+            UserError: others have these cores, and nothing can be measured.
+        """
         if self._cores.must_yield:
             return
         words, stop = self._words, self._stop
         for address in (words, words + FALSE_SHARING_BYTES):
             store_release(address, 0)
-        elapsed_ns, _ = run_pinned(
-            [
-                (self._cores.first, lambda: serve_word(words, ROUND_TRIPS, stop)),
-                (self._cores.second, lambda: return_word(words, ROUND_TRIPS, stop)),
-            ],
-            stop,
+        there_and_back = (
+            (self._cores.first, lambda: serve_word(words, ROUND_TRIPS, stop)),
+            (self._cores.second, lambda: return_word(words, ROUND_TRIPS, stop)),
         )
+        try:
+            elapsed_ns, _ = run_pinned(there_and_back, stop)
+        except StoodStill as error:
+            raise UserError(
+                f"cores {self._cores}: {ROUND_TRIPS:,} words there and back were {error}; nothing can be measured "
+                "while others have these cores"
+            ) from error
         self._round_trips.append(elapsed_ns / ROUND_TRIPS)
         self._table.add(
             "one word to the other core and back", "this machine", self._round_trips[-1], "ns", "lower"

@@ -8,7 +8,7 @@ import pytest
 
 from exchange.bench import latest_value_bench, micro, queue_bench, stack_bench
 from exchange.bench.latest_value_bench import LATEST_VALUE_KINDS, LatestValueBenchPlan, run_latest_value_bench
-from exchange.bench.micro import Cores, StoodStill, Table, choose_cores, in_turns, run_pinned
+from exchange.bench.micro import Cores, Machine, StoodStill, Table, choose_cores, in_turns, run_pinned
 from exchange.bench.queue_bench import QUEUE_KINDS, QueueBenchPlan, run_queue_bench
 from exchange.bench.results import BenchResult, from_json, to_json
 from exchange.bench.risk_bench import BATCH, RISK_KINDS, RiskBenchPlan, run_risk_bench
@@ -179,6 +179,14 @@ def test_pinned_threads_pass_on_results_failures_and_standstills(monkeypatch: py
     monkeypatch.setattr(micro, "PATIENCE_S", 0.01)
     with pytest.raises(StoodStill):
         run_pinned([(core, wait_for_stop)], stop)
+
+
+@pytest.mark.skipif(choose_cores().must_yield, reason="it takes two cores")
+def test_cores_that_others_have_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = choose_cores()
+    monkeypatch.setattr(micro, "PATIENCE_S", 0.0)
+    with pytest.raises(UserError, match=f"cores {cores}: .* nothing can be measured while others have"):
+        Machine(Table(["a"], cores), cores).measure()
 
 
 def test_a_variant_that_fails_late_loses_the_values_it_had() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_tap, needs_xdp
 from tests.market_data_driver import free_port
-from tests.system.test_dpdk import wire
+from tests.system.test_dpdk import KERNEL_CLIENT, wire
 from tests.system.test_serve_command import PASSWORD, add_user
 
 __all__ = ["wire"]
@@ -154,28 +154,30 @@ def test_over_a_cable_between_two_namespaces(tmp_path: Path, wire: Any, driver: 
 
 
 @needs_namespaces
-@needs_tap
+@pytest.mark.parametrize(
+    "device", [pytest.param("net_tap0,iface=card", marks=needs_tap), "net_af_packet0,iface=left,qpairs=2"]
+)
 def test_clients_are_dealt_out_to_two_queues_and_each_is_served_by_its_lane(
-    tmp_path: Path, wire: Any
+    tmp_path: Path, wire: Any, device: str
 ) -> None:
     """The kernel's clients choose a queue by their ports, so that of sixteen some come to each."""
-    inside, _ = wire
+    left, right = wire
+    inside, interface = (left, "card") if device.startswith("net_tap") else (right, "right")
     users, port, token = [f"user{one}" for one in range(16)], free_port(), tmp_path / "token"
     settings = (
         "transport.ingress_lanes=2", "queue.kind=mpsc", "idle.kind=park",
         'shards.threads=[["ingress.0"],["ingress.1","egress"],["shard.0"]]',
         "admin.kind=http", f"admin.port={port}", f"admin.token_file={token}",
     )  # fmt: skip
-    with served(tmp_path / "users", *on_dpdk("net_tap0,iface=card"), *settings, inside=inside, names=users):
-        subprocess.run([*inside, "ip", "address", "add", "10.0.0.2/24", "dev", "card"], check=True)
-        subprocess.run([*inside, "ip", "link", "set", "dev", "lo", "up"], check=True)
+    with served(tmp_path / "users", *on_dpdk(device), *settings, inside=left, names=users):
+        subprocess.run([*inside, "ip", "address", "add", "10.0.0.2/24", "dev", interface], check=True)
+        subprocess.run([*left, "ip", "link", "set", "dev", "lo", "up"], check=True)
+        subprocess.run([*inside, sys.executable, str(KERNEL_CLIENT), interface], check=True)
         check(load(tmp_path, "", inside, users))
         asked = command(
             "admin", "--json", "--url", f"http://127.0.0.1:{port}", "--token-file", str(token), "statistics"
         )
-        told = json.loads(
-            subprocess.run([*inside, *asked], capture_output=True, text=True, check=True).stdout
-        )
+        told = json.loads(subprocess.run([*left, *asked], capture_output=True, text=True, check=True).stdout)
     for queue in (0, 1):
         assert told["port"][f"rx_q{queue}_packets"] > 20
         assert told["port"][f"tx_q{queue}_packets"] > 20, "who is heard on a queue is answered on it"
