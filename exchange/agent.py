@@ -293,14 +293,22 @@ class ThreadGroup:
             thread.join_group(self)
 
     def __enter__(self) -> Self:
+        self.start(self.threads)
+        return self
+
+    def start(self, threads: Sequence[GroupThread]) -> None:
+        """Start those of these members that do not run yet; entering the block starts all that are left.
+
+        Whoever starts some and does not enter the block calls :meth:`stop`.
+        """
         _memory_in_use[id(self)] = (self, self._memory)
         try:
-            for thread in self.threads:
-                thread.start()
+            for thread in threads:
+                if thread.ident is None:
+                    thread.start()
         except BaseException:
             self.request_stop()
             raise
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if exception[0] is None:

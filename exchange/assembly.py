@@ -16,11 +16,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from exchange.agent import AgentThread, Park, ThreadGroup, build_idle
+from exchange.agent import AgentThread, GroupThread, Park, ThreadGroup, build_idle
 from exchange.agent_layout import JOURNAL_AGENT, agent_names, thread_layout
 from exchange.book import build_book
 from exchange.errors import UserError
 from exchange.journal.config import NoneJournalConfig
+from exchange.journal.keeper import JournalKeeper
 from exchange.journal.streams import JournalStreams
 from exchange.matching.digest import state_digest
 from exchange.matching.egress import Egress, EgressMemory
@@ -202,6 +203,18 @@ class Exchange:
             batch_events=batch,
         )
 
+    @property
+    def journal_threads(self) -> tuple[GroupThread, ...]:
+        """The threads that only serve the journal: its keeper, and its agent's if that is alone on one."""
+        agents = [one for one in self.threads.agent_threads if one.name == JOURNAL_AGENT]
+        keepers = [one for one in self.threads.threads if isinstance(one, JournalKeeper)]
+        return (*agents, *keepers)
+
+    @property
+    def journal_agent_has_thread(self) -> bool:
+        """Whether what syncs the journal shares its thread with no other agent."""
+        return any(one.name == JOURNAL_AGENT for one in self.threads.agent_threads)
+
     def _idle_of_journal(self, idle: Any) -> Any:
         """Where nobody waits for a sync, its thread need not look for work all the time."""
         return idle if self.journals.gate == "synced" else Park(0, JOURNAL_PARK_NS)
@@ -247,19 +260,28 @@ class Exchange:
         """Whether a symbol trades; can be asked at any time."""
         return self._shard_memory[self.shard_of_symbol[symbol_id]].trading_state(symbol_id)
 
-    def append_to_merge(self, records: Sequence[bytes]) -> None:
-        """Append records to the merge stream; the threads must not run.
+    def go_on(self, corrections: Sequence[bytes]) -> None:
+        """The journals have been appended to while the threads did not run; go on behind that, and behind corrections
+        of the merge stream.
+
+        Args:
+            corrections: records for the merge stream, without their sequence.
 
         Raises:
             UserError: the journal has no room for them.
         """
-        assert self._gate_memory is not None
+        if self._gate_memory is None:
+            return
         sequence = self.journals.merge_sequence
-        stream = np.frombuffer(b"".join(records), COMMAND_DTYPE).copy()
-        stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
-        if not self.journals.append_to_merge(stream, sequence + 1, self._merge_journal):
-            raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
-        self._gate_memory.go_on_behind(sequence + len(stream))
+        if corrections:
+            stream = np.frombuffer(b"".join(corrections), COMMAND_DTYPE).copy()
+            stream["sequence"] = np.arange(sequence + 1, sequence + 1 + len(stream))
+            keeper_runs = any(one.is_alive() for one in self.journal_threads)
+            if not self.journals.append_to_merge(
+                stream, sequence + 1, self._merge_journal, keeper_runs=keeper_runs
+            ):
+                raise UserError("journal: no room to go on with the merge stream (journal.segment_bytes)")
+        self._gate_memory.go_on_behind(self.journals.merge_sequence)
 
     def digest(self, *, public: bool = False) -> str:
         """The state digest of all books, or the public one; call it when the threads have stopped."""

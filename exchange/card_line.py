@@ -80,6 +80,7 @@ class ClientCard:
         self._ends: Final[set[_LineEnd]] = set()
         self._polling: asyncio.Task[None] | None = None
         self._is_up = True
+        self._asking: Final = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._polling = asyncio.create_task(self._poll())
@@ -101,11 +102,23 @@ class ClientCard:
             UserError: ``host`` is not a numeric IPv4 address.
             ConnectionResetError: the link went down meanwhile.
         """
-        address, state = number_of(host, "HOST"), self._card.state
+        address = number_of(host, "HOST")
         while not self._note_link(self._card.mend()):
             await asyncio.sleep(LOOK_AT_LINK_SECONDS)
-        forget_answer(state)
-        while (mac := answer_about(state, address)) is None:
+        while (mac := await self._ask(address)) is None:
+            pass
+        line = DatagramLine()
+        line.connection_made(_LineEnd(self, line, peer_of(address, port, mac)))
+        return line
+
+    async def _ask(self, address: int) -> int | None:
+        """Ask once by ARP who has an address, and wait a moment for the answer. The card keeps the last answer only.
+
+        Whoever asks for another address has its turn in between, for nobody may ever answer this one.
+        """
+        state = self._card.state
+        async with self._asking:
+            forget_answer(state)
             self._check_polling()
             if not self._is_up:
                 raise ConnectionResetError("the link is down")
@@ -114,9 +127,7 @@ class ClientCard:
                 async with asyncio.timeout(ASK_AGAIN_SECONDS):
                     while answer_about(state, address) is None:
                         await asyncio.sleep(LOOK_SECONDS)
-        line = DatagramLine()
-        line.connection_made(_LineEnd(self, line, peer_of(address, port, mac)))
-        return line
+            return answer_about(state, address)
 
     def _note_link(self, is_up: bool) -> bool:
         """A card without a link may be stopped, so nobody touches it; and no line outlives its link."""

@@ -44,6 +44,12 @@ _COMMANDS: Final = {
         "exchange.cli_send:send",
         "Send a recorded market to an exchange on the network, and check its feed.",
     ),
+    "lease-store": (
+        "exchange.cli_replication:lease_store",
+        "Run the store that says which of several exchanges is primary.",
+    ),
+    "status": ("exchange.cli_pair:status", "Show how a pair of exchanges is: who leads, who is in sync."),
+    "promote": ("exchange.cli_pair:promote", "Have the backup of a pair of exchanges take over."),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
     "journal": (

@@ -188,6 +188,7 @@ def bench(
     snapshot (a shard with many live orders saved and put back), replication (what a backup costs, by each way).
     And of a served exchange: gateway (beside sockperf, a C program that only sends the bytes back), durability (what
     each kind and gate of a journal costs), hostile (what a good client feels of those who mean no good).
+    And of a pair of them: lease (how soon a backup knows that its primary is gone).
     """
     choice = FlowChoice(**flow)
     typed = _typed_options(context)
@@ -390,14 +391,15 @@ def finish(result: "BenchResult", json_path: Path | None, html_path: Path | None
 
     print_result(result)
     if json_path is not None:
-        _write(json_path, lambda path: path.write_bytes(to_json(result)))
+        write_file(json_path, lambda path: path.write_bytes(to_json(result)))
         click.echo(f"figures: {json_path}")
     report = html_path or Path("reports") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{result.kind}.html"
-    _write(report, lambda path: write_report(result, path))
+    write_file(report, lambda path: write_report(result, path))
     click.echo(f"report: {report}")
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written, and the folder for it. UserError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)

@@ -28,16 +28,16 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--requests",
-        metavar="ADDRESS:PORT",
-        help="Where to ask for lost messages. [default: where the feed comes from]",
+        metavar="ADDRESS:PORT[,ADDRESS:PORT...]",
+        help="Where to ask for lost messages: whoever of them answers. [default: where the feed comes from]",
     ),
     click.option(
         "--session", default="", metavar="NAME", help="Follow this session. [default: the first heard]"
     ),
     click.option(
         "--glimpse",
-        metavar="ADDRESS:PORT",
-        help="A GLIMPSE server, for a snapshot when that is the shorter way or the only one.",
+        metavar="ADDRESS:PORT[,ADDRESS:PORT...]",
+        help="GLIMPSE servers, for a snapshot when that is the shorter way or the only one.",
     ),
     click.option("--user", default="", metavar="NAME", help="As who to log on there."),
     click.option(
@@ -77,10 +77,14 @@ def open_receiver(
         port,
         make_book,
         interface=interface,
-        requests=None if requests is None else _endpoint("--requests", requests),
-        glimpse=None if glimpse is None else GlimpseLogin(*_endpoint("--glimpse", glimpse), user, password),
+        requests=_endpoints("--requests", requests),
+        glimpse=[GlimpseLogin(*one, user, password) for one in _endpoints("--glimpse", glimpse)],
         session=session,
     )
+
+
+def _endpoints(name: str, text: str | None) -> list[tuple[str, int]]:
+    return [_endpoint(name, one.strip()) for one in text.split(",")] if text is not None else []
 
 
 def _endpoint(name: str, text: str) -> tuple[str, int]:

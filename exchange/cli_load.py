@@ -3,16 +3,18 @@
 The command only parses, calls :mod:`exchange.load` and prints; results and reports are those of ``exchange bench``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from exchange import limits
-from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar
+from exchange.cli_bench import command_line, finish, html_option, json_option, progress_bar, write_file
 from exchange.errors import UserError
 
 if TYPE_CHECKING:
     from exchange.load.carriage import LoadCarrier
+    from exchange.load.measured import Measured
 
 _CLOSED_LOOP = "max"
 
@@ -50,7 +52,7 @@ address_option = click.option(
 
 
 @click.command()
-@click.argument("endpoint", metavar="HOST:PORT")
+@click.argument("endpoint", metavar="HOST:PORT[,HOST:PORT...]")
 @users_option
 @password_option
 @transport_option
@@ -69,7 +71,7 @@ address_option = click.option(
     metavar="SECONDS",
     help="Wait at least so long for the exchange's card, for the answer to a logon, and for the last answers.",
 )
-@click.option("--keep-orders", is_flag=True, help="Leave in the book what rests at the end.")
+@click.option("--keep-orders", "keeps_orders", is_flag=True, help="Leave in the book what rests at the end.")
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",
@@ -108,10 +110,44 @@ address_option = click.option(
 @click.option("--symbols", default="AAPL", show_default=True, help="What is traded, with commas between.")
 @click.option(
     "--price-ticks",
+    "middle_ticks",
     type=click.IntRange(10_000, 1_900_000_000),
     default=1_000_000,
     show_default=True,
     help="The price around which orders lie, in 1/10,000 dollar.",
+)
+@click.option(
+    "--silence",
+    "silence_s",
+    type=float,
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With several addresses: give up a line on which nothing has come for so long.",
+)
+@click.option(
+    "--answer-timeout",
+    "answer_s",
+    type=float,
+    default=1.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="The same for a line on which a request is unanswered.",
+)
+@click.option(
+    "--timeline",
+    "timeline_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here as JSON what was due and answered when, how late it was, and which lines were lost.",
+)
+@click.option(
+    "--timeline-step",
+    "step_ms",
+    type=click.IntRange(1, 60_000),
+    default=10,
+    show_default=True,
+    metavar="MILLISECONDS",
+    help="In steps of this length.",
 )
 @click.option(
     "--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs at each rate."
@@ -126,61 +162,55 @@ def load(
     transport: "LoadCarrier",
     device: str,
     address: str,
-    huge_pages: bool,
-    patience_s: float,
-    keep_orders: bool,
     sessions: int | None,
     rates: tuple[str, ...],
-    seconds: float,
-    warmup_seconds: float,
-    arrivals: str,
-    window: int,
-    orders: int,
     symbols: str,
-    price_ticks: int,
-    rounds: int,
-    seed: int,
+    timeline_path: Path | None,
+    step_ms: int,
     json_path: Path | None,
     html_path: Path | None,
+    **same: Any,
 ) -> None:
     """Send orders to an exchange at fixed times, and measure how long each takes to be answered.
 
     Over TCP any exchange that speaks SoupBinTCP 3.00 and OUCH 5.0 will do, first of all 'exchange serve'. Over UDP it
     is an 'exchange serve serve-udp', whose datagrams are its own, and with afxdp or dpdk the same past the kernel.
-    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again. Over
-    memif a run goes on when the exchange was killed and is back, if it has a journal. Orders are real: they may trade,
-    and are cancelled at the end, unless --keep-orders leaves them.
+    Latency counts from the time at which a request should have been sent, also of one that is lost and sent again.
+    Orders are real: they may trade, and are cancelled at the end, unless --keep-orders leaves them.
+
+    With several addresses (an exchange and its backup, or where it will be started again) sessions that lose their line
+    go where they are let in, and the run goes on, if the exchange has a journal. Over memif it does so with one.
     """
     from exchange.card_line import CARDS
-    from exchange.load.generator import LoadPlan, check_plan, run_load_plan
-    from exchange.load.logins import parse_endpoint, read_logins
+    from exchange.load.generator import run_load_plan
+    from exchange.load.logins import parse_endpoints, read_logins
+    from exchange.load.plan import LoadPlan, check_plan
+    from exchange.load.timeline import timeline_of
 
     logins = read_logins(users, password_env)
     if sessions is not None and sessions > len(logins):
         raise UserError(f"--sessions {sessions}: there are {len(logins)} users, and a user has one session")
+    first, *backups = parse_endpoints(endpoint)
     plan = LoadPlan(
-        endpoint=parse_endpoint(endpoint),
+        endpoint=first,
         logins=tuple(logins[:sessions]),
         rates=tuple(dict.fromkeys(_rate(text) for text in rates)),
-        seconds=seconds,
-        warmup_seconds=warmup_seconds,
-        arrivals="constant" if arrivals == "constant" else "poisson",
-        window=window,
-        orders=orders,
         symbols=tuple(name.strip().upper() for name in symbols.split(",")),
-        middle_ticks=price_ticks,
-        rounds=rounds,
-        seed=seed,
         transport=transport,
         device=device_of(transport, device),
         address=address if transport in CARDS else "",
-        huge_pages=huge_pages,
-        keeps_orders=keep_orders,
-        patience_s=patience_s,
+        backups=tuple(backups),
+        bucket_ns=0 if timeline_path is None else step_ms * 1_000_000,
+        **same,  # the options that are called as the plan calls them
     )
     check_plan(plan)
+    runs: list[Measured] = []
     with progress_bar() as progress:
-        result = run_load_plan(plan, command_line(), progress)
+        result = run_load_plan(plan, command_line(), progress, runs.append)
+    if timeline_path is not None:
+        timeline = timeline_of(result, plan, [one.timeline for one in runs if one.timeline is not None])
+        write_file(timeline_path, lambda path: path.write_bytes(msgspec.json.encode(timeline)))
+        click.echo(f"timeline: {timeline_path}")
     finish(result, json_path, html_path)
 
 

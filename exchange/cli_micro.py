@@ -3,7 +3,8 @@
 A benchmark of one layer (``queue``, ``stack``, ``latest-value``, ``journal``, ``book``, ``flow``, ``feed``, ``risk``,
 ``transport``) compares variants, of which the caller may choose some; a benchmark of the core (``core``, ``symbols``,
 ``worst-cases``, ``endurance``, ``snapshot``, ``replication``) or of the gateway (``gateway``, ``hostile``) has none to
-choose from. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays quick.
+choose from, and ``lease`` neither. Each imports what it runs only when it runs, so that ``exchange bench --help`` stays
+quick.
 
 To add one: a function that makes its plan from a :class:`MicroChoice`, and a line in :data:`MICRO_BENCHMARKS`. An
 option that is not named there is refused before the function is called, so it need not look for it.
@@ -237,6 +238,13 @@ def _bench_snapshot(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_snapshot_bench(_quicker(plan, choice), choice.command_line, progress)
 
 
+def _bench_lease(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.lease_bench import LeaseBenchPlan, run_lease_bench
+
+    plan = LeaseBenchPlan.quick() if choice.quick else LeaseBenchPlan()
+    return run_lease_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_transport(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.transport_bench import TransportBenchPlan, run_transport_bench
 
@@ -260,6 +268,7 @@ MICRO_BENCHMARKS: Final = {
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
     "replication": MicroBenchmark(_bench_replication, ("--rounds", "--commands", "--seed")),
+    "lease": MicroBenchmark(_bench_lease),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),

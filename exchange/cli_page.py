@@ -30,8 +30,8 @@ LISTEN = "127.0.0.1:8080"
 @click.option(
     "--exchange",
     "gateway",
-    metavar="HOST:PORT",
-    help="Where people are logged on to trade. [default: nobody trades]",
+    metavar="HOST:PORT[,HOST:PORT...]",
+    help="Where people are logged on to trade: the exchange, and its backups. [default: nobody trades]",
 )
 @click.option("--admin", "admin_url", default="", metavar="URL", help="The admin interface, for statistics.")
 @click.option(
@@ -98,7 +98,7 @@ def page(
     start_logging(log_format, quiet=True)
     options = PageOptions(
         listen=_endpoint("--listen", listen, port_min=0),
-        exchange=None if gateway is None else _endpoint("--exchange", gateway),
+        exchange=[_endpoint("--exchange", one) for one in gateway.split(",")] if gateway else (),
         admin_url=_url(admin_url),
         token_file=token_file,
         names=names,

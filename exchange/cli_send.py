@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.argument("endpoint", metavar="HOST:PORT")
+@click.argument("endpoint", metavar="HOST:PORT[,HOST:PORT...]")
 @users_option
 @password_option
 @transport_option
@@ -65,22 +65,24 @@ def send(
     """Send a recorded market to an exchange on the network, and compare its feed with a replay.
 
     FILE is a LOBSTER message file or a NASDAQ ITCH 5.0 file, HOST:PORT an exchange that speaks SoupBinTCP and OUCH 5.0;
-    with --transport udp, afxdp or dpdk it is an 'exchange serve' with that transport. The users send the orders in
-    their recorded sequence. The book that the exchange's feed tells of must then be the one that 'exchange replay'
-    builds; both digests are printed. The exit status is 1 if they differ.
+    with --transport udp, afxdp or dpdk it is an 'exchange serve' with that transport. More addresses are those of its
+    backups, to which the clients go when it has gone there. The users send the orders in their recorded sequence. The
+    book that the exchange's feed tells of must then be the one that 'exchange replay' builds; both digests are printed.
+    The exit status is 1 if they differ.
     """
     if not 0 <= speed_factor < math.inf:
         raise UserError(f"--speed {speed_factor:g}: 0 (all at once) or more is allowed; 1 is as it happened")
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise UserError(f"--json {json_path}: there is no folder {json_path.absolute().parent}")
     from exchange.flow import RecordedConfig, build_flow
-    from exchange.load.logins import parse_endpoint, read_logins
+    from exchange.load.logins import parse_endpoint, parse_endpoints, read_logins
     from exchange.load.recording import Destination, send_recording
     from exchange.settings import load_profile
 
     feed_address, feed_port = parse_endpoint(feed)
+    first, *backups = parse_endpoints(endpoint)
     destination = Destination(
-        parse_endpoint(endpoint),
+        first,
         tuple(read_logins(users, password_env)),
         feed_address,
         feed_port,
@@ -88,6 +90,7 @@ def send(
         transport,
         device_of(transport, device),
         address,
+        tuple(backups),
     )
     flow = build_flow(RecordedConfig(file, "feed" if reading == "feed" else "flow", symbol))
     settings = load_profile("compiled")

@@ -39,6 +39,11 @@ log_format_option = click.option(
     metavar="TABLE.KEY=VALUE",
     help="Override a value of the profile, as in --set idle.kind=busy-spin. May be repeated.",
 )
+@click.option(
+    "--backup-of",
+    metavar="HOST:PORT",
+    help="Follow the exchange whose pair listens there (its replication.port), and take over when it is lost.",
+)
 @click.option("--quiet", is_flag=True, help="Log warnings only, not each logon.")
 @log_format_option
 @click.option(
@@ -58,6 +63,7 @@ def serve(
     port: int | None,
     users_file: str | None,
     overrides: tuple[str, ...],
+    backup_of: str | None,
     quiet: bool,
     log_format: LogFormat,
     page_listen: str | None,
@@ -68,18 +74,26 @@ def serve(
 
     PROFILE [default: serve] is a profile's name, or the path of a file; its transport must be tcp or udp. Users are
     made with 'exchange user add'. SIGTERM and Ctrl-C end it in order: every client is sent what is due to it and End of
-    Session.
+    Session. An exchange of a pair (replication.kind) that finds that the other one has replaced it ends with status 3.
     """
+    from exchange.cli_pair import serve_one_of_a_pair
     from exchange.gateway.credentials import read_users
     from exchange.gateway.server import Server
     from exchange.page.page_process import PageProcess, page_arguments
+    from exchange.replication.config import NoneReplicationConfig
     from exchange.settings import load_profile
 
     said = [f"transport.port={port}"] if port is not None else []
     said += [f"gateway.users_file={users_file}"] if users_file is not None else []
     settings = load_profile(profile, [*overrides, *said])
     start_logging(log_format, quiet=quiet)
-    server = Server(settings, read_users(Path(settings.gateway.users_file)))
+    users = read_users(Path(settings.gateway.users_file))
+    if backup_of is not None or not isinstance(settings.replication, NoneReplicationConfig):
+        if page_listen is not None:
+            raise UserError("--page: a pair of exchanges has its page beside it: 'exchange page' shows one")
+        serve_one_of_a_pair(settings, users, backup_of)
+        return
+    server = Server(settings, users)
     server.leave_cores_to_agents()
     page: AbstractContextManager[object] = nullcontext()
     if page_listen is not None:

@@ -16,19 +16,27 @@ and sends again what has not been answered: OUCH ignores a number that it has ta
 lost nor be placed twice. The messages that come out of the iteration have no gap and no repetition. After
 ``reconnect_seconds`` without success the iteration raises ConnectionError.
 
+**An exchange may move.** With ``backups`` the client asks them as well whenever a line is lost, all at a time
+(:mod:`exchange.address_search`), and goes on with whoever lets it in. A line that has fallen silent is given up
+(:mod:`exchange.liveness`). End of Session is the end, wherever it is said.
+
 Rules: one event loop; one task reads the answers, any may send. Prices are ticks of 1/10,000 dollar, quantities shares.
 A reader that falls behind by :data:`ANSWERS_MAX` messages makes the client stop receiving, so TCP slows the exchange's
 sending down, and in the end the exchange disconnects it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from exchange.address_search import CONNECT_SECONDS, LOGON_SECONDS, AddressSearch, LogonTurns, find
 from exchange.errors import UserError
 from exchange.line import Carrier, Line, LineOpener, open_line
+from exchange.liveness import ANSWER_SECONDS, Liveness, check_limits
+from exchange.unanswered import Key, Unanswered
 from exchange.wire import soupbinudp
+from exchange.wire.fields import WireError
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
     OUTBOUND_MESSAGES,
@@ -49,9 +57,12 @@ from exchange.wire.ouch_codes import Capacity, Side, YesOrNo
 from exchange.wire.soupbintcp import (
     HEARTBEAT_INTERVAL_SECONDS,
     SERVER_PACKETS,
+    SILENCE_SECONDS_MAX,
     ClientHeartbeat,
     EndOfSession,
+    LoginAccepted,
     LoginRejected,
+    LoginRejectReason,
     SequencedData,
     UnsequencedData,
 )
@@ -59,11 +70,12 @@ from exchange.wire.soupbintcp import (
 __all__ = ["Client", "LoginRefused", "Side", "TimeInForce"]
 
 ANSWERS_MAX: Final = 65_536
-UNANSWERED_MAX: Final = 65_536
-"""Requests that are remembered to be sent again; the oldest is forgotten first."""
-RETRY_SECONDS_FIRST: Final = 0.02
-RETRY_SECONDS_MAX: Final = 1.0
-LOGIN_SECONDS: Final = 10.0
+QUERY_SECONDS: Final = 10.0
+"""How long an answer to an Account Query may take."""
+LOOKS: Final = 4
+"""So often in the shortest time limit it is looked whether the line is silent."""
+HELD_UP_SECONDS: Final = 0.1
+"""An event loop that comes so late has not had the time to hear anything."""
 
 
 class LoginRefused(UserError):
@@ -78,32 +90,44 @@ class Client:
         next_sequence: the number of the next message that has not been received.
         next_user_reference: the UserRefNum that the next order will get.
         reconnections: how often the line was lost and found again.
+        address: where the exchange was found last.
+        taken_back: messages that had been received, and of which an exchange that we came back to knows nothing.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        addresses: Sequence[tuple[str, int]],
         username: str,
         password: str,
         *,
         reconnect_seconds: float,
+        silence_seconds: float,
+        answer_seconds: float,
+        returns: bool,
         transport: Carrier | LineOpener = "tcp",
     ) -> None:
-        self._host, self._port, self._transport = host, port, transport
+        check_limits(("silence_seconds", "answer_seconds"), silence_seconds, answer_seconds)
+        self._addresses, self._transport = tuple(addresses), transport
         self._username, self._password = username, password
-        self._reconnect_seconds = reconnect_seconds
+        self._reconnect_seconds, self._returns = reconnect_seconds, returns
+        self._silence_seconds, self._answer_seconds = silence_seconds, answer_seconds
         self.session = ""
         self.next_sequence = 1
         self.next_user_reference = 1
         self.reconnections = 0
+        self.taken_back = 0
         self._first_new_sequence = 1
+        self._place = 0
+        self._is_suspect = False
+        self._refusal: LoginRefused | None = None
+        self._turns = LogonTurns()
         self._line: Line | None = None
         self._connected = asyncio.Event()
         self._answers: asyncio.Queue[Message | BaseException | None] = asyncio.Queue(ANSWERS_MAX)
-        self._unanswered: dict[tuple[str, int], bytes] = {}
+        self._unanswered = Unanswered()
         self._account: asyncio.Future[int] | None = None
         self._sent_at = 0.0
+        self._liveness = Liveness(silence_seconds, answer_seconds, 0.0)
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -114,9 +138,13 @@ class Client:
         username: str,
         password: str,
         *,
+        backups: Sequence[tuple[str, int]] = (),
         session: str = "",
         sequence: int = 1,
         reconnect_seconds: float = 30.0,
+        silence_seconds: float = SILENCE_SECONDS_MAX,
+        answer_seconds: float | None = None,
+        returns: bool = True,
         transport: Carrier | LineOpener = "tcp",
     ) -> Self:
         """Log on.
@@ -126,25 +154,47 @@ class Client:
             port: its TCP or UDP port.
             username: up to six characters.
             password: up to ten characters.
+            backups: other addresses and ports where the same exchange may be, now or later.
             session: the session to go on with, or the one that is active now.
             sequence: the first message wanted; 1 has the whole day sent again, 0 only what is new.
             reconnect_seconds: how long to try, when the line is lost; 0 for not at all.
+            silence_seconds: a line is given up on which nothing has come for so long; 15 at most.
+            answer_seconds: the same while a request is unanswered; by default, 1.5 with ``backups``, and
+                ``silence_seconds`` without. Below a second, a cancel of an order that is gone may cost a new logon, for
+                nothing else may come for so long.
+            returns: whether to go back to where a line was lost. Who logs on to a session takes it from whoever had it,
+                so of two programs that both came back each would take it from the other for ever.
             transport: what the exchange's profile has as ``transport.kind``, "tcp" or "udp"; for "dpdk" the
                 :meth:`~exchange.card_line.ClientCard.open` of a card.
 
         Raises:
             LoginRefused: name, password or session are not right.
-            OSError: nobody listens there; over UDP that is a TimeoutError.
+            OSError: nobody lets us in there, nor at a backup; a TimeoutError if nobody answers.
         """
-        client = cls(host, port, username, password, reconnect_seconds=reconnect_seconds, transport=transport)
+        default = min(ANSWER_SECONDS, silence_seconds) if backups else silence_seconds
+        client = cls(
+            ((host, port), *backups),
+            username,
+            password,
+            reconnect_seconds=reconnect_seconds,
+            silence_seconds=silence_seconds,
+            answer_seconds=default if answer_seconds is None else answer_seconds,
+            returns=returns,
+            transport=transport,
+        )
         client.session = session
         try:
-            line = await client._log_on_at(sequence)
+            line = await client._begin(sequence)
         except BaseException:
             await client._hang_up()
             raise
         client._task = asyncio.create_task(client._run(line))
         return client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the exchange was found last: host and port."""
+        return self._addresses[self._place]
 
     async def place(
         self,
@@ -194,9 +244,9 @@ class Client:
         self._account = asyncio.get_running_loop().create_future()
         try:
             await self._request(key, AccountQuery())
-            await asyncio.wait_for(self._account, LOGIN_SECONDS)
+            await asyncio.wait_for(self._account, QUERY_SECONDS)
         finally:
-            self._unanswered.pop(key, None)
+            self._unanswered.answered(key)
 
     async def close(self) -> None:
         """Log out. The session and its orders stay; connect again to go on."""
@@ -241,13 +291,25 @@ class Client:
         self.next_user_reference += 1
         return number
 
-    async def _request(self, key: tuple[str, int], message: Message) -> None:
-        packet = UnsequencedData(message.encode()).encode()
-        if len(self._unanswered) >= UNANSWERED_MAX:
-            del self._unanswered[next(iter(self._unanswered))]
-        self._unanswered[key] = packet
-        if self._connected.is_set():
-            await self._send(packet)  # otherwise it goes out with the others, when the line is back
+    async def _request(self, key: Key, message: Message) -> None:
+        packet, is_sent = UnsequencedData(message.encode()).encode(), self._connected.is_set()
+        self._unanswered.put(key, packet, is_sent=is_sent)
+        if is_sent:
+            await self._send_request(packet)  # otherwise it goes out with the others, when the line is back
+
+    async def _send_again(self) -> None:
+        """On a new line: what has no answer, before anything else."""
+        self._unanswered.begin_again()
+        while packets := self._unanswered.next_unsent():
+            for packet in packets:
+                await self._send_request(packet)
+        self._connected.set()
+
+    async def _send_request(self, packet: bytes) -> None:
+        if self._line is not None:
+            self._liveness.heard(self._line.heard_at)
+            self._liveness.asked(asyncio.get_running_loop().time())
+        await self._send(packet)
 
     async def _send(self, packet: bytes) -> None:
         line = self._line
@@ -261,21 +323,21 @@ class Client:
         """Which number is free, as long as nobody else reads. The answer is kept from the caller, also sent again."""
         self._account = asyncio.get_running_loop().create_future()
         await self._send(UnsequencedData(AccountQuery().encode()).encode())
-        async with asyncio.timeout(LOGIN_SECONDS):
+        async with asyncio.timeout(QUERY_SECONDS):
             while not self._account.done():
                 packets = await line.receive()
                 if not packets or await self._take_packets(packets):
                     raise ConnectionError("the exchange has ended the connection")
         return self._account.result()
 
-    async def _log_on_at(self, sequence: int) -> Line:
+    async def _begin(self, sequence: int) -> Line:
         """A new line, logged on to get messages from ``sequence`` on.
 
         First at the end of what there is, to ask there which number is free. Behind all messages of a day the answer
         would come late, and only when somebody takes from the queue what comes before it, which nobody does yet.
         """
         self.next_sequence = 0
-        line = await self._log_on()
+        line = await self._log_on(None)
         self._first_new_sequence = end = self.next_sequence
         self.next_user_reference = await self._query_at_end(line)
         if sequence in (0, end):
@@ -283,35 +345,63 @@ class Client:
         await self._hang_up(logout=True)
         self._answers = asyncio.Queue(ANSWERS_MAX)  # what came with the answer comes once more
         self.next_sequence = sequence
-        return await self._log_on()
+        return await self._log_on(None)
 
-    async def _log_on(self) -> Line:
-        """A new line, logged on."""
-        async with asyncio.timeout(LOGIN_SECONDS):
-            self._line = line = await open_line(self._transport, self._host, self._port)
-            answer = await line.log_on(self._username, self._password, self.session, self.next_sequence)
-        if isinstance(answer, LoginRejected | soupbinudp.LoginRejected):
-            raise LoginRefused(f"login of {self._username} refused: {answer.reject_reason_code}")
+    async def _log_on(self, give_up_at: float | None, avoided: int | None = None) -> Line:
+        """A new line to whoever lets us in, logged on. OSError if nobody does."""
+        now, suspect = asyncio.get_running_loop().time(), self._place if self._is_suspect else None
+        search = AddressSearch(len(self._addresses), now, suspect, avoided=avoided)
+        wanted = self.next_sequence
+        self._place, (line, answer) = await find(search, self._ask, _let_go, give_up_at)
+        self._line, self._is_suspect, self._refusal = line, False, None
+        self._liveness = Liveness(self._silence_seconds, self._answer_seconds, line.heard_at)
         self.session, self.next_sequence = answer.session, answer.sequence_number
+        self.taken_back += max(wanted - self.next_sequence, 0)
         return line
+
+    async def _ask(self, place: int) -> "tuple[Line, _Accepted]":
+        """Try to log on at one of the addresses."""
+        async with asyncio.timeout(LOGON_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                line = await open_line(self._transport, *self._addresses[place])
+            try:
+                async with self._turns.turn():
+                    answer = await line.log_on(
+                        self._username, self._password, self.session, self.next_sequence
+                    )
+                if not isinstance(answer, LoginRejected | soupbinudp.LoginRejected):
+                    return line, answer
+            except WireError as error:
+                await line.close()
+                raise ConnectionResetError(str(error)) from error
+            except BaseException:
+                await line.close()
+                raise
+        await line.close()
+        reason = answer.reject_reason_code
+        refusal = LoginRefused(f"login of {self._username} refused: {reason}")
+        if reason == LoginRejectReason.SESSION_NOT_AVAILABLE and len(self._addresses) > 1:
+            self._refusal = refusal  # which another address may know
+            raise ConnectionRefusedError(str(refusal))
+        raise refusal
 
     async def _run(self, line: Line) -> None:
         """Read until the session ends, and mend the line when it breaks."""
         try:
             while True:
-                self._connected.set()
-                heart = asyncio.create_task(self._beat())
+                tasks = [
+                    asyncio.create_task(one) for one in (self._send_again(), self._beat(), self._watch(line))
+                ]
                 try:
-                    for packet in tuple(self._unanswered.values()):
-                        await self._send(packet)
                     if await self._read(line):
                         await self._answers.put(None)
                         return
-                except (OSError, TimeoutError, UserError):
+                except (OSError, UserError):
                     pass
                 finally:
                     self._connected.clear()
-                    heart.cancel()
+                    for task in tasks:
+                        task.cancel()
                 await self._hang_up()
                 line = await self._mend()
         except asyncio.CancelledError:
@@ -320,23 +410,13 @@ class Client:
             await self._answers.put(error)
 
     async def _mend(self) -> Line:
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._reconnect_seconds, RETRY_SECONDS_FIRST
-        while True:
-            if loop.time() >= deadline:
-                raise ConnectionError("the line to the exchange is lost")
-            try:
-                found = await self._log_on()
-            except LoginRefused:
-                await self._hang_up()
-                raise
-            except (OSError, TimeoutError):
-                await self._hang_up()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, RETRY_SECONDS_MAX)
-            else:
-                self.reconnections += 1
-                return found
+        give_up_at = asyncio.get_running_loop().time() + self._reconnect_seconds
+        try:
+            line = await self._log_on(give_up_at, None if self._returns else self._place)
+        except OSError as error:
+            raise self._refusal or ConnectionError("the line to the exchange is lost") from error
+        self.reconnections += 1
+        return line
 
     async def _read(self, line: Line) -> bool:
         """Take packets until the line breaks (False) or the session ends (True)."""
@@ -359,14 +439,29 @@ class Client:
     async def _take(self, answer: Message) -> None:
         match answer:
             case OrderAccepted() | OrderReplaced() | Rejected():
-                self._unanswered.pop(("order", answer.user_reference_number), None)
+                self._unanswered.answered(("order", answer.user_reference_number))
             case OrderCanceled():
-                self._unanswered.pop(("cancel", answer.user_reference_number), None)
+                self._unanswered.canceled(answer.user_reference_number)
             case AccountQueryResponse() if self.next_sequence > self._first_new_sequence:
                 if self._account is not None and not self._account.done():
                     self._account.set_result(answer.next_user_reference_number)
                 return  # also when it is sent again, or was asked for again
         await self._answers.put(answer)
+
+    async def _watch(self, line: Line) -> None:
+        """Give the line up when it has been silent for too long; whoever waits on it then finds it broken."""
+        loop, liveness = asyncio.get_running_loop(), self._liveness
+        while True:
+            liveness.heard(line.heard_at)
+            now, gives_up_at = loop.time(), liveness.gives_up_at(len(self._unanswered) > 0)
+            if now >= gives_up_at:
+                break
+            wakes_at = min(gives_up_at, now + self._answer_seconds / LOOKS)
+            await asyncio.sleep(wakes_at - now)
+            if self._answers.full() or loop.time() > wakes_at + HELD_UP_SECONDS:
+                liveness.heard(loop.time())  # it was us who did not listen
+        self._is_suspect = True
+        await line.close()
 
     async def _beat(self) -> None:
         """A heartbeat whenever nothing else has been sent for a second."""
@@ -380,3 +475,10 @@ class Client:
         line, self._line = self._line, None
         if line is not None:
             await line.close(logout=logout)
+
+
+_Accepted = LoginAccepted | soupbinudp.LoginAccepted
+
+
+async def _let_go(found: tuple[Line, _Accepted]) -> None:
+    await found[0].close()

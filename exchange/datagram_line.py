@@ -36,6 +36,8 @@ class DatagramLine(asyncio.DatagramProtocol):
         self._ticking: asyncio.Task[None] | None = None
         self._garbage: WireError | None = None
         self._is_lost = False
+        self._turn = asyncio.Lock()
+        self.heard_at = asyncio.get_running_loop().time()
 
     @classmethod
     async def open(cls, host: str, port: int) -> Self:
@@ -47,17 +49,20 @@ class DatagramLine(asyncio.DatagramProtocol):
     async def log_on(
         self, username: str, password: str, session: str, sequence: int
     ) -> LoginAccepted | LoginRejected:
-        """Ask until there is an answer; the caller bounds the time."""
+        """Ask until there is an answer; the caller bounds the time. ConnectionRefusedError if nobody listens there."""
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         self._login = loop.create_future()
         request = LoginRequest(self._login_number, username, password, session, sequence).encode()
-        while not self._login.done():
-            if self._is_lost:
-                raise ConnectionResetError("the way to the exchange is lost")
-            self._transport.sendto(request)
-            await asyncio.wait([self._login], timeout=LOGIN_REPEAT_SECONDS)
-        answer = self._login.result()
+        try:
+            while not self._login.done():
+                if self._is_lost:
+                    raise ConnectionResetError("the way to the exchange is lost")
+                self._transport.sendto(request)
+                await asyncio.wait([self._login], timeout=LOGIN_REPEAT_SECONDS)
+            answer = self._login.result()
+        finally:
+            self._login.cancel()
         if isinstance(answer, LoginAccepted):
             self._connection = DatagramConnection(
                 answer.session_number, answer.token, answer.sequence_number, loop.time()
@@ -69,10 +74,11 @@ class DatagramLine(asyncio.DatagramProtocol):
         """Send a packet, now or when the exchange has taken what was sent before."""
         connection = self._connection
         assert connection is not None
-        while connection.unacknowledged >= UNSENT_PACKETS_MAX and not self._is_broken(connection):
-            await asyncio.sleep(TICK_SECONDS)
-        connection.put(packet)
-        self._send_due()
+        async with self._turn:  # or who comes when there is room again would overtake who waits for it
+            while connection.unacknowledged >= UNSENT_PACKETS_MAX and not self._is_broken(connection):
+                await asyncio.sleep(TICK_SECONDS)
+            connection.put(packet)
+            self._send_due()
 
     async def receive(self) -> list[bytes]:
         """The packets that came next, at least one; none when the line is broken."""
@@ -123,11 +129,20 @@ class DatagramLine(asyncio.DatagramProtocol):
             self._received += self._connection.receive(data, asyncio.get_running_loop().time())
         except WireError as error:
             self._garbage = error
+        self.heard_at = self._connection.heard_at
         self._has_news.set()
         self._send_due()
 
     def error_received(self, exc: Exception) -> None:
-        """As asyncio calls it: nobody listens there at the moment, which the silence says as well."""
+        """As asyncio calls it. Where nobody listens, the exchange that knew this connection is gone.
+
+        Other errors may pass; if they do not, the silence says so as well.
+        """
+        if isinstance(exc, ConnectionRefusedError):
+            self._is_lost = True
+            self._has_news.set()
+            if self._login is not None and not self._login.done():
+                self._login.set_exception(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio calls it when the transport was closed: by us, or by a card whose link is down."""

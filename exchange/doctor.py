@@ -329,6 +329,26 @@ def _check_replication(root: Path) -> Iterator[Finding]:
     )
 
 
+def _check_lease(_root: Path) -> Iterator[Finding]:
+    from importlib.metadata import version
+
+    from exchange.replication.lease_store import check_installed
+    from exchange.replication.store_process import PACKAGE, find_server
+
+    try:
+        check_installed()
+        find_server()
+    except UserError as error:
+        missing, _, remedy = str(error).partition("; ")
+        command = remedy.removesuffix(" does it").strip("'").replace("python", sys.executable, 1)
+        yield Finding("replication", "lease", "missing", missing, command)
+        return
+    detail = (
+        f"a store of leases can be started here: {PACKAGE} {version(PACKAGE)}, nats-py {version('nats-py')}"
+    )
+    yield Finding("replication", "lease", "ok", detail)
+
+
 def _check_lab_vm(_root: Path) -> Iterator[Finding]:
     if accelerator := os.environ.get(EMULATED_VARIABLE):
         yield Finding(
@@ -416,6 +436,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_vfio,
     check_interfaces,
     _check_replication,
+    _check_lease,
     _check_lab_vm,
     _check_flame,
     _check_counters,

@@ -240,6 +240,17 @@ BACKUP_TIMEOUT_NS_MIN: Final = 10_000_000
 BACKUP_TIMEOUT_NS_MAX: Final = 60_000_000_000
 """A minute: so long events wait for a backup that has died, under the gates that wait."""
 
+# Leases.
+
+EPOCH_MAX: Final = (1 << 62) - 1
+"""A frame of the journal has 8 bytes for it; an epoch is one more at each change of the primary."""
+
+NODE_CHARACTERS_MAX: Final = 64
+"""Names of nodes stand in logs and in the store's record."""
+
+ADDRESS_CHARACTERS_MAX: Final = 512
+"""A host's name may have 253, and a primary may have an address in more than one network."""
+
 # Benchmarks.
 
 BENCH_ROUNDS_MAX: Final = 1_000

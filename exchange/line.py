@@ -2,9 +2,10 @@
 
 :class:`TcpLine` is a TCP connection; :class:`~exchange.datagram_line.DatagramLine` the same over UDP, or
 over a card (:class:`~exchange.card_line.ClientCard`). A line breaks once and is then thrown away: making a new one, and
-going on where the last one broke, is the client's business.
+going on where the last one broke, is the client's business. So is giving up one that is silent: a line says when
+something came last (``heard_at``), and is broken for everybody who waits on it when it is closed.
 
-Rules: one event loop; one task receives, any may send."""
+Rules: one event loop; one task receives, any may send. Packets go out in the order in which they were given."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,6 @@ from exchange.datagram_line import DatagramLine
 from exchange.wire import soupbinudp
 from exchange.wire.soupbintcp import (
     SERVER_PACKETS,
-    SILENCE_SECONDS_MAX,
     LoginAccepted,
     LoginRejected,
     LoginRequest,
@@ -26,10 +26,16 @@ from exchange.wire.soupbintcp import (
 Carrier = Literal["tcp", "udp"]
 
 RECEIVE_BYTES: Final = 1 << 16
+GOODBYE_SECONDS: Final = 5.0
+"""How long an exchange that takes nothing may hold up a goodbye, and what was asked for before it."""
 
 
 class Line(Protocol):
     """What a client needs of a connection. Packets have their lengths in front of them."""
+
+    @property
+    def heard_at(self) -> float:
+        """When something came last, on the event loop's clock."""
 
     async def log_on(
         self, username: str, password: str, session: str, sequence: int
@@ -40,10 +46,10 @@ class Line(Protocol):
         """Send a packet. OSError if the line is broken and that is known."""
 
     async def receive(self) -> list[bytes]:
-        """The packets that came next, at least one; none when the line is broken. WireError, OSError, TimeoutError."""
+        """The packets that came next, at least one; none when the line is broken. WireError, OSError."""
 
     async def close(self, *, logout: bool = False) -> None:
-        """Hang up, with or without a word."""
+        """Hang up, with or without a word; once more is no harm. Without one, nothing is waited for."""
 
 
 LineOpener = Callable[[str, int], Awaitable[Line]]
@@ -64,6 +70,7 @@ class TcpLine:
         self._reader, self._writer = reader, writer
         self._splitter = PacketSplitter(SERVER_PACKETS)
         self._early: list[bytes] = []
+        self.heard_at = asyncio.get_running_loop().time()
 
     @classmethod
     async def open(cls, host: str, port: int) -> Self:
@@ -78,6 +85,7 @@ class TcpLine:
         packets: list[bytes] = []
         while not packets:
             data = await self._reader.read(RECEIVE_BYTES)
+            self.heard_at = asyncio.get_running_loop().time()
             if not data:
                 raise ConnectionResetError("the exchange closed the connection before it answered")
             packets = self._splitter.feed(data)
@@ -98,7 +106,8 @@ class TcpLine:
         while not packets:
             if self._splitter.garbage is not None:
                 raise self._splitter.garbage
-            data = await asyncio.wait_for(self._reader.read(RECEIVE_BYTES), SILENCE_SECONDS_MAX)
+            data = await self._reader.read(RECEIVE_BYTES)
+            self.heard_at = asyncio.get_running_loop().time()
             if not data:
                 return []
             packets = self._splitter.feed(data)
@@ -106,9 +115,10 @@ class TcpLine:
 
     async def close(self, *, logout: bool = False) -> None:
         """As the protocol says."""
-        with suppress(OSError):
-            if logout:
-                await self.send(LogoutRequest().encode())
-        self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
+        if logout:
+            with suppress(OSError):  # a TimeoutError is one
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self.send(LogoutRequest().encode())
+                    self._writer.close()
+                    await self._writer.wait_closed()
+        self._writer.transport.abort()  # what the other side has not taken would be waited for

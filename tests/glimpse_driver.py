@@ -140,7 +140,7 @@ async def seek(
     address: tuple[str, int], name: str = "", password: str = "", session: str = SESSION
 ) -> Snapshot:
     """A snapshot, by the package's own client."""
-    seeker = SnapshotSeeker(GlimpseLogin(*address, name, password), session)
+    seeker = SnapshotSeeker([GlimpseLogin(*address, name, password)], session)
     try:
         while (found := seeker.turn(time.monotonic_ns())) is None:
             await asyncio.sleep(0.001)

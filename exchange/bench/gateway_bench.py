@@ -49,8 +49,10 @@ from exchange.dpdk.building import PACKAGES, is_installed
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
 from exchange.load.carriage import CARRIAGES, Carriage, LoadCarrier, card_carriage
-from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
+from exchange.load.generator import LEAVING, SENDING, compile_loop, run_once
 from exchange.load.logins import Endpoint, Login
+from exchange.load.measured import Measured
+from exchange.load.plan import LoadPlan
 from exchange.wire.ouch50 import EnterOrder
 from exchange.wire.soupbintcp import UnsequencedData
 
@@ -239,7 +241,7 @@ def _with_card(server: Served) -> Iterator[Served]:
     """A server, with our card on its wire."""
     with ExitStack() as stack:
         with server.awake():
-            card = card_carriage("dpdk", OUR_DEVICE, OUR_ADDRESS, server.endpoint)
+            card = card_carriage("dpdk", OUR_DEVICE, OUR_ADDRESS, [server.endpoint])
             carriage = stack.enter_context(card)
             compile_loop(carriage)
         yield server._replace(carriage=carriage)

@@ -37,8 +37,10 @@ from exchange.bench.hostile_processes import (
 )
 from exchange.bench.micro import Cores, Table, finish, in_turns, on_core
 from exchange.bench.results import BenchResult, FlowDescription
-from exchange.load.generator import LEAVING, SENDING, LoadPlan, Measured, compile_loop, run_once
+from exchange.load.generator import LEAVING, SENDING, compile_loop, run_once
 from exchange.load.hostile import ORDERS, HostilePlan
+from exchange.load.measured import Measured
+from exchange.load.plan import LoadPlan
 from exchange.placement import load_topology
 from exchange.placement import plan as plan_placement
 from exchange.settings import load_profile

@@ -172,6 +172,11 @@ class ControlPlane:
                     connection.send(EndOfSession().encode())
             self._close(session_id)
 
+    def abandon_sessions(self) -> None:
+        """Close all connections without a word: this exchange is not the one any more. The agents must have let go."""
+        for session_id in tuple(self._sockets):
+            self._close(session_id)
+
     async def _welcome(self, connection: socket.socket, peer: str) -> None:
         """Log a connection on, or close it."""
         taken_over, reason = False, ""

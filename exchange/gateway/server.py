@@ -46,6 +46,8 @@ from exchange.market_data.first_spin import encode_first_spin
 from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.recovery.kept import KeptJournal
 from exchange.recovery.snapshot_process import SnapshotProcess
+from exchange.replication.config import NoneReplicationConfig
+from exchange.replication.streams import ReplicaStreams
 from exchange.risk import build_risk
 from exchange.risk.recount import recount
 from exchange.settings import Settings
@@ -91,6 +93,9 @@ class Server:
         settings: a profile whose transport is ``tcp``, ``udp``, ``afxdp`` or ``dpdk``.
         users: who may log on.
 
+    Attributes:
+        ended_by: the signal that has ended it, if one has.
+
     Raises:
         UserError: the profile has no gateway, or a part that is not compiled; its address cannot be listened on.
     """
@@ -120,16 +125,24 @@ class Server:
         self.admin: Final = self._build_admin()
         streams = None if self.journal is None else self.journal.open_streams()
         self.exchange: Final = Exchange(
-            settings, len(settings.gateway.symbols), self.transport, self.feed, streams
+            settings, len(settings.gateway.symbols), self.transport, self.feed, streams, self._build_replica()
         )
         self.control: Final = self._build_control(users, opening.session_name)
         self._stop: Final = asyncio.Event()
         self._is_prepared = False
-        self._signal: signal.Signals | None = None
+        self.ended_by: signal.Signals | None = None
 
     def _keep_journal(self, users: Users, opening: Opening) -> KeptJournal | None:
         kept = not isinstance(self.settings.journal, NoneJournalConfig)
         return KeptJournal(self.settings, users, opening) if kept else None
+
+    def _build_replica(self) -> ReplicaStreams | None:
+        """What a backup gets; :mod:`exchange.gateway.paired_server` leads it."""
+        config = self.settings.replication
+        if isinstance(config, NoneReplicationConfig):
+            return None
+        assert self.journal is not None, "the settings refuse it"
+        return ReplicaStreams(config, self.settings.shards.count, self.journal.next_sequences)
 
     def _bind(self, config: _Config) -> socket.socket | None:
         """The socket that will listen, where clients connect to one."""
@@ -217,21 +230,24 @@ class Server:
         if self.journal is not None and not self.journal.is_new:
             progress(f"recovering from {self.journal.directory.path}")
         self.prepare()
-        glimpse = self._start_glimpse()
+        glimpse = self._build_glimpse()
+        if glimpse is not None:
+            glimpse.start()
         try:
             self.exchange.compile(progress)
             asyncio.run(self._serve_until_signal(listening, glimpse))
         finally:
             if glimpse is not None:
                 glimpse.close()
-        return self._signal
+        return self.ended_by
 
-    def _start_glimpse(self) -> GlimpseProcess | None:
+    def _build_glimpse(self) -> GlimpseProcess | None:
+        """The GLIMPSE server, if there is to be one, as of now; no agent may be running."""
         settings, config = self.settings, self.settings.market_data
         if self.feed is None or not isinstance(config, MoldUdp64MarketDataConfig) or config.glimpse == "none":
             return None
         capacity_orders = settings.shards.count * settings.book.capacity_orders
-        glimpse = GlimpseProcess(
+        return GlimpseProcess(
             config,
             self.control.session_name,
             self.feed.source,
@@ -239,8 +255,6 @@ class Server:
             capacity_orders,
             encode_first_spin(self.feed.publisher) if self.feed.goes_on else None,
         )
-        glimpse.start()
-        return glimpse
 
     def prepare(self) -> None:
         """Open the day, and go back to where the journal ends; before any thread runs, and once.
@@ -260,11 +274,15 @@ class Server:
         self._stop.set()
 
     async def _serve_until_signal(self, listening: Listening, glimpse: GlimpseProcess | None) -> None:
+        self._heed_signals()
+        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
+            await self.serve(listening)
+
+    def _heed_signals(self) -> None:
+        """End in order after SIGTERM and Ctrl-C; to be called in the event loop that serves."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        async with glimpse or nullcontext(), self._snapshots() or nullcontext():
-            await self.serve(listening)
 
     def _snapshots(self) -> SnapshotProcess | None:
         config = self.settings.journal
@@ -286,11 +304,15 @@ class Server:
         try:
             await self._serve(loop, listening)
         finally:
-            await self.control.end_sessions()
-            if self.feed is not None:
-                await self.feed.end()
+            await self._take_leave()
             self._log_end()
             self.close()
+
+    async def _take_leave(self) -> None:
+        """Tell everybody that the day is over; no agent runs any more."""
+        await self.control.end_sessions()
+        if self.feed is not None:
+            await self.feed.end()
 
     def _log_end(self) -> None:
         """With a journal, say which state a restart has to come back to."""
@@ -309,6 +331,7 @@ class Server:
         if self.feed is not None:
             self.feed.close()
         self.exchange.journals.close()
+        self.exchange.replica.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -334,12 +357,16 @@ class Server:
                 await asyncio.gather(accepting, watching, return_exceptions=True)
                 if self.listener is not None:
                     self.listener.close()
-                self.transport.drain()
-                await self._come_to_rest()
-                await self._announce(EventCode.END_OF_DAY)
+                await self._end_day()
                 await self.control.stop()
                 if looking is not None:
                     await looking
+
+    async def _end_day(self) -> None:
+        """Take nothing in any more, and have what was taken in come out, and behind it the end of the day."""
+        self.transport.drain()
+        await self._come_to_rest()
+        await self._announce(EventCode.END_OF_DAY)
 
     def _log_start(self) -> None:
         address, port = self.address
@@ -358,7 +385,7 @@ class Server:
                 )
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signal = number
+        self.ended_by = number
         self.request_stop()
 
     async def _watch(self) -> None:

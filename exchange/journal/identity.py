@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from exchange.errors import UserError
 from exchange.journal.layout import FORMAT_VERSION, stream_number
-from exchange.journal.segment import StreamIdentity, sync_folder
+from exchange.journal.segment import StreamIdentity, write_document
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 
 if TYPE_CHECKING:
@@ -221,17 +221,6 @@ def _holder(lock: int) -> str:
 
 def _random_id() -> int:
     return secrets.randbelow((1 << 63) - 1) + 1
-
-
-def write_document(path: Path, document: object) -> None:
-    """Write a file of JSON into a journal's folder: it is there whole and for good, or it is as it was."""
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
 
 
 def _refuse_differences(path: Path, found: Outcomes, asked: Outcomes) -> None:

@@ -25,6 +25,10 @@ class NoneJournal:
         """Nothing to do."""
         return False
 
+    def appended_sequence(self) -> int:
+        """Nothing has been kept."""
+        return 0
+
     def make_ready(self) -> bool:
         """There is always room."""
         return True

@@ -77,6 +77,9 @@ class Journal(Protocol):
             Whether the writer will soon wait for it, so that the next call should come at once.
         """
 
+    def appended_sequence(self) -> int:
+        """The last sequence that was appended; 0 before the first one."""
+
     def make_ready(self) -> bool:
         """Make room at once, after an append has found none and before anybody runs that would.
 

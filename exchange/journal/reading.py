@@ -313,6 +313,22 @@ class StreamReader:
         for _batch in self.batches():
             pass
 
+    def look_again(self) -> None:
+        """See the segments that somebody who writes to the stream has begun since the last look.
+
+        Raises:
+            JournalDamage: a segment of something else.
+            UserError: a file cannot be read.
+        """
+        segment, found = self.segment, open_segments(self.folder)
+        for one in found:
+            one.check_identity(self.identity)
+        if segment is None:
+            self.segments[:], self._index = found, 0
+        else:
+            begins = segment.named_sequence or 0
+            self.segments[self._index + 1 :] = [one for one in found if (one.named_sequence or 0) > begins]
+
     def close(self) -> None:
         """Unmap the files. No frame may be used any more."""
         self.segments.clear()

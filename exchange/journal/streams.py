@@ -6,6 +6,7 @@ variant that does nothing, like the others.
 The owner of the streams lives as long as the exchange that writes to them, and is closed when its threads have
 ended."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from exchange.journal import build_journal
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
-from exchange.journal.keeper import JournalKeeper
+from exchange.journal.keeper import KEEP_EVERY_S, JournalKeeper
 from exchange.journal.layout import MERGE_STREAM, shard_stream
 from exchange.journal.protocol import append
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
@@ -68,7 +69,6 @@ class JournalStreams:
             MERGE_STREAM,
             following.get(MERGE_STREAM, 1),
         )
-        self.merge_sequence: Final = following.get(MERGE_STREAM, 1) - 1
         states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
         every_ns = 0
         if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
@@ -86,8 +86,17 @@ class JournalStreams:
         """Whether anything is written at all."""
         return not isinstance(self.config, NoneJournalConfig)
 
-    def append_to_merge(self, records: NDArray[np.void], first_sequence: int, writer: Any) -> bool:
-        """Append records to the merge stream when no thread runs; False if there is no room on the disk.
+    @property
+    def merge_sequence(self) -> int:
+        """The last record that the merge stream has; 0 if there is no such stream."""
+        return self.merge.appended_sequence()
+
+    def append_to_merge(
+        self, records: NDArray[np.void], first_sequence: int, writer: Any, keeper_runs: bool = False
+    ) -> bool:
+        """Append records to the merge stream when no shard runs; False if there is no room on the disk.
+
+        ``keeper_runs``: the keeper does, and makes room.
 
         ``writer`` is the state that the exchange appends with: the stream's journal, or what has that in it.
 
@@ -97,7 +106,9 @@ class JournalStreams:
         for begin in range(0, len(records), _FRAME_RECORDS):
             frame = records[begin : begin + _FRAME_RECORDS]
             while not append(writer, address_of(frame), len(frame), first_sequence + begin):
-                if not self.merge.make_ready():
+                if keeper_runs:
+                    time.sleep(KEEP_EVERY_S)
+                elif not self.merge.make_ready():
                     return False
         return True
 
@@ -105,6 +116,10 @@ class JournalStreams:
         """What is appended from now on is of this epoch, in all streams. For when no shard runs."""
         for one in self._all:
             one.set_epoch(epoch)
+
+    def every_state(self) -> tuple[Any, ...]:
+        """The states of all streams' journals that are kept, in the order of :func:`stream_names`."""
+        return self._sync.agent.journals
 
     def states(self) -> tuple[Any, ...]:
         """The states of the shards' journals."""

@@ -48,6 +48,11 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(host, int(port))
 
 
+def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
+    """Endpoints with commas between them: where an exchange is, and where its backups are. UserError if one is none."""
+    return tuple(parse_endpoint(one.strip()) for one in text.split(","))
+
+
 def read_logins(users: str, password_variable: str | None) -> list[Login]:
     """The logins of a file, or of a list of names.
 

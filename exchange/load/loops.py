@@ -20,16 +20,20 @@ So ``sent == answered + rejected + lapsed + unanswered`` at all times. A lapsed 
 what else comes unasked is counted by itself.
 
 Rules: owners of all memory are in :mod:`exchange.load.generator`. The loop ends when all is accounted for, at its
-deadline, when the word STOP or LOST is not 0, or when a session fails; then that session's FAILURE says why."""
+deadline, when the word STOP or LOST is not 0, or when a session fails; then that session's FAILURE says why. It may
+begin again: what is due is due, also for a session that is AWAY, of which nothing is sent and received."""
 
 from typing import Any, Final, NamedTuple
 
 from exchange.bench.histogram import bucket_index
 from exchange.gateway.offsets import offsets_of
 from exchange.load.protocol import next_packets, receive, send
-from exchange.load.requests import NOBODY
+from exchange.load.requests import NOBODY, UNANSWERED
+from exchange.load.requests import SETTLED as SETTLED_STATE
 from exchange.load.words import (
     ANSWERED,
+    ANSWERED_NS,
+    AWAY,
     COUNT,
     CREATORS,
     DUE,
@@ -91,9 +95,8 @@ SLEEP_NS_MAX: Final = 100_000_000
 _EPOLL_PWAIT2: Final = 441
 """The number of the system call, alike on all machines: epoll_wait(2) with nanoseconds, since Linux 5.11."""
 
-_UNSENT: Final = 0
-_UNANSWERED: Final = 1
-_SETTLED: Final = 2
+_UNANSWERED: Final = UNANSWERED
+_SETTLED: Final = SETTLED_STATE
 
 _ACCEPTED_MESSAGE: Final = offsets_of(OrderAccepted)
 _REPLACED_MESSAGE: Final = offsets_of(OrderReplaced)
@@ -200,6 +203,8 @@ def _send(load: Load, session: int, elapsed_ns: int) -> None:
             due += 1
     store_int64(session + DUE, due)
     add(load.words + DUE_COUNT, due - before)
+    if unlikely(load_int64(session + AWAY) != 0):
+        return
     taken = send(load.line, session, due, elapsed_ns)
     if unlikely(taken < 0):
         _receive(load, session, elapsed_ns)  # what was said before the line broke says why
@@ -242,7 +247,7 @@ def _read(load: Load, elapsed_ns: int) -> None:
 @inlined
 def _receive(load: Load, session: int, elapsed_ns: int) -> None:
     """Receive once, and take what is whole."""
-    if receive(load.line, session, elapsed_ns) > 0:
+    if load_int64(session + AWAY) == 0 and receive(load.line, session, elapsed_ns) > 0:
         _take_packets(load, session, elapsed_ns, monotonic_ns() - load.start_ns)
 
 
@@ -324,6 +329,7 @@ def _settle(account: Account, session: int, record: int, outcome: int, elapsed_n
         add(account.words + OTHERS, 1)
         return
     _account(account, session, record, outcome, elapsed_ns)
+    store_int64(record + ANSWERED_NS, elapsed_ns)
     intended_ns = load_int64(record + INTENDED_NS)
     if intended_ns >= account.warmup_ns:
         bucket = bucket_index(elapsed_ns - intended_ns)

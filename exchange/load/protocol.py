@@ -67,5 +67,18 @@ class LineMemory(Protocol):
     def lay_out(self, address: int, session: Any) -> None:
         """Fill in the line's words of a session that is logged on."""
 
+    def next_wanted(self, address: int) -> int:
+        """The number of the message that a session has not got, of all that it will get."""
+
+    def resume(self, address: int, session: Any, first: int, elapsed_ns: int) -> None:
+        """A session has logged on anew: go on with its new line, while the loop stands.
+
+        Args:
+            address: of the session's words.
+            session: logged on to get the message that is wanted next.
+            first: the request from which all are sent (again); those before it have been answered.
+            elapsed_ns: the time, from the run's start.
+        """
+
     def give_back(self, address: int, session: Any, requests: SessionRequests) -> None:
         """When the loop has ended, let the session know how far its line has come, so that it can go on."""

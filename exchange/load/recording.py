@@ -62,7 +62,8 @@ class Destination(NamedTuple):
     """Where the orders go and what carries them, and where the feed comes.
 
     The feed's are arguments of :class:`~exchange.market_data.feed_receiver.FeedReceiver`. With the transports "afxdp"
-    and "dpdk", ``device`` is our card and ``address`` our IPv4 address on the wire.
+    and "dpdk", ``device`` is our card and ``address`` our IPv4 address on the wire. ``backups`` are other places where
+    the exchange may be, now or later.
     """
 
     endpoint: Endpoint
@@ -73,6 +74,7 @@ class Destination(NamedTuple):
     transport: LoadCarrier = "tcp"
     device: str = ""
     address: str = ""
+    backups: tuple[Endpoint, ...] = ()
 
 
 class SentReport(msgspec.Struct, frozen=True):
@@ -330,6 +332,7 @@ async def _log_on(destination: Destination, login: Login, transport: Carrier | L
             endpoint.port,
             login.name,
             login.password,
+            backups=destination.backups,
             sequence=0,
             transport=transport,
         )

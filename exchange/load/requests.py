@@ -35,7 +35,15 @@ REQUEST_DTYPE: Final = np.dtype(
 )
 """A request as the loop sees it, 64 bytes: when it is due (from the run's start), where its bytes end in the packets,
 the request whose order it names and the request that will name its own order (indexes, or :data:`NOBODY`), what has
-become of it, what is open of the order that it made, when it was answered, and its UserRefNum (of a cancel: 0)."""
+become of it, what is open of the order that it made, when it was answered (0: it was not, or it lapsed), and its
+UserRefNum (of a cancel: 0)."""
+
+UNSENT: Final = 0
+UNANSWERED: Final = 1
+SETTLED: Final = 2
+"""What has become of a request: it was not sent, or not answered, or it was answered or lapsed."""
+LOOK_BACK: Final = 4096
+"""So many requests are looked at at a time."""
 
 NOBODY: Final = -1
 
@@ -126,6 +134,34 @@ def session_requests(
     records["number"] = number
     packets, records["end_bytes"] = _encode(kind, columns)
     return SessionRequests(records, packets, np.flatnonzero(takes_number))
+
+
+def first_unanswered(requests: SessionRequests, sent: int, unanswered: int) -> int:
+    """The first request that has been sent and has no answer; ``sent`` if there is none.
+
+    Args:
+        requests: of a session.
+        sent: how many of them have been sent.
+        unanswered: how many of those have no answer. They are looked for from the end, where they are in most cases.
+    """
+    states, end, first = requests.records["state"], sent, sent
+    while unanswered > 0 and end > 0:
+        begin = max(end - LOOK_BACK, 0)
+        found = np.flatnonzero(states[begin:end] == UNANSWERED)
+        if len(found):
+            first = begin + int(found[0])
+        unanswered -= len(found)
+        end = begin
+    return first
+
+
+def resting_numbers(requests: SessionRequests) -> list[int]:
+    """The numbers of the orders that may rest in the book."""
+    records = requests.records
+    is_unanswered = records["state"] == UNANSWERED
+    rests = (records["number"] != 0) & (is_unanswered | (records["open_shares"] > 0))
+    numbers: list[int] = records["number"][rests].tolist()
+    return numbers
 
 
 def _encode(

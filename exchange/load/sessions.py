@@ -4,13 +4,17 @@
 the end cancel what rests and log out. All this happens once for each session, so it is plain Python. Between the two
 the compiled loop has the socket.
 
+A session that has lost its line finds another (:mod:`exchange.load.moving`): :meth:`Session.ask` tries to log on
+anew somewhere, beside the loop, and :meth:`Session.move` goes over to the line that came of it, while the loop stands.
+
 Rules: every wait is bounded. What goes wrong while logging on is a UserError that names address and user; what goes
 wrong while logging out is nobody's business any more."""
 
 import time
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from exchange.address_search import LogonTurns
 from exchange.errors import UserError
 from exchange.load.logins import Endpoint, Login
 from exchange.wire import soupbintcp, soupbinudp
@@ -23,6 +27,10 @@ TICK_SECONDS: Final = 0.001
 
 NEWEST: Final = 0
 """The sequence number that leaves out what was said before."""
+
+
+class NotReached(UserError):
+    """Nobody has let us in there; somebody else may."""
 
 
 class Session(Protocol):
@@ -39,6 +47,22 @@ class Session(Protocol):
     @property
     def next_number(self) -> int:
         """The UserRefNum that the exchange expected next when the session logged on."""
+
+    async def ask(self, endpoint: Endpoint, sequence: int, turns: LogonTurns) -> Any:
+        """Try to log on anew; what comes of it is for :meth:`move`, or to be closed.
+
+        Args:
+            endpoint: where.
+            sequence: the number of the message that is wanted first.
+            turns: of this session's logons.
+
+        Raises:
+            OSError: nobody lets us in there.
+            UserError: the login is not right.
+        """
+
+    def move(self, answer: Any) -> int:
+        """Go over to the line that :meth:`ask` has come back with; the number of the message that comes first on it."""
 
     def begin_logout(self, resting_numbers: list[int]) -> None:
         """Cancel the orders that still rest and say goodbye; a line that is broken or full is left as it is."""
@@ -64,7 +88,8 @@ def log_out(sessions: Sequence[Session], resting_numbers: Sequence[list[int]]) -
 def refusal(
     endpoint: Endpoint, login: Login, answer: soupbintcp.LoginRejected | soupbinudp.LoginRejected
 ) -> UserError:
-    """A refused login as what to raise."""
+    """A refused login as what to raise: another address may know a session that this one does not know."""
     reasons = {"A": "user name or password is not right", "S": "no such session"}
-    reason = reasons.get(answer.reject_reason_code, answer.reject_reason_code)
-    return UserError(f"login of {login.name} refused by {endpoint}: {reason}")
+    code = answer.reject_reason_code
+    kind = NotReached if code == soupbintcp.LoginRejectReason.SESSION_NOT_AVAILABLE else UserError
+    return kind(f"login of {login.name} refused by {endpoint}: {reasons.get(code, code)}")

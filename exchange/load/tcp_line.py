@@ -2,7 +2,8 @@
 
 A send hands the socket all bytes that are due with one call. What it has no room for is sent in the next turn; it may
 end within a packet. A receive appends to the session's input, where packets are cut; the piece of one that is left is
-moved to the front.
+moved to the front. Messages are counted as they are handed on, because on a new line (:meth:`TcpLineMemory.resume`) the
+exchange has to be told which is wanted next, and going back to the first unanswered request is setting a number.
 
 Rules: as of the protocol. Nothing but a heartbeat is sent that is not a request, and never within one."""
 
@@ -16,10 +17,12 @@ from exchange.load.words import (
     CLOSED,
     DESCRIPTOR,
     FULL,
+    HEARD_NS,
     LINE_WORDS,
     NEXT,
     NOT_SOUPBINTCP,
     PACKETS,
+    SENT_AGAIN,
     SENT_NS,
     TAKEN,
     add,
@@ -30,6 +33,7 @@ from exchange.native import (
     WOULD_BLOCK,
     address_of,
     implements,
+    inlined,
     kernel,
     load_int64,
     load_uint8,
@@ -39,7 +43,13 @@ from exchange.native import (
     store_uint8,
     unlikely,
 )
-from exchange.wire.soupbintcp import HEADER_BYTES, HEARTBEAT_INTERVAL_SECONDS, SERVER_PACKETS, ClientHeartbeat
+from exchange.wire.soupbintcp import (
+    HEADER_BYTES,
+    HEARTBEAT_INTERVAL_SECONDS,
+    SERVER_PACKETS,
+    ClientHeartbeat,
+    SequencedData,
+)
 from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRules, PacketRuleTable, Trouble, find_packets
 
 # a session's words
@@ -47,6 +57,8 @@ HEARTBEAT_LEFT: Final = LINE_WORDS
 INPUT_BEGIN: Final = LINE_WORDS + 8
 """The part of the input that has not been looked at yet."""
 INPUT_END: Final = LINE_WORDS + 16
+NEXT_WANTED: Final = LINE_WORDS + 24
+"""The number of the message that has not come."""
 INPUT: Final = LINE_WORDS + 64
 INPUT_BYTES: Final = 1 << 16
 SESSION_BYTES: Final = INPUT + INPUT_BYTES
@@ -54,6 +66,9 @@ SESSION_BYTES: Final = INPUT + INPUT_BYTES
 PLACES_MAX: Final = 1024
 
 _NO_TROUBLE: Final = int(Trouble.NONE)
+_PLACE_BYTES: Final = PLACE_DTYPE.itemsize
+_PACKET_TYPE: Final = 2
+_SEQUENCED: Final = SequencedData.layout.type_byte
 _BEAT_NS: Final = HEARTBEAT_INTERVAL_SECONDS * 1_000_000_000
 
 
@@ -70,7 +85,7 @@ class TcpLineMemory:
     """Owner of the memory behind a :class:`TcpLine`; see :class:`~exchange.load.protocol.LineMemory`."""
 
     session_bytes: Final = SESSION_BYTES
-    counted: Final = {"line": FULL}
+    counted: Final = {"line": FULL, "sent again": SENT_AGAIN}
 
     def __init__(self, words: int) -> None:
         self._rules: Final = PacketRuleTable(SERVER_PACKETS, INPUT_BYTES // 2)
@@ -81,7 +96,27 @@ class TcpLineMemory:
         )
 
     def lay_out(self, address: int, session: Any) -> None:
-        """As the protocol says: there is nothing to fill in."""
+        """As the protocol says."""
+        store_int64(address + NEXT_WANTED, session.next_wanted)
+
+    def next_wanted(self, address: int) -> int:
+        """As the protocol says."""
+        return load_int64(address + NEXT_WANTED)
+
+    def resume(self, address: int, session: Any, first: int, elapsed_ns: int) -> None:
+        """As the protocol says; what the old line had of a packet is nobody's any more."""
+        self.lay_out(address, session)
+        add(self.state.words + SENT_AGAIN, load_int64(address + NEXT) - first)
+        for offset, value in (
+            (DESCRIPTOR, session.descriptor),
+            (TAKEN, end_of(address, first)),
+            (HEARTBEAT_LEFT, 0),
+            (INPUT_BEGIN, 0),
+            (INPUT_END, 0),
+            (SENT_NS, elapsed_ns),
+            (HEARD_NS, elapsed_ns),
+        ):
+            store_int64(address + offset, value)
 
     def give_back(self, address: int, session: Any, requests: SessionRequests) -> None:
         """As the protocol says: the kernel knows how far it is."""
@@ -90,7 +125,8 @@ class TcpLineMemory:
 @implements(send, TcpLine)
 def _send(line: TcpLine, session: int, due: int, elapsed_ns: int) -> int:
     taken = load_int64(session + TAKEN)
-    if due == load_int64(session + NEXT):
+    wanted = end_of(session, due) - taken
+    if wanted == 0:
         if unlikely(elapsed_ns - load_int64(session + SENT_NS) > _BEAT_NS):
             left = _send_heartbeat(session, line.heartbeat, elapsed_ns)
             return left if left < 0 else taken
@@ -99,7 +135,6 @@ def _send(line: TcpLine, session: int, due: int, elapsed_ns: int) -> int:
         left = _send_heartbeat(session, line.heartbeat, elapsed_ns)
         if left != 0:
             return left if left < 0 else taken
-    wanted = end_of(session, due) - taken
     sent = socket_send(load_int64(session + DESCRIPTOR), load_int64(session + PACKETS) + taken, wanted)
     if sent < wanted:
         if sent < 0 and sent != WOULD_BLOCK:
@@ -135,6 +170,7 @@ def _receive(line: TcpLine, session: int, elapsed_ns: int) -> int:
         return 0
     store_int64(session + INPUT_BEGIN, 0)
     store_int64(session + INPUT_END, end + received)
+    store_int64(session + HEARD_NS, elapsed_ns)
     return received
 
 
@@ -147,8 +183,18 @@ def _next_packets(line: TcpLine, session: int, elapsed_ns: int) -> tuple[int, in
         store_int64(session + INPUT_BEGIN, begin + consumed)
         if unlikely(trouble != _NO_TROUBLE and count == 0):  # what is good is taken first
             fail(line.words, session, NOT_SOUPBINTCP)
+        _count_messages(line, session, packets, count)
     if count == 0:
         for index in range(end - begin):  # a piece of a packet
             store_uint8(session + INPUT + index, load_uint8(packets + index))
         store_int64(session + INPUT_END, end - begin)
     return packets, 0, count
+
+
+@inlined
+def _count_messages(line: TcpLine, session: int, packets: int, count: int) -> None:
+    messages = 0
+    for index in range(count):
+        kind = load_uint8(packets + load_int64(line.places + index * _PLACE_BYTES) + _PACKET_TYPE)
+        messages += 1 if kind == _SEQUENCED else 0
+    add(session + NEXT_WANTED, messages)

@@ -6,6 +6,7 @@ the other sessions: what is not for it is kept for them in a :class:`Sorting`, w
 Rules: plain Python, on one thread, while no loop uses the port.
 """
 
+import asyncio
 import socket
 import time
 from collections import deque
@@ -77,6 +78,13 @@ class SocketCarrier:
                 raise TimeoutError from error
             finally:
                 self._socket.setblocking(False)
+            if is_wanted(data):
+                return data
+
+    async def heard(self, is_wanted: IsWanted) -> bytes:
+        """The next datagram that is wanted, on an event loop. OSError if nobody listens at the other end."""
+        while True:
+            data = await asyncio.get_running_loop().sock_recv(self._socket, DATAGRAM_BYTES)
             if is_wanted(data):
                 return data
 

@@ -33,9 +33,11 @@ from exchange.load.udp_ports import SessionSockets, SharedPort, is_own, peer_of,
 from exchange.load.words import (
     ASKED_AGAIN,
     CLOSED,
+    DESCRIPTOR,
     ENDED,
     FAILURE,
     FULL,
+    HEARD_NS,
     LINE_WORDS,
     LOAD_LINE_WORDS,
     NEXT,
@@ -119,13 +121,12 @@ NEXT_WANTED: Final = LINE_WORDS + 40
 RETRY_NS: Final = LINE_WORDS + 48
 """When the line goes back unless something is acknowledged; 0 if all is."""
 PATIENCE_NS: Final = LINE_WORDS + 56
-HEARD_NS: Final = LINE_WORDS + 64
-ASKED_FOR: Final = LINE_WORDS + 72
+ASKED_FOR: Final = LINE_WORDS + 64
 """The packet that was asked for last, and when."""
-ASKED_NS: Final = LINE_WORDS + 80
-OWED: Final = LINE_WORDS + 88
+ASKED_NS: Final = LINE_WORDS + 72
+OWED: Final = LINE_WORDS + 80
 """What the exchange has to be told: 0 nothing, 1 what has come, 2 what is missing."""
-PEER: Final = LINE_WORDS + 96
+PEER: Final = LINE_WORDS + 88
 """Where the exchange is, in 16 bytes, if the port is shared."""
 SESSION_BYTES: Final = LINE_WORDS + 128
 
@@ -235,15 +236,9 @@ class UdpLineMemory:
             store_int64(address + offset, value)
 
     def resume(self, address: int, session: Any, first: int, elapsed_ns: int) -> None:
-        """A session has logged on anew: go on with its new connection.
-
-        Args:
-            address: of the session's words.
-            session: has the new ``connection``.
-            first: the request from which all are sent (again); those before it have been answered.
-            elapsed_ns: the time, from the run's start.
-        """
+        """As the protocol says; the session has the new ``connection``."""
         self.lay_out(address, session)
+        store_int64(address + DESCRIPTOR, -1 if session.descriptor is None else session.descriptor)
         for offset, value in (
             (FIRST_PACKET, session.connection.next_number - first),
             (KEPT, first),
@@ -258,7 +253,7 @@ class UdpLineMemory:
             store_int64(self.state.words + offset, 0)
 
     def next_wanted(self, address: int) -> int:
-        """The number of the message that a session has not got, of all that it will get."""
+        """As the protocol says."""
         return load_int64(address + NEXT_WANTED)
 
     def give_back(self, address: int, session: Any, requests: SessionRequests) -> None:

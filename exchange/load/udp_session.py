@@ -9,24 +9,49 @@ misses it. That query is a packet, too: the load's first request is the second o
 
 Rules: as of :mod:`exchange.load.sessions`. IPv4 only, as the exchange's end."""
 
+import asyncio
 import secrets
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
+from exchange.address_search import LOGON_SECONDS, LogonTurns
 from exchange.datagram_line import LOGIN_REPEAT_SECONDS
-from exchange.errors import UserError
 from exchange.load.logins import Endpoint, Login
-from exchange.load.sessions import CONNECT_SECONDS, NEWEST, TICK_SECONDS, refusal
-from exchange.load.udp_carriers import SocketCarrier, UdpCarrier
+from exchange.load.sessions import CONNECT_SECONDS, NEWEST, TICK_SECONDS, NotReached, refusal
+from exchange.load.udp_carriers import IsWanted, SocketCarrier, UdpCarrier
 from exchange.wire.fields import WireError
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES, AccountQuery, AccountQueryResponse, CancelOrder
-from exchange.wire.soupbintcp import SERVER_PACKETS, SequencedData, UnsequencedData
+from exchange.wire.soupbintcp import LOGIN_SECONDS_MAX, SERVER_PACKETS, SequencedData, UnsequencedData
 from exchange.wire.soupbinudp import SERVER_DATAGRAMS, LoginAccepted, LoginRejected, LoginRequest, number_of
 from exchange.wire.soupbinudp_connection import DatagramConnection
 
 LOGOUT_REPEAT_SECONDS: Final = 0.05
 """A Logout Request that is lost is not missed by anybody else."""
+
+
+class UdpAnswer(NamedTuple):
+    """A socket on which somebody has logged us on, and what was said to that."""
+
+    carrier: SocketCarrier
+    accepted: LoginAccepted
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self.carrier.close()
+
+
+async def _ask_until_answered(
+    carrier: SocketCarrier, request: bytes, is_answer: IsWanted
+) -> LoginAccepted | LoginRejected:
+    """Ask until there is an answer. OSError if nobody listens there."""
+    while True:
+        carrier.send(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOGIN_REPEAT_SECONDS):
+                answer = SERVER_DATAGRAMS.decode(await carrier.heard(is_answer))
+                assert isinstance(answer, LoginAccepted | LoginRejected)
+                return answer
 
 
 class UdpSession:
@@ -36,6 +61,7 @@ class UdpSession:
         endpoint: where the exchange listens.
         login: who logs on.
         connect_seconds: how long the exchange may take to answer.
+        logon_seconds: the most that this may be for the logon.
         carrier: what carries datagrams; None is a socket of its own.
 
     Attributes:
@@ -47,26 +73,27 @@ class UdpSession:
         endpoint: Endpoint,
         login: Login,
         connect_seconds: float = CONNECT_SECONDS,
+        logon_seconds: float = LOGIN_SECONDS_MAX,
         carrier: UdpCarrier | None = None,
     ) -> None:
         self.name: Final = login.name
         self._says_goodbye_at = 0.0
         self._connect_seconds: Final = connect_seconds
         try:
-            self._carrier: Final = SocketCarrier(endpoint) if carrier is None else carrier
+            self._carrier = SocketCarrier(endpoint) if carrier is None else carrier
         except OSError as error:
-            raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+            raise NotReached(f"cannot connect to {endpoint}: {error.strerror or error}") from error
         self._endpoint, self._login = endpoint, login
         self._session = ""
         try:
-            self._connect(NEWEST, CONNECT_SECONDS)
+            self._connect(NEWEST, min(CONNECT_SECONDS, logon_seconds))
             self.next_number: Final = self._query_number()
         except (TimeoutError, WireError) as error:
             self._carrier.close()
-            raise UserError(f"{endpoint} did not log {login.name} on over UDP: {error}") from error
+            raise NotReached(f"{endpoint} did not log {login.name} on over UDP: {error}") from error
         except OSError as error:
             self._carrier.close()
-            raise UserError(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+            raise NotReached(f"cannot connect to {endpoint}: {error.strerror or error}") from error
         except BaseException:
             self._carrier.close()
             raise
@@ -84,6 +111,30 @@ class UdpSession:
     def close(self) -> None:
         """Let go of what is the session's own."""
         self._carrier.close()
+
+    async def ask(self, endpoint: Endpoint, sequence: int, turns: LogonTurns) -> UdpAnswer:
+        """As the protocol says; from a socket of its own."""
+        carrier = SocketCarrier(endpoint)
+        try:
+            request, is_answer = self._logon(sequence)
+            async with asyncio.timeout(LOGON_SECONDS), turns.turn():
+                answer = await _ask_until_answered(carrier, request, is_answer)
+            if isinstance(answer, LoginRejected):
+                raise refusal(endpoint, self._login, answer)
+            return UdpAnswer(carrier, answer)
+        except NotReached as error:
+            carrier.close()
+            raise ConnectionRefusedError(str(error)) from error
+        except BaseException:
+            carrier.close()
+            raise
+
+    def move(self, answer: UdpAnswer) -> int:
+        """As the protocol says."""
+        self._carrier.close()
+        self._carrier = answer.carrier
+        self._go_over(answer.accepted)
+        return answer.accepted.sequence_number
 
     def resume(self, peer: bytes, sequence: int, seconds: float) -> None:
         """Log on anew, after the loop: ``connection`` is a new one, in which ``sequence`` is the next message.
@@ -104,6 +155,9 @@ class UdpSession:
         answer = self._log_on(sequence, seconds)
         if isinstance(answer, LoginRejected):
             raise refusal(self._endpoint, self._login, answer)
+        self._go_over(answer)
+
+    def _go_over(self, answer: LoginAccepted) -> None:
         self._session = answer.session
         self.connection = DatagramConnection(
             answer.session_number, answer.token, answer.sequence_number, time.monotonic()
@@ -111,6 +165,18 @@ class UdpSession:
 
     def _log_on(self, sequence: int, seconds: float) -> LoginAccepted | LoginRejected:
         """Ask until there is an answer."""
+        request, is_answer = self._logon(sequence)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._carrier.send(request)
+            with suppress(TimeoutError):
+                answer = SERVER_DATAGRAMS.decode(self._carrier.receive(is_answer, LOGIN_REPEAT_SECONDS))
+                assert isinstance(answer, LoginAccepted | LoginRejected)
+                return answer
+        raise TimeoutError("no answer")
+
+    def _logon(self, sequence: int) -> tuple[bytes, IsWanted]:
+        """A Login Request, and what an answer to it is."""
         number, login = secrets.randbits(64), self._login
         request = LoginRequest(number, login.name, login.password, self._session, sequence).encode()
 
@@ -120,14 +186,7 @@ class UdpSession:
                 return isinstance(answer, LoginAccepted | LoginRejected) and answer.login_number == number
             return False
 
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self._carrier.send(request)
-            with suppress(TimeoutError):
-                answer = SERVER_DATAGRAMS.decode(self._carrier.receive(is_answer, LOGIN_REPEAT_SECONDS))
-                assert isinstance(answer, LoginAccepted | LoginRejected)
-                return answer
-        raise TimeoutError("no answer")
+        return request, is_answer
 
     def _query_number(self) -> int:
         self.connection.put(UnsequencedData(AccountQuery().encode()).encode())

@@ -18,7 +18,7 @@ from exchange.native import inlined, load_int64, store_int64
 # the load's words
 STOP: Final = 0
 LOST: Final = 8
-"""Not 0: the link is down, so the loop ends, and may begin again when the sessions have resumed."""
+"""Not 0: the link is down, or there is news of a session that is away: the loop ends, and begins again afterwards."""
 SENT: Final = 128
 ANSWERED: Final = 136
 REJECTED: Final = 144
@@ -37,7 +37,7 @@ FAILED: Final = 200
 DUE_COUNT: Final = 208
 """Requests that have become due."""
 SENT_AGAIN: Final = 216
-"""Requests that were sent once more, because nobody had acknowledged them."""
+"""Requests that were sent once more, because nobody had acknowledged them, or on a new line."""
 ASKED_AGAIN: Final = 224
 """Retransmission Requests that were sent, because there was a gap in what had come."""
 STRANGE: Final = 232
@@ -68,6 +68,10 @@ SENT_NS: Final = 88
 """When the line last took something, for heartbeats."""
 FAILURE: Final = 96
 """0, or why the session has failed: one of the reasons below, or -errno."""
+AWAY: Final = 104
+"""Not 0: the session has lost its line and is looking for another, so that it neither sends nor receives."""
+HEARD_NS: Final = 112
+"""When something came last, noted by the line."""
 LINE_WORDS: Final = 128
 """Here the words of its kind of line begin."""
 
@@ -76,6 +80,7 @@ ENDED: Final = 2
 NOT_SOUPBINTCP: Final = 3
 SILENT: Final = 4
 NO_LINK: Final = 5
+NOT_BACK: Final = 6
 
 _FIELDS: Final[Any] = REQUEST_DTYPE.fields
 RECORD_BYTES: Final = REQUEST_DTYPE.itemsize
@@ -84,6 +89,7 @@ END_BYTES: Final = int(_FIELDS["end_bytes"][1])
 ORDER: Final = int(_FIELDS["order"][1])
 FOLLOWER: Final = int(_FIELDS["follower"][1])
 STATE: Final = int(_FIELDS["state"][1])
+ANSWERED_NS: Final = int(_FIELDS["answered_ns"][1])
 OPEN_SHARES: Final = int(_FIELDS["open_shares"][1])
 NUMBER: Final = int(_FIELDS["number"][1])
 

@@ -1,10 +1,12 @@
 """A subscriber with sockets: what listens to a feed on the network and asks for what it has lost.
 
 :class:`FeedReceiver` gives :class:`~exchange.market_data.subscriber.Subscriber` what it does not have, datagrams and a
-clock, and sends its requests. Requests go to where the feed comes from, unless another place is named, and from a
-socket of their own, because one that is bound to a multicast group hears nothing but the group.
+clock, and sends its requests (:mod:`exchange.market_data.request_servers`). Requests go to where the feed comes from,
+unless other places are named, and from a socket of their own, because one that is bound to a multicast group hears
+nothing but the group. It makes no difference from which machine the feed comes: a datagram belongs to it if it says the
+session's name, so a backup goes on where the exchange that it takes the place of has stopped.
 
-If it knows a GLIMPSE server, it gets a snapshot there (:mod:`exchange.market_data.glimpse_client`) when the subscriber
+If it knows GLIMPSE servers, it gets a snapshot there (:mod:`exchange.market_data.glimpse_client`) when the subscriber
 wants one: what is missing is not kept by the re-request server any more, or it is so much that a snapshot is the
 shorter way, :data:`GAP_MESSAGES_MAX`, as for who joins late. It goes on listening meanwhile.
 
@@ -14,7 +16,7 @@ Rules: one thread. Nothing waits longer than it is told to.
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -23,6 +25,7 @@ from exchange.market_data.feed_book import Book
 from exchange.market_data.feed_server import is_multicast
 from exchange.market_data.glimpse_client import GlimpseLogin, SnapshotSeeker
 from exchange.market_data.missing import Patience
+from exchange.market_data.request_servers import RequestServers
 from exchange.market_data.subscriber import DATAGRAM_BYTES_LARGEST, Subscriber
 from exchange.wire.fields import WireError
 
@@ -56,8 +59,8 @@ class FeedReceiver:
         make_book: makes an empty book.
         interface: for a group, the address of this machine on whose network it is joined; empty means the system's
             choice and the loopback.
-        requests: address and port of the re-request server; None means where the feed comes from.
-        glimpse: where snapshots are served; None means nowhere.
+        requests: addresses and ports of re-request servers; none means where the feed comes from.
+        glimpse: where snapshots are served; none means nowhere.
         session: the session to follow; empty means that of the first datagram.
 
     Raises:
@@ -71,14 +74,14 @@ class FeedReceiver:
         make_book: Callable[[], Book],
         *,
         interface: str = "",
-        requests: tuple[str, int] | None = None,
-        glimpse: GlimpseLogin | None = None,
+        requests: Sequence[tuple[str, int]] = (),
+        glimpse: Sequence[GlimpseLogin] = (),
         session: str = "",
     ) -> None:
-        patience = ONE_FEED_PATIENCE if glimpse is None else GLIMPSE_PATIENCE
+        patience = GLIMPSE_PATIENCE if glimpse else ONE_FEED_PATIENCE
         self.subscriber: Final = Subscriber(make_book, session, patience=patience)
-        self._requests = requests
-        self._glimpse: Final = glimpse
+        self._servers: Final = RequestServers(requests)
+        self._glimpse: tuple[GlimpseLogin, ...] = tuple(glimpse)
         self._seeker: SnapshotSeeker | None = None
         self._feed: Final = _listen(address, port, interface)
         self._asking: Final = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -110,7 +113,7 @@ class FeedReceiver:
     @property
     def is_lost(self) -> bool:
         """Whether only a snapshot would help, and nobody is known who has one."""
-        return self.subscriber.wants_snapshot and self._glimpse is None
+        return self.subscriber.wants_snapshot and not self._glimpse
 
     def wait_seconds(self, longest: float) -> float:
         """How long to wait for the next datagram: at most ``longest``, and less if there is something to do before."""
@@ -131,25 +134,28 @@ class FeedReceiver:
         sockets = (self._feed, self._asking, *((seeking,) if seeking is not None else ()))
         ready, _, _ = select.select(sockets, (), (), self.wait_seconds(wait_seconds))
         taken = sum(self._take(one) for one in ready if one is not seeking)
-        for request in self.subscriber.poll(time.monotonic_ns()):
-            if self._requests is not None:
-                with suppress(OSError):  # it is as if it were lost
-                    self._asking.sendto(request, self._requests)
-        if self.subscriber.wants_snapshot and self._glimpse is not None and self.subscriber.session:
-            self._seek_snapshot(self._glimpse)
+        now_ns = time.monotonic_ns()
+        if requests := self.subscriber.poll(now_ns):
+            for server in self._servers.to_ask(now_ns):
+                for request in requests:
+                    with suppress(OSError):  # it is as if it were lost
+                        self._asking.sendto(request, server)
+        if self.subscriber.wants_snapshot and self._glimpse and self.subscriber.session:
+            self._seek_snapshot()
         return taken
 
-    def _seek_snapshot(self, glimpse: GlimpseLogin) -> None:
+    def _seek_snapshot(self) -> None:
         if self._seeker is None:
-            self._seeker = SnapshotSeeker(glimpse, self.subscriber.session)
+            self._seeker = SnapshotSeeker(self._glimpse, self.subscriber.session)
         now_ns = time.monotonic_ns()
         snapshot = self._seeker.turn(now_ns)
         if snapshot is not None:
-            self._seeker = None
+            server, self._seeker = self._seeker.login, None
+            self._glimpse = (server, *(one for one in self._glimpse if one != server))
             try:
                 self.subscriber.load_snapshot(snapshot, now_ns)
             except WireError as error:
-                raise UserError(f"the snapshot from {glimpse.host}, port {glimpse.port}: {error}") from error
+                raise UserError(f"the snapshot from {server.host}, port {server.port}: {error}") from error
 
     def _take(self, receiver: socket.socket) -> int:
         for taken in range(DATAGRAMS_PER_TURN):
@@ -157,9 +163,8 @@ class FeedReceiver:
                 datagram, source = receiver.recvfrom(DATAGRAM_BYTES_LARGEST)
             except OSError:  # none is left
                 return taken
-            self.subscriber.receive(datagram, time.monotonic_ns())
-            if self._requests is None and self.subscriber.session:
-                self._requests = source
+            if self.subscriber.receive(datagram, time.monotonic_ns()):
+                self._servers.heard(source, is_answer=receiver is self._asking)
         return DATAGRAMS_PER_TURN
 
 

@@ -9,9 +9,9 @@ The day: :meth:`FeedServer.open` tells its first stages and the directory before
 :meth:`FeedServer.end`, when they have stopped, tells the last stages, sends what waits, and says for
 :data:`END_SECONDS` that the session is over. Requests are answered until then.
 
-Rules: the order of calls is open, answer_requests, end, close. An answer goes to whoever asks, and is up to 70 times as
-long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up; what one
-requester can cause is limited (:mod:`exchange.market_data.request_limits`).
+Rules: the order of calls is open, answer_requests, end or leave, close. An answer goes to whoever asks, and is up to 70
+times as long as the request, so ``source_address`` belongs on a network where senders' addresses are not made up; what
+one requester can cause is limited (:mod:`exchange.market_data.request_limits`).
 """
 
 import asyncio
@@ -27,10 +27,21 @@ from exchange.errors import UserError
 from exchange.logs import log_event
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.market_data.datagram_store import REQUEST_BYTES, DatagramStore
-from exchange.market_data.feed_sender import BEGIN, END, REFUSED, SENT, PublishingSink, SenderMemory, send_due
+from exchange.market_data.feed_sender import (
+    BEGIN,
+    END,
+    HEARTBEAT_DUE_NS,
+    REFUSED,
+    SENT,
+    PublishingSink,
+    SenderMemory,
+    send_due,
+)
 from exchange.market_data.publisher import Publisher, opening_messages
 from exchange.market_data.request_limits import RequestLimits
-from exchange.native import load_int64
+from exchange.native import load_int64, store_int64
+
+NEVER_NS: Final = (1 << 63) - 1
 
 END_SECONDS: Final = 0.1
 END_DATAGRAMS: Final = 5
@@ -136,6 +147,14 @@ class FeedServer:
         self.store.answer(bytes(REQUEST_BYTES))
         send_due(self._memory.state)
 
+    def compile(self) -> None:
+        """Compile what :meth:`open` and the first request call, and send nothing; for a feed that opens much later."""
+        words = self._memory.state.words
+        store_int64(words + HEARTBEAT_DUE_NS, NEVER_NS)
+        self.store.answer(bytes(REQUEST_BYTES))
+        send_due(self._memory.state)
+        store_int64(words + HEARTBEAT_DUE_NS, 0)
+
     def answer_requests(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer requests from now on, in the event loop of the calling thread."""
         self._loop = loop
@@ -169,8 +188,7 @@ class FeedServer:
             with suppress(OSError):  # nobody can be told
                 self.socket.sendto(self.store.end_of_session(), self._receiver)
             await asyncio.sleep(END_SECONDS / END_DATAGRAMS)
-        if self._loop is not None:
-            self._loop.remove_reader(self.socket.fileno())
+        self.leave()
         log_event(
             "feed ended",
             messages=self.store.next_sequence - 1,
@@ -178,6 +196,12 @@ class FeedServer:
             refused_requests=self.limits.refused,
             refused_datagrams=self.refused_datagrams,
         )
+
+    def leave(self) -> None:
+        """Answer no requests any more, and say nothing: the feed goes on, or ends, from elsewhere."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.socket.fileno())
+            self._loop = None
 
     def _is_behind(self) -> bool:
         words = self._memory.state.words

@@ -3,7 +3,8 @@
 :class:`SnapshotSeeker` is a connection that is looked after in small pieces: whoever has a loop over sockets gives it a
 turn when something has come, or a moment has passed. It logs on, takes the messages of one spin, and logs out. A line
 that breaks, and a server that has no snapshot yet, are tried again after pauses that double; after
-:data:`ATTEMPTS_MAX` of them it gives up.
+:data:`ATTEMPTS_MAX` of them it gives up. Of several servers, as of an exchange and its backup, one is tried after the
+other between two pauses.
 
 Rules: one thread; a turn takes at most :data:`RECEIVE_BYTES` and never waits. What a spin may hold is bounded
 (:data:`SPIN_MESSAGES_MAX`), and whether its messages are right is for the book to say. Sources: NASDAQ, "GLIMPSE 5.0";
@@ -13,6 +14,7 @@ SoupBinTCP 3.00.
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -41,6 +43,8 @@ from exchange.wire.soupbintcp_kernel import PLACE_DTYPE, PacketRuleTable, Troubl
 RECEIVE_BYTES: Final = 1 << 16
 PLACES_MAX: Final = 2_048
 SPIN_MESSAGES_MAX: Final = limits.BOOK_CAPACITY_ORDERS_MAX + limits.FEED_STORE_MESSAGES_MAX
+ANSWER_SECONDS: Final = 5
+"""How long a server may say nothing if there is another one to ask; it has a heartbeat each second."""
 ATTEMPTS_MAX: Final = 6
 PAUSE_NS_FIRST: Final = 100_000_000
 """From the first attempt to the second; six attempts take three seconds and what the server lets pass itself."""
@@ -66,7 +70,8 @@ class GlimpseLogin(NamedTuple):
 class _Line:
     """One connection: what has come of one spin. Any WireError or OSError of it means that it is of no use."""
 
-    def __init__(self, login: GlimpseLogin, session: str, now_ns: int) -> None:
+    def __init__(self, login: GlimpseLogin, session: str, silence_seconds: int, now_ns: int) -> None:
+        self._silence_ns: Final = silence_seconds * _SECOND_NS
         family = socket.AF_INET6 if ":" in login.host else socket.AF_INET
         self.socket: Final = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
@@ -119,7 +124,7 @@ class _Line:
         return True
 
     def _check_silence(self, now_ns: int) -> None:
-        if now_ns - self.heard_ns > SILENCE_SECONDS_MAX * _SECOND_NS:
+        if now_ns - self.heard_ns > self._silence_ns:
             raise TimeoutError(errno.ETIMEDOUT, "the server says nothing")
 
     def _take(self, data: bytes) -> Snapshot | LoginRejected | None:
@@ -164,16 +169,22 @@ class SnapshotSeeker:
     """Seeks a snapshot until it has one.
 
     Args:
-        login: where, and as who; the host is a numeric address.
+        logins: where, and as who; hosts are numeric addresses. The first is tried first.
         session: of which session.
     """
 
-    def __init__(self, login: GlimpseLogin, session: str) -> None:
-        self._login: Final = login
+    def __init__(self, logins: Sequence[GlimpseLogin], session: str) -> None:
+        self._logins: Final = tuple(logins)
+        self._silence_seconds: Final = SILENCE_SECONDS_MAX if len(self._logins) == 1 else ANSWER_SECONDS
         self._session: Final = session
         self._line: _Line | None = None
         self._attempts = 0
         self._next_ns = 0
+
+    @property
+    def login(self) -> GlimpseLogin:
+        """The server that is asked at the moment, or has given its snapshot."""
+        return self._logins[self._attempts % len(self._logins)]
 
     @property
     def socket(self) -> socket.socket | None:
@@ -191,7 +202,7 @@ class SnapshotSeeker:
             if self._line is None:
                 if now_ns < self._next_ns:
                     return None
-                self._line = _Line(self._login, self._session, now_ns)
+                self._line = _Line(self.login, self._session, self._silence_seconds, now_ns)
             found = self._line.turn(now_ns)
             if isinstance(found, Snapshot):
                 self.close()
@@ -199,9 +210,8 @@ class SnapshotSeeker:
             if found is None:
                 return None
             if found.reject_reason_code == LoginRejectReason.NOT_AUTHORIZED:
-                why, self._attempts = "wrong user name or password", ATTEMPTS_MAX
-            else:
-                why = f"it has no snapshot of session {self._session}"
+                raise self._failure("wrong user name or password")
+            why = f"it has no snapshot of session {self._session}"
         except OSError as error:
             why = error.strerror or str(error)
         except WireError as error:
@@ -217,7 +227,13 @@ class SnapshotSeeker:
 
     def _try_again(self, why: str, now_ns: int) -> None:
         self.close()
-        self._next_ns = now_ns + (PAUSE_NS_FIRST << self._attempts)
+        failure, before = self._failure(why), self._attempts // len(self._logins)
         self._attempts += 1
-        if self._attempts >= ATTEMPTS_MAX:
-            raise UserError(f"no snapshot from {self._login.host}, port {self._login.port}: {why}")
+        rounds = self._attempts // len(self._logins)
+        if rounds >= ATTEMPTS_MAX:
+            raise failure
+        self._next_ns = now_ns + (PAUSE_NS_FIRST << before if rounds > before else 0)
+
+    def _failure(self, why: str) -> UserError:
+        self.close()
+        return UserError(f"no snapshot from {self.login.host}, port {self.login.port}: {why}")

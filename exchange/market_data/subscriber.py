@@ -124,8 +124,8 @@ class Subscriber:
         """Whether the book has all messages that are known to exist."""
         return not self.wants_snapshot and self.next_sequence >= self._end
 
-    def receive(self, datagram: Buffer, now_ns: int) -> None:
-        """Take a datagram; whatever its bytes are, nothing is raised."""
+    def receive(self, datagram: Buffer, now_ns: int) -> bool:
+        """Take a datagram; whatever its bytes are, nothing is raised. Whether it was one of the session."""
         self._met["datagrams"] += 1
         size = len(datagram)
         if size <= DATAGRAM_BYTES_LARGEST:
@@ -136,7 +136,7 @@ class Subscriber:
             or not self._is_of_session()
         ):
             self._met["bad_datagrams"] += 1
-            return
+            return False
         _, first, count = _HEADER.unpack_from(self._view)
         is_end = count == END_OF_SESSION_COUNT
         behind = first + (0 if is_end else count)
@@ -151,6 +151,7 @@ class Subscriber:
             self._look_for_gap(now_ns)
         if is_end and not self.wants_snapshot:
             self.has_ended = self.next_sequence >= first
+        return True
 
     def _is_of_session(self) -> bool:
         """Whether the datagram that is looked at belongs to the session; the first one says which that is."""

@@ -11,6 +11,7 @@ on in one browser at a time: the exchange would give the session to the second a
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Final
@@ -58,10 +59,10 @@ class Room:
     Args:
         market: the books.
         sampler: the points of the charts.
-        exchange: where people are logged on, host and port; None: nowhere.
+        exchange: where people are logged on: hosts and ports where the exchange may be; none: nowhere.
     """
 
-    def __init__(self, market: Market, sampler: Sampler, exchange: tuple[str, int] | None) -> None:
+    def __init__(self, market: Market, sampler: Sampler, exchange: Sequence[tuple[str, int]]) -> None:
         self.market: Final = market
         self.sampler: Final = sampler
         self.exchange: Final = exchange
@@ -141,7 +142,7 @@ class Browser:
     async def serve(self) -> None:
         """Talk to the browser until it goes."""
         exchange = self._room.exchange
-        address = f"{exchange[0]}:{exchange[1]}" if exchange is not None else ""
+        address = f"{exchange[0][0]}:{exchange[0][1]}" if exchange else ""
         self._replies.append(encode(Hello(address, TICKS_PER_SECOND)))
         self._room.browsers.add(self)
         sending = asyncio.create_task(self._send())
@@ -249,7 +250,7 @@ class Browser:
 
     async def _log_on(self, request: LogOn) -> None:
         room, user = self._room, request.user.upper()
-        if room.exchange is None:
+        if not room.exchange:
             raise BadRequest("", "this page was started without an exchange to log on to (--exchange)")
         if self._trader is not None and self._trader.is_connected:
             raise BadRequest("user", f"{self._trader.account.user} is logged on here; log off first")
@@ -260,7 +261,7 @@ class Browser:
         room.users[user], self._is_logging_on = self, True
         try:
             async with room.logging_on:
-                self._trader = await Trader.log_on(*room.exchange, user, request.password, self._mark_account)
+                self._trader = await Trader.log_on(room.exchange, user, request.password, self._mark_account)
         except BadRequest:
             await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             raise

@@ -49,7 +49,7 @@ class PageOptions(NamedTuple):
 
     Attributes:
         listen: host and port of the page; port 0 takes one that is free.
-        exchange: where people are logged on, or None.
+        exchange: where people are logged on: wherever the exchange may be; empty: nowhere.
         admin_url: the admin interface, empty: none.
         token_file: the token for it.
         names: by which names the page may be called, besides localhost and addresses in digits.
@@ -60,7 +60,7 @@ class PageOptions(NamedTuple):
     """
 
     listen: tuple[str, int]
-    exchange: tuple[str, int] | None
+    exchange: Sequence[tuple[str, int]]
     admin_url: str
     token_file: str
     names: Sequence[str]

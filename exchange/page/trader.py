@@ -5,14 +5,15 @@ executions and notices come out. As a session's answers can be had again from nu
 orders that were placed earlier that day, also those of another program under the same name.
 
 :class:`Trader` has the connection. It does not come back by itself when the line ends: the exchange gives a session to
-whoever logs on last, and two programs that both came back would take it from each other for ever.
+whoever logs on last, and two programs that both came back would take it from each other for ever. It only follows an
+exchange that has gone to another of its addresses.
 
 Rules: one event loop. The password is with the client object, for as long as that lives.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -39,6 +40,8 @@ from exchange.wire.ouch_codes import CancelReason, EventCode, OrderState, Side
 ORDERS_TOLD: Final = 100
 FILLS_KEPT: Final = 50
 NOTICES_KEPT: Final = 20
+FOLLOW_SECONDS: Final = 10.0
+"""How long an exchange may take to be at another of its addresses."""
 ANSWERS_AT_A_TIME: Final = 200
 """Answers taken before others have their turn: those of a long day are many."""
 
@@ -167,15 +170,29 @@ class Trader:
 
     @classmethod
     async def log_on(
-        cls, host: str, port: int, user: str, password: str, changed: Callable[[], None]
+        cls,
+        addresses: Sequence[tuple[str, int]],
+        user: str,
+        password: str,
+        changed: Callable[[], None],
     ) -> "Trader":
         """Log on, and hear the whole day. Raises BadRequest if the exchange is not there or refuses the user."""
+        (host, port), *backups = addresses
         try:
-            client = await Client.connect(host, port, user, password, reconnect_seconds=0)
+            client = await Client.connect(
+                host,
+                port,
+                user,
+                password,
+                backups=backups,
+                reconnect_seconds=FOLLOW_SECONDS if backups else 0,
+                returns=False,
+            )
         except LoginRefused as error:
             raise BadRequest("password", "the exchange does not know this name with this password") from error
         except (OSError, TimeoutError) as error:
-            raise BadRequest("", f"the exchange at {host}:{port} does not answer") from error
+            places = " or ".join(f"{host}:{port}" for host, port in addresses)
+            raise BadRequest("", f"the exchange at {places} does not answer") from error
         return cls(client, user, changed)
 
     async def place(self, request: Place) -> None:

@@ -6,6 +6,7 @@ module                                            what it is about
 :mod:`~exchange.recovery.replaying`               compiled: frames through shards, and what they lead to
 :mod:`~exchange.recovery.replayer`                streams through a replica, in the order of the merge stream
 :mod:`~exchange.recovery.opening`                 where each stream ends, and readers from a position on
+:mod:`~exchange.recovery.following`               an exchange brought to where its journal is, in one go or step by step
 :mod:`~exchange.recovery.kept`                    a served exchange and its journal: from the folder to where it was
 :mod:`~exchange.recovery.twin`                    a second one of an exchange, made of its journal alone
 :mod:`~exchange.recovery.snapshots`               which snapshots there are, and which one a restart begins with

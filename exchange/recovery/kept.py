@@ -3,9 +3,7 @@
 :class:`KeptJournal` goes along with a start. First it takes the folder: what stands there decides who the sessions
 belong to, what the session is called and from which midnight times count, for clients must find again what they left.
 Then it says where the streams go on, so that the exchange can be built. At last it replays them into the exchange that
-was built, and puts right what an end without notice leaves behind: orders whose command was never sequenced are taken
-out of the sessions' tables, a mass cancel that was under way is gone on with, and orders of sessions that asked for
-cancel on disconnect are cancelled, for every connection has ended.
+was built (:mod:`exchange.recovery.following`): to their end, or, in a backup, as far as they go now.
 
 **Sessions** are numbered by the place of their user. The journal's records have these numbers, so the folder remembers
 whose they are, in ``sessions.json``: a user that is new in the users' file gets the next number, whatever its place
@@ -15,14 +13,13 @@ Rules: the folder is held until :meth:`KeptJournal.close`."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
 from exchange.errors import UserError
 from exchange.gateway.credentials import Users
-from exchange.gateway.details import forget_unanswered
 from exchange.journal.config import NoneJournalConfig
 from exchange.journal.identity import (
     IDENTITY_NAME,
@@ -30,18 +27,15 @@ from exchange.journal.identity import (
     Opening,
     outcomes_of,
     read_identity,
-    write_document,
 )
+from exchange.journal.segment import write_document
 from exchange.journal.streams import JournalStreams
 from exchange.logs import log_event
-from exchange.recovery.opening import START, close_readers, find_ends, open_readers
-from exchange.recovery.replayer import Replayer
-from exchange.recovery.replaying import LogSink
+from exchange.recovery.following import Following
+from exchange.recovery.opening import START, find_ends
 from exchange.recovery.snapshots import open_newest, position_of
 from exchange.settings import Settings
-from exchange.snapshot.parts import Parts, left_events, restore_parts
 from exchange.transport.network import NetworkTransport
-from exchange.transport.tee import Tee
 
 if TYPE_CHECKING:
     from exchange.assembly import Exchange
@@ -104,49 +98,46 @@ class KeptJournal:
         shards = self._settings.shards.count
         return JournalStreams(self._settings.journal, self.directory, shards, self._ends.next_sequences)
 
+    @property
+    def next_sequences(self) -> list[int]:
+        """For each stream with which sequence it went on at the start."""
+        return self._ends.next_sequences
+
+    def follow(
+        self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None"
+    ) -> Following:
+        """Bring an exchange that was just built to where the journal is, and let it be brought further.
+
+        Raises:
+            UserError: a record that this exchange cannot have written.
+        """
+        following = Following(exchange, transport, feed, [user.name for user in self.users.users])
+        opened_ns = self.opening.opened_ns - self.opening.midnight_ns
+        following.open(self.directory.path, self.directory.identity, self._snapshot, self._begin, opened_ns)
+        try:
+            following.follow()
+        except BaseException:
+            following.close()
+            raise
+        return following
+
     def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
         """Replay the journal into an exchange that was just built; its threads must not run.
 
         Raises:
             UserError: a record that this exchange cannot have written.
         """
-        requests, reports = transport.replica()
-        sink: Any = LogSink(reports)
-        publisher = None if feed is None else feed.publisher
-        if publisher is not None:
-            sink = Tee(sink, publisher.state)
-        names = [user.name for user in self.users.users]
-        left = []
-        if self._snapshot is not None:
-            restore_parts(
-                self._snapshot,
-                Parts(exchange.shards, transport.memory, names, publisher, risk=transport.risk),
-            )
-            left = left_events(self._snapshot, len(exchange.shards))
-        if publisher is not None and self._snapshot is None:
-            publisher.open_day(self.opening.opened_ns - self.opening.midnight_ns)
-        readers, merge = open_readers(
-            self.directory.path, self.directory.identity, self._settings.shards.count, self._begin
-        )
+        following = self.follow(exchange, transport, feed)
         try:
-            replayer = Replayer(exchange.shards, requests, sink, readers, merge, begin=self._begin)
-            replayer.put_left(left)
-            replayer.run()
+            following.finish()
         finally:
-            close_readers(readers, merge)
-        if replayer.corrections:
-            exchange.append_to_merge(replayer.corrections)
-        sessions = transport.memory.sessions
-        alive = sum(int(forget_unanswered(sessions, session_id)) for session_id in range(len(names)))
-        transport.go_on(sum(replayer.position().shards), replayer.events)
-        if feed is not None:
-            feed.go_on()
+            following.close()
         log_event(
             "recovered",
             cut_bytes=self._ends.cut_bytes,
             snapshot_commands=sum(self._begin.shards),
-            replayed_commands=replayer.commands,
-            live_orders=alive,
+            replayed_commands=following.replayer.commands,
+            live_orders=following.live_orders,
             seconds=round(time.monotonic() - self._began_seconds, 3),
             digest=exchange.digest(),
         )

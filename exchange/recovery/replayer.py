@@ -1,15 +1,17 @@
 """Streams through a replica: the frames of each shard as they are wanted, in the order of the merge stream if there is
 one.
 
-:class:`Replayer` is what a restart, a snapshot and ``exchange journal replay`` run. It begins at a position, by default
-the beginning, and goes to the end of the streams. What it does with each frame is told in
-:mod:`exchange.recovery.replaying`.
+:class:`Replayer` is what a restart, a backup, a snapshot and ``exchange journal replay`` run. It begins at a position,
+by default the beginning. :meth:`Replayer.follow` goes as far as the streams go now, and can be called again when there
+is more of them; :meth:`Replayer.finish` says that no more will come, and deals with what the streams' ends leave open.
+:meth:`Replayer.run` is both. What it does with each frame is told in :mod:`exchange.recovery.replaying`.
 
 **A merge stream that is ahead.** The merge stream and the shards' streams are synced one after the other. After a power
 cut the merge stream may name events whose commands are gone. Nobody has heard of them, for both have to be durable
 before an event leaves. So those records are void, and whoever goes on with the journal has to write that down, or the
 next restart would take them for events that came later: a record that names no shard and says how many records
-before it are void (:func:`correction`).
+before it are void (:func:`correction`). Who follows may have taken some of the events of the first of them already; the
+next record names just those again.
 
 **A merge stream that is behind** has lost the order in which the events that follow were taken, so another one is
 chosen, and written down likewise. Not any will do: in a session's table an order takes the room of one that was
@@ -17,10 +19,13 @@ answered before it came. So the frame comes next whose *last* command is the old
 the room of one that B answered, then B was applied before that order came, so all commands in B are older than it,
 and than the last in A: B, and all before it in its shard, come first.
 
-Rules: as of the replica, nothing else uses the shards."""
+Rules: as of the replica, nothing else uses the shards. A record of the merge stream that is void must not be followed
+before the record that says so if a shard has frames that came later than that one: whoever hands out frames of several
+streams hands out the merge stream's first."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +33,6 @@ from numpy.typing import NDArray
 from exchange.errors import UserError
 from exchange.gateway.inbound import Requests
 from exchange.journal.protocol import ALL_DURABLE
-from exchange.journal.reading import StreamReader, records_of
 from exchange.matching.gated_egress import NO_SHARD
 from exchange.matching.shard import EVENTS, SEQUENCE
 from exchange.messages import COMMAND_DTYPE, RECORD_BYTES, CommandKind
@@ -69,20 +73,33 @@ END: Final = Position(())
 """Of no shard: the beginning of all streams, or their end, whatever is asked for."""
 
 
+class FrameSource(Protocol):
+    """Frames of a stream: a :class:`~exchange.journal.reading.StreamReader`, or what somebody sends."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the stream, for what is said of it."""
+
+    def batches(self) -> Iterator[NDArray[np.void]]:
+        """The frames that there are now, in order, as rows of ``FRAME_PLACE_DTYPE``; called again, those that follow.
+
+        A batch, and what it names, need not be kept any longer when the next one is asked for.
+        """
+
+
 class Replayer:
     """Shards without an exchange around them, and the streams that they go through.
 
     Args:
-        shards: the states of the shards, at the position where the readers begin.
+        shards: the states of the shards, at the position where the streams begin.
         requests: what a lane decodes with, whose sessions the records are put back into.
         sink: where the events go.
-        readers: of the shards' streams, in their order.
-        merge: reader of the merge stream; None if there is none.
+        streams: the shards', in their order; each from the frame on in which the next sequence is.
+        merge: the merge stream; None if there is none.
         last: where to stop; no shards means at the end of all streams.
-        begin: where the readers begin.
+        begin: where the streams begin.
 
     Attributes:
-        commands: how many records have been replayed.
         corrections: what has to be appended to the merge stream before the exchange goes on.
     """
 
@@ -91,27 +108,32 @@ class Replayer:
         shards: Sequence[Any],
         requests: Requests,
         sink: Any,
-        readers: Sequence[StreamReader],
-        merge: StreamReader | None = None,
+        streams: Sequence[FrameSource],
+        merge: FrameSource | None = None,
         last: Position = END,
         begin: Position = END,
     ) -> None:
         self._memory: Final = ReplicaMemory(len(shards))
         self._replica: Final = Replica(tuple(shards), requests, sink, self._memory.cursors)
-        self._readers: Final = tuple(readers)
-        self._batches: Final = [reader.batches() for reader in readers]
+        self._streams: Final = tuple(streams)
         self._held: Final[list[Records | None]] = [None] * len(shards)  # what the cursors point to
         self._merge: Final = merge
-        self._begun: Final = [self._sequence(shard) for shard in range(len(shards))]
+        self._begun: Final = [self.sequence(shard) for shard in range(len(shards))]
         self.corrections: Final[list[bytes]] = []
         self._left: tuple[Events, ...] = ()
         self._last: Final = last.shards or (ALL_DURABLE,) * len(shards)
         self._last_merge: Final = last.merge if last.shards else ALL_DURABLE
-        self._begin = begin
+        self._merge_read = begin.merge
+        self._merge_done = begin.merge
         self._runs: Records = np.zeros(0, COMMAND_DTYPE)
         self._run_taken = begin.taken
+        self._lacking: int | None = None
         for shard, last_sequence in enumerate(self._last):
             self._memory.stop_behind(shard, last_sequence)
+
+    def compile(self) -> None:
+        """Compile what :meth:`finish` calls; before anything else is asked, and nothing is changed by it."""
+        body_for(replay_rest, self._replica)(self._replica, 0, 0)
 
     def put_left(self, left: Sequence[Events]) -> None:
         """Begin with events of each shard that have not gone to the sink, as :meth:`left` has told them."""
@@ -121,23 +143,27 @@ class Replayer:
 
     def left(self) -> list[Events]:
         """For each shard the events that have not gone to the sink, copied."""
-        return [self._memory.left_events(shard) for shard in range(len(self._readers))]
+        return [self._memory.left_events(shard) for shard in range(len(self._streams))]
 
     @property
     def commands(self) -> int:
         """How many records have been replayed, over all shards."""
-        return sum(self._sequence(shard) - begun for shard, begun in enumerate(self._begun))
+        return sum(self.sequence(shard) - begun for shard, begun in enumerate(self._begun))
 
     @property
     def events(self) -> int:
         """How many events the shards have made, ever."""
         return sum(load_int64(shard.words + EVENTS) for shard in self._replica.shards)
 
+    def sequence(self, shard: int) -> int:
+        """The last record of a shard that has been applied."""
+        return load_int64(self._replica.shards[shard].words + SEQUENCE)
+
     def position(self) -> Position:
         """How far it is."""
-        shards = tuple(self._sequence(shard) for shard in range(len(self._readers)))
+        shards = tuple(self.sequence(shard) for shard in range(len(self._streams)))
         run, wanted = self._memory.run()
-        merge = int(self._runs["sequence"][run - 1]) if run > 0 else self._begin.merge
+        merge = int(self._runs["sequence"][run - 1]) if run > 0 else self._merge_done
         return Position(shards, merge, self._taken_of(run, wanted))
 
     def _taken_of(self, run: int, wanted: int) -> int:
@@ -145,8 +171,8 @@ class Replayer:
         before = self._run_taken if run == 0 else 0
         return before + (int(self._runs["quantity_lots"][run]) - wanted if wanted else 0)
 
-    def run_ordered(self) -> None:
-        """Replay as far as the merge stream says what came next; with one shard, to the end.
+    def follow(self) -> None:
+        """Replay as far as the streams go now, and the merge stream says what came next. May be called again.
 
         Raises:
             UserError: a record that this exchange cannot have written, with its place.
@@ -154,42 +180,71 @@ class Replayer:
         if self._merge is None:
             self._run_one()
         else:
-            self._run_merged(self._merge)
+            self._read_runs(self._merge)
+            self._run_merged()
+
+    def finish(self) -> None:
+        """No more frames will come: replay what the merge stream does not name, and say what has to be corrected.
+
+        Raises:
+            UserError: as :meth:`follow`.
+        """
+        if self._lacking is not None:
+            self._note_void(self._lacking)
+        if self._merge is not None:
+            self._run_rest()
 
     def run(self) -> None:
         """Replay to the end of the streams.
 
         Raises:
-            UserError: a record that this exchange cannot have written, with its place.
+            UserError: as :meth:`follow`.
         """
-        self.run_ordered()
-        if self._merge is not None:
-            self._run_rest()
+        self.follow()
+        self.finish()
 
-    def _run_merged(self, merge: StreamReader) -> None:
+    def _run_merged(self) -> None:
         operation = body_for(replay_runs, self._replica)
-        self._begin_runs(merge)
         while True:
             outcome = operation(self._replica, self._runs.ctypes.data, len(self._runs))
-            if outcome == REPLAYED:
-                return
             if outcome == IMPOSSIBLE:
                 self._refuse()
-            if not self._refill(outcome):
-                self._note_void(outcome)
+            self._lacking = None if outcome == REPLAYED else outcome
+            if outcome == REPLAYED or not self._refill(outcome):
                 return
 
-    def _begin_runs(self, merge: StreamReader) -> None:
-        """Read the records of the merge stream. The first is shortened by what of its events had gone to the sink
-        before; it may be all of them by now, for a restart writes a record for just those that are there."""
-        records = valid_runs(merge)
-        self._runs = records[records["sequence"] <= self._last_merge]
-        self._memory.begin_runs()
-        if len(self._runs) and self._run_taken:
-            self._runs["quantity_lots"][0] -= self._run_taken
+    def _read_runs(self, merge: FrameSource) -> None:
+        """Read what there is of the merge stream behind the records that are held, which begin with the next one.
+
+        The first of them is shortened by what of its events had gone to the sink before; it may be all of them by now,
+        for a restart writes a record for just those that are there.
+        """
+        run, wanted = self._memory.run()
+        held = self._runs[run:].copy()
+        if run > 0:
+            self._merge_done, self._run_taken = int(self._runs["sequence"][run - 1]), 0
+        if self._run_taken and len(held):  # as the stream has it, so that it can be void
+            held["quantity_lots"][0] += self._run_taken
+        taken = self._run_taken + (int(self._runs["quantity_lots"][run]) - wanted if wanted else 0)
+        records = _without_void([held, *self._new_records(merge)])
+        self._runs, self._run_taken = records[records["sequence"] <= self._last_merge], taken
+        if len(self._runs) and taken:
+            self._runs["quantity_lots"][0] -= taken
             if self._runs["quantity_lots"][0] == 0:
-                self._begin = self._begin._replace(merge=int(self._runs["sequence"][0]))
-                self._runs, self._run_taken = self._runs[1:], 0
+                self._merge_done = int(self._runs["sequence"][0])
+                self._runs, self._run_taken = self._runs[1:].copy(), 0
+        self._memory.begin_runs()
+
+    def _new_records(self, merge: FrameSource) -> Iterator[Records]:
+        for places in merge.batches():
+            for address, count, first_sequence, *_ in places.tolist():
+                content = bytes(view_bytes(address, count * RECORD_BYTES))
+                records = np.frombuffer(content, COMMAND_DTYPE)[
+                    max(self._merge_read + 1 - first_sequence, 0) :
+                ]
+                if len(records):
+                    self._merge_read = first_sequence + count - 1
+                    yield records
 
     def _note_void(self, shard: int) -> None:
         """The merge stream names events of a shard that are not there, now and in all that follows."""
@@ -208,10 +263,10 @@ class Replayer:
     def _run_rest(self) -> None:
         """What the merge stream does not name, oldest frame first."""
         runs: list[list[int]] = []
-        for shard in range(len(self._readers)):
+        for shard in range(len(self._streams)):
             self._note_run(runs, shard, self._memory.left(shard))
             self._replay(shard, 0)
-        due = [self._due_ns(shard) for shard in range(len(self._readers))]
+        due = [self._due_ns(shard) for shard in range(len(self._streams))]
         while min(due) < NEVER_NS:
             shard = due.index(min(due))
             before = self._events(shard)
@@ -229,7 +284,7 @@ class Replayer:
 
     def _due_ns(self, shard: int) -> int:
         """The time of the last command in a shard's next frame; never, if there is none."""
-        if self._sequence(shard) >= self._last[shard]:
+        if self.sequence(shard) >= self._last[shard]:
             return NEVER_NS
         held = self._held[shard]
         if held is None or self._memory.next_frame(shard) == len(held):
@@ -253,32 +308,30 @@ class Replayer:
 
     def _refill(self, shard: int) -> bool:
         """Put the shard's next frames before it; whether there are any that it may apply."""
-        places = next(self._batches[shard], None) if self._sequence(shard) < self._last[shard] else None
+        is_wanted = self.sequence(shard) < self._last[shard]
+        places = next(self._streams[shard].batches(), None) if is_wanted else None
         if places is None:
             return False
         self._held[shard] = places
-        done = self._sequence(shard) + 1 - int(places["first_sequence"][0])
-        assert done >= 0, "a reader gives the frame in which its first sequence is"
+        done = self.sequence(shard) + 1 - int(places["first_sequence"][0])
+        assert done >= 0, "a stream gives the frame in which its next sequence is"
         self._memory.put_frames(shard, places, done)
         return True
 
-    def _sequence(self, shard: int) -> int:
-        return load_int64(self._replica.shards[shard].words + SEQUENCE)
-
     def _refuse(self) -> None:
         places = ", ".join(
-            f"{reader.folder} at sequence {self._sequence(shard) + 1}"
-            for shard, reader in enumerate(self._readers)
+            f"{stream.folder} at sequence {self.sequence(shard) + 1}"
+            for shard, stream in enumerate(self._streams)
         )
         raise UserError(
             f"journal: a record that an exchange with these settings and users cannot have written: {places}"
         )
 
 
-def valid_runs(reader: StreamReader) -> Records:
-    """The records of the merge stream that hold, without those that a later one has made void."""
+def _without_void(blocks: Sequence[Records]) -> Records:
+    """Records of the merge stream that hold, copied: without those that a later one has made void."""
     kept: list[Records] = []
-    for block in _blocks(reader):
+    for block in blocks:
         void = np.flatnonzero(block["symbol_id"] == NO_SHARD)
         begin = 0
         for index in void.tolist():
@@ -286,13 +339,7 @@ def valid_runs(reader: StreamReader) -> Records:
             _drop_last(kept, int(block["quantity_lots"][index]))
             begin = index + 1
         kept.append(block[begin:])
-    return np.concatenate(kept) if kept else np.zeros(0, COMMAND_DTYPE)
-
-
-def _blocks(reader: StreamReader) -> Iterator[Records]:
-    for frame in reader.frames():
-        skipped = max(reader.wanted_sequence - frame.first_sequence, 0)
-        yield records_of(frame)[skipped:]
+    return np.concatenate(kept)
 
 
 def _drop_last(blocks: list[Records], count: int) -> None:

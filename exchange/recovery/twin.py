@@ -155,7 +155,7 @@ class Twin:
         try:
             replayer = Replayer(self.exchange.shards, requests, sink, readers, merge, last, self.begin)
             replayer.put_left(self._left)
-            (replayer.run_ordered if only_ordered else replayer.run)()
+            (replayer.follow if only_ordered else replayer.run)()
             self.position, self._left = replayer.position(), replayer.left()
             if not only_ordered:
                 self._judge_ends(readers, merge, last)

@@ -15,4 +15,7 @@ What all of them promise stands in :mod:`exchange.replication.protocol`.
 * :mod:`~exchange.replication.replicator` - the agent that ships what is new, and learns how far the backup is
 * :mod:`~exchange.replication.streams` - the primary's side: who owns all that, and what may be asked of it
 * :mod:`~exchange.replication.receiving` - the backup's side
-* :mod:`~exchange.replication.tcp`, :mod:`~exchange.replication.rdma` - the two ways from one to the other"""
+* :mod:`~exchange.replication.tcp`, :mod:`~exchange.replication.rdma` - the two ways from one to the other
+* :mod:`~exchange.replication.lease` - who of the two is the primary
+* :mod:`~exchange.replication.lease_store`, :mod:`~exchange.replication.embedded_store` - where that is written down
+"""

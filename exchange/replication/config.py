@@ -6,6 +6,7 @@ module loads nothing of the layer; what two settings together rule out is checke
 """
 
 import re
+import socket
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -49,6 +50,13 @@ _Node = Annotated[
     str, Meta(description="name of this one of the pair in the lease; empty for the machine's host name")
 ]
 _Group = Annotated[str, Meta(description="name of the pair in the lease store, the same for both")]
+_SecretFile = Annotated[
+    str,
+    Meta(
+        description="holds what the two of a pair share; made by the primary's first start, readable by its owner only,"
+        " to be copied to the backup"
+    ),
+]
 _LeaseStore = Annotated[
     str,
     Meta(
@@ -109,6 +117,7 @@ class TcpReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag_
     ring_bytes: _RingBytes = RING_BYTES_DEFAULT
     node: _Node = ""
     group: _Group = "exchange"
+    secret_file: _SecretFile = "exchange-replication-secret"
     lease_store: _LeaseStore = EMBEDDED_STORE
     lease_ns: _Lease = LEASE_NS_DEFAULT
     renew_every_ns: _RenewEvery = RENEW_EVERY_NS_DEFAULT
@@ -124,6 +133,7 @@ class RdmaReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
     ring_bytes: _RingBytes = RING_BYTES_DEFAULT
     node: _Node = ""
     group: _Group = "exchange"
+    secret_file: _SecretFile = "exchange-replication-secret"
     lease_store: _LeaseStore = EMBEDDED_STORE
     lease_ns: _Lease = LEASE_NS_DEFAULT
     renew_every_ns: _RenewEvery = RENEW_EVERY_NS_DEFAULT
@@ -133,6 +143,11 @@ class RdmaReplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, tag
 
 ReplicationConfig = NoneReplicationConfig | TcpReplicationConfig | RdmaReplicationConfig
 ActiveReplicationConfig = TcpReplicationConfig | RdmaReplicationConfig
+
+
+def node_name(config: ActiveReplicationConfig) -> str:
+    """What this one of the pair is called: as the settings say, or as its machine."""
+    return config.node or re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64]
 
 
 def find_replication_problem(
@@ -155,7 +170,7 @@ def find_replication_problem(
             f"renew_every_ns = {config.renew_every_ns} is more than half of lease_ns = {config.lease_ns}:"
             " one renewal that fails would end the lease",
         )
-    if config.lease_store != EMBEDDED_STORE and not config.lease_store.startswith("nats://"):
+    if config.lease_store != EMBEDDED_STORE and not config.lease_store.startswith(("nats://", "tls://")):
         return ("lease_store",), f'must be "{EMBEDDED_STORE}" or nats://HOST:PORT'
     # A frame lies in one piece, so up to its size can be left over at the end of the ring.
     if RING_FRAMES_MIN * largest_frame_bytes > config.ring_bytes:

@@ -300,6 +300,11 @@ class ReplicaStreams:
         """Hold no longer: nobody waits for a backup. Only after the lease store knows that none is in sync."""
         store_release(self._control + HOLDING, 0)
 
+    def begin_behind(self, next_sequences: Sequence[int]) -> None:
+        """The streams were gone on with while no frame was put into the rings: their next sequences."""
+        for stream, next_sequence in enumerate(next_sequences):
+            publish_position(self._words(stream), 0, next_sequence)
+
     def set_lease_deadline_ns(self, deadline_ns: int) -> None:
         """Events may leave until then, on CLOCK_BOOTTIME. 0, as at the start: none may."""
         store_release(self._control + DEADLINE_NS, deadline_ns)

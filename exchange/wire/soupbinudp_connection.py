@@ -46,6 +46,7 @@ class DatagramConnection:
 
     Attributes:
         next_wanted: the number of the packet that is wanted next.
+        heard_at: when something of this connection came last.
         has_ended: the session is over, and everything that was said in it has come.
         is_closed: the exchange has let the connection go, or has not been heard of for too long.
     """
@@ -61,7 +62,7 @@ class DatagramConnection:
         self._first = self._following = first
         self._patience = PATIENCE_SECONDS_FIRST
         self._retry_at = float("inf")
-        self._heard_at = self._said_at = now
+        self.heard_at = self._said_at = now
         self._asked: tuple[int, float] = (0, now)
         self._asks = self._owes = False
 
@@ -92,7 +93,7 @@ class DatagramConnection:
             return []
         if number_of(data) != (self.session_number, self.token):
             return []
-        self._heard_at = now
+        self.heard_at = now
         self._acknowledge(datagram.next_wanted, now)
         match datagram:
             case SequencedData():
@@ -108,7 +109,7 @@ class DatagramConnection:
 
     def due(self, now: float) -> list[bytes]:
         """The datagrams that are to be sent now."""
-        if now - self._heard_at > SILENCE_SECONDS_MAX:
+        if now - self.heard_at > SILENCE_SECONDS_MAX:
             self.is_closed = True
         if now >= self._retry_at:
             self._patience = min(2 * self._patience, PATIENCE_SECONDS_MAX)

@@ -41,7 +41,7 @@ def test_who_joins_late_by_a_snapshot_has_the_engines_book(
 
     async def scenario() -> None:
         request_port = free_port()
-        asked = (LOOPBACK, request_port)
+        asked = [(LOOPBACK, request_port)]
         with (
             FeedReceiver(LOOPBACK, 0, snapshot_book, requests=asked) as follower,
             FeedReceiver(LOOPBACK, 0, book, requests=asked) as early,
@@ -64,7 +64,10 @@ def test_who_joins_late_by_a_snapshot_has_the_engines_book(
                 assert server.feed is not None
                 store = server.feed.store
                 assert store.next_sequence > 1_024
-                joiner = stack.enter_context(FeedReceiver(LOOPBACK, 0, book, requests=asked, glimpse=login))
+                nobody = GlimpseLogin(LOOPBACK, free_port())  # a backup that is not there yet
+                joiner = stack.enter_context(
+                    FeedReceiver(LOOPBACK, 0, book, requests=asked, glimpse=[nobody, login])
+                )
                 relay.lossy = joiner.port
                 trading = asyncio.gather(*(trade(server, name, 10 + n) for n, name in enumerate(LATE)))
                 await follow(joiner, lambda: joiner.subscriber.counts().snapshots > 0)

@@ -15,8 +15,9 @@ from exchange.bench.results import from_json, read_result, to_json
 from exchange.bench.runner import Progress
 from exchange.errors import UserError
 from exchange.load import generator
-from exchange.load.generator import LoadPlan, compile_loop, run_load_plan
+from exchange.load.generator import compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
+from exchange.load.plan import LoadPlan
 from tests.system.test_load import NAMES, plan, start, unused_port
 from tests.system.test_serve_command import PASSWORD, add_user, served
 from tests.udp_driver import relaying

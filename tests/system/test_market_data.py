@@ -64,7 +64,7 @@ def test_lost_datagrams_are_asked_for() -> None:
 
     async def scenario() -> None:
         request_port = free_port()
-        with listener(requests=(LOOPBACK, request_port)) as receiver:
+        with listener(requests=[(LOOPBACK, request_port)]) as receiver:
             relay = await LossyRelay.open(receiver.port)
             more = (f"market_data.request_port={request_port}", "market_data.heartbeat_ns=10ms")
             async with serving("alice", "bob", overrides=overrides(relay.port, *more)) as server:

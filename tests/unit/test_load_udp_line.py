@@ -12,8 +12,10 @@ import pytest
 from exchange.bench.results import LoadPoint
 from exchange.errors import UserError
 from exchange.load import generator, sessions, udp_line
-from exchange.load.generator import LoadPlan, _load_point, _Run, compile_loop
+from exchange.load.generator import _Run, compile_loop
 from exchange.load.logins import Endpoint, Login
+from exchange.load.measured import load_point
+from exchange.load.plan import LoadPlan
 from exchange.load.sessions import log_out
 from exchange.load.udp_session import UdpSession
 from exchange.native import store_int64
@@ -198,7 +200,7 @@ def run(
     """A run to its end, and everything that was sent has come to the peers."""
     with logged_on(kind, count, seed) as (peers, lines):
         one = prepare(lines, rate, seed, **changes)
-        point = _load_point(one.measure(), rate or 0.0, 0)
+        point = load_point(one.measure(), rate or 0.0, 0)
         one.give_back()
         log_out(lines, [[] for _ in lines])
         assert all(line.connection.is_closed for line in lines)

@@ -182,9 +182,16 @@ def test_compare_exchange(before: int, expected: int, desired: int, agree: bool)
         assert native.load_int64(BLOCK) == (desired if before == expected else before)
 
 
-def test_the_clocks_never_run_backwards_and_the_monotonic_one_is_pythons() -> None:
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def test_the_clocks_never_run_backwards_and_two_of_them_are_pythons() -> None:
     for now in (native.monotonic_ns, compiled("monotonic_ns", 0)):
         readings = [time.monotonic_ns(), now(), time.monotonic_ns(), now(), time.monotonic_ns()]
+        assert readings == sorted(readings)
+    for now in (native.boottime_ns, compiled("boottime_ns", 0)):
+        readings = [_boottime_ns(), now(), _boottime_ns(), now(), _boottime_ns()]
         assert readings == sorted(readings)
     for now in (native.cycle_counter, compiled("cycle_counter", 0)):
         readings = [now() for _ in range(100)]

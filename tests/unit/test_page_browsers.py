@@ -61,7 +61,7 @@ class StillMarket:
 def test_a_slow_browser_misses_states_and_has_no_backlog() -> None:
     async def scenario() -> None:
         market, socket = StillMarket(), SlowSocket()
-        room = Room(market, Sampler(), None)  # type: ignore[arg-type]
+        room = Room(market, Sampler(), ())  # type: ignore[arg-type]
         browser = Browser(socket, room)  # type: ignore[arg-type]
         browser.symbol = "AAPL"
         serving = asyncio.create_task(browser.serve())

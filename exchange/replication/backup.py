@@ -1,0 +1,405 @@
+"""The backup's side of a pair: it follows the primary, and takes over when the lease says that it may.
+
+One thread does everything that the backup does with records: it hears the primary's line, polls the ring that the
+primary writes into, writes what comes into the journal and applies it (:mod:`exchange.replication.intake`). What is
+said is told in :mod:`exchange.replication.primary`.
+
+**When it may take over.** Three things have to be true: the lease has run out, or is handed over; the store's record
+says that this node is in sync; and the primary has told *this process* so, over the line that it has followed since.
+The last is for a backup that was killed and is started again: what had only been in its memory is gone, and the record
+does not know that yet.
+
+**A line that breaks** says nothing of the primary. A backup that is in sync then goes on taking what the ring has, and
+waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew.
+
+**Taking over** begins with closing the ring: from then on no write of the old primary changes anything here. What had
+arrived wholly is applied, and that is all that was ever acknowledged. The rest is the end of a restart
+(:meth:`~exchange.recovery.following.Following.finish`), which is the business of whoever waits for
+:attr:`BackupSide.outcome`.
+
+Rules: until there is an outcome no other thread touches the exchange, its journals or what follows them."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from exchange.errors import UserError
+from exchange.journal.identity import Identity
+from exchange.journal.streams import stream_names
+from exchange.logs import log_event
+from exchange.recovery.following import Following
+from exchange.replication.catch_up import stream_ends
+from exchange.replication.control_line import ControlLine, Denied, LineTrouble
+from exchange.replication.control_wire import (
+    Accepted,
+    Answer,
+    Attached,
+    Ended,
+    Frames,
+    GoOn,
+    HandingOver,
+    InSync,
+    Join,
+    Leave,
+    Left,
+    NeedsCopy,
+    NodeStatus,
+    Offer,
+    Progress,
+    Refused,
+    StreamStatus,
+    WantOffer,
+)
+from exchange.replication.intake import BrokenFrames, Intake
+from exchange.replication.lease import LeaseWatcher
+from exchange.replication.lease_rules import Grant
+from exchange.replication.primary import PairMember, sessions_digest
+from exchange.replication.protocol import StreamStart
+from exchange.replication.providers import read_facts
+from exchange.replication.receiving import ReceivedStreams
+
+RETRY_SECONDS: Final = 0.1
+"""How long a primary that cannot be followed is left alone."""
+
+DENIED_SECONDS: Final = 2.0
+"""And one that does not want to be: the reason will be the same for a while."""
+
+LISTEN_SECONDS: Final = 0.01
+"""How long the line is listened to at a time while no frames come by the ring."""
+
+POLL_NS: Final = 1_000_000
+"""How long the ring is waited for before the line is listened to again."""
+
+TELL_SECONDS: Final = 0.02
+"""How often the primary is told how far everything is, if nothing has changed."""
+ANSWER_SECONDS: Final = 10.0
+LEAVE_SECONDS: Final = 0.3
+
+
+class TookOver(NamedTuple):
+    """The lease is ours, and everything that had arrived is applied."""
+
+    grant: Grant
+    since_ns: int
+    """When the lease was seen to have run out, on the monotonic clock."""
+
+
+class ExchangeEnded(NamedTuple):
+    """The exchange has ended in order, or this backup was asked to: there is nothing to stand by for."""
+
+    is_asked: bool
+
+
+class CopyWanted(NamedTuple):
+    """The journal is of no use; the exchange has to be built anew around a copy of the primary's."""
+
+    reason: str
+
+
+Outcome = TookOver | ExchangeEnded | CopyWanted
+
+
+class _Link:
+    """A ring that the primary writes into, from the offer on.
+
+    Attributes:
+        receiver: it.
+        starts: where it begins; nothing before it is attached.
+        acknowledged: what the primary was told last to be applied.
+    """
+
+    def __init__(self, receiver: ReceivedStreams) -> None:
+        self.receiver: Final = receiver
+        self.starts: tuple[StreamStart, ...] = ()
+        self.acknowledged: tuple[int, ...] = ()
+
+    def has_reached(self, next_sequences: list[int]) -> bool:
+        """Whether all that comes by the line has come."""
+        return bool(self.starts) and all(
+            following >= start.next_sequence
+            for following, start in zip(next_sequences, self.starts, strict=True)
+        )
+
+
+class BackupSide:
+    """Follows a primary, in a thread of its own.
+
+    Args:
+        member: who we are.
+        primary: where the primary's control plane listens.
+        directory: of our journal.
+        identity: of our journal.
+        following: what applies records.
+        intake: what takes them in.
+        watcher: of the lease.
+        build_receiver: makes a ring for a link.
+        between: is called again and again while nothing else is done.
+
+    Attributes:
+        outcome: what comes of it. Whatever the thread fails with is its exception.
+        state: in words.
+    """
+
+    def __init__(
+        self,
+        member: PairMember,
+        primary: tuple[str, int],
+        directory: Path,
+        identity: Identity,
+        following: Following,
+        intake: Intake,
+        watcher: LeaseWatcher,
+        build_receiver: Callable[[], ReceivedStreams],
+        between: Callable[[], None],
+    ) -> None:
+        self.outcome: Final[Future[Outcome]] = Future()
+        self.state = "joining"
+        self._member: Final = member
+        self._primary: Final = primary
+        self._directory: Final = directory
+        self._identity: Final = identity
+        self._names: Final = stream_names(identity.outcomes.shard_count)
+        self._following: Final = following
+        self._intake: Final = intake
+        self._watcher: Final = watcher
+        self._build_receiver: Final = build_receiver
+        self._between: Final = between
+        self._is_in_sync = False
+        self._epoch = 0
+        self._link: _Link | None = None
+        self._told_at = 0.0
+        self._heard_at = 0.0
+        self._applied: tuple[int, ...] = (0,) * len(self._names)
+        self._is_stopped: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._run, name="backup", daemon=True)
+
+    @property
+    def is_in_sync(self) -> bool:
+        """Whether it may take over once the lease has run out."""
+        return self._is_in_sync
+
+    def start(self) -> None:
+        """Follow from now on."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Leave the primary, which then goes on alone, and end. Returns at once."""
+        self._is_stopped.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def status(self) -> NodeStatus:
+        """How we are."""
+        streams = tuple(
+            StreamStatus(name, following - 1, following - 1, last)
+            for name, following, last in zip(
+                self._names, tuple(self._intake.next_sequences), self._applied, strict=True
+            )
+        )
+        host, port = self._primary
+        heard_ns = int((time.monotonic() - self._heard_at) * 1e9) if self._heard_at else -1
+        return NodeStatus(
+            self._member.node, "backup", self._epoch, self.state, self._is_in_sync,
+            self._member.clients_address, f"{host}:{port}", streams, heard_ns,
+        )  # fmt: skip
+
+    def _run(self) -> None:
+        try:
+            outcome = self._follow_primaries()
+        except BaseException as error:
+            self._drop_link()
+            self.outcome.set_exception(error)
+        else:
+            self._drop_link()
+            self.outcome.set_result(outcome)
+
+    def _follow_primaries(self) -> Outcome:
+        """Join, follow, and join again."""
+        while True:
+            outcome: Outcome | None = None
+            rest_s = RETRY_SECONDS
+            try:
+                with ControlLine.connect(
+                    self._primary, self._member.node, "join", self._member.secret
+                ) as line:
+                    outcome = self._follow(line)
+            except (LineTrouble, BrokenFrames) as trouble:
+                self._set_state(f"no primary: {trouble}")
+                rest_s = DENIED_SECONDS if isinstance(trouble, Denied) else RETRY_SECONDS
+            if outcome is None:
+                outcome = self._wait_for_decision(rest_s)
+            if outcome is not None:
+                return outcome
+
+    def _set_state(self, state: str) -> None:
+        if state != self.state:
+            log_event("backup", state=state, epoch=self._epoch)
+        self.state = state
+
+    def _wait_for_decision(self, rest_s: float) -> Outcome | None:
+        """The line has ended: wait until the store says what that means. None: join again, after a rest."""
+        if self._is_in_sync:
+            self._set_state("the primary's line has ended; waiting for the lease")
+        while self._is_in_sync and not self._is_stopped.is_set():
+            outcome = self._decide()
+            if outcome is not None:
+                return outcome
+            record = self._watcher.record()
+            if record is None or record.epoch != self._epoch or record.ended or not record.in_sync:
+                break
+            self._take_from_ring(POLL_NS)
+            self._between()
+        self._drop_link()
+        record = self._watcher.record()
+        if record is not None and record.ended and record.epoch == self._epoch:
+            return ExchangeEnded(is_asked=False)
+        return ExchangeEnded(is_asked=True) if self._is_stopped.wait(rest_s) else None
+
+    def _drop_link(self) -> None:
+        link, self._link, self._is_in_sync = self._link, None, False
+        if link is not None:
+            link.receiver.close()
+
+    def _follow(self, line: ControlLine) -> Outcome | None:
+        """Follow a primary until its line ends; None then."""
+        self._join_primary(line)
+        said = line.receive(ANSWER_SECONDS)
+        if isinstance(said, NeedsCopy):
+            return CopyWanted(said.reason)
+        if isinstance(said, Refused):
+            raise Denied(f"refused: {said.reason}")
+        if not isinstance(said, GoOn):
+            raise LineTrouble("it does not say whether to go on")
+        self._epoch = said.epoch
+        self._set_state("catching up")
+        while True:
+            is_live = self._link is not None and self._link.has_reached(self._intake.next_sequences)
+            said = line.receive(0.0 if is_live else LISTEN_SECONDS)
+            while said is not None:
+                outcome = self._hear(line, said)
+                if outcome is not None:
+                    return outcome
+                self._tell_progress(line)
+                said = line.receive(0.0)
+            if is_live:
+                self._take_from_ring(POLL_NS)
+            self._following.follow()
+            self._tell_progress(line)
+            self._between()
+            outcome = self._decide()
+            if outcome is not None:
+                return outcome
+            if self._is_stopped.is_set():
+                return self._leave(line)
+
+    def _join_primary(self, line: ControlLine) -> None:
+        self._heard_at = time.monotonic()
+        self._following.follow()
+        line.send(
+            Join(
+                self._identity.journal_id,
+                self._identity.digest,
+                sessions_digest(self._directory),
+                stream_ends(self._directory, self._identity, self._intake.next_sequences),
+                self._member.control_address,
+            )
+        )
+
+    def _hear(self, line: ControlLine, said: object) -> Outcome | None:
+        """Do what the primary says."""
+        self._heard_at = time.monotonic()
+        match said:
+            case Frames(stream, content):
+                self._intake.take_bytes(stream, content, self._is_stopped.is_set)
+                self._following.follow()
+            case WantOffer(host):
+                self._drop_link()
+                self._link = _Link(self._build_receiver())
+                line.send(Offer(self._link.receiver.offer(read_facts(host))))
+            case Answer(answer) if self._link is not None:
+                try:
+                    self._link.receiver.accept(answer)
+                except UserError as error:
+                    raise LineTrouble(str(error)) from error
+                line.send(Accepted())
+            case Attached(positions, next_sequences, epoch) if self._link is not None:
+                if not len(positions) == len(next_sequences) == len(self._names):
+                    raise LineTrouble("it attaches other streams")
+                starts = tuple(map(StreamStart, positions, next_sequences))
+                self._link.receiver.begin(starts, epoch)
+                self._link.starts = starts
+            case InSync() if self._link is not None:
+                self._is_in_sync = True
+                self._set_state("in sync")
+            case Ended():
+                return ExchangeEnded(is_asked=False)
+            case HandingOver():
+                self._set_state("taking over from a primary that has ended")
+            case Refused(reason):
+                raise Denied(f"refused: {reason}")
+            case _:
+                raise LineTrouble(f"{type(said).__name__} is not expected now")
+        return None
+
+    def _take_from_ring(self, timeout_ns: int) -> int:
+        """Journal and apply what has come by the ring, and have its room used again; how many frames that was."""
+        link = self._link
+        if link is None or not link.has_reached(self._intake.next_sequences):
+            return 0
+        receiver, streams = link.receiver, range(len(self._names))
+        found = receiver.poll(timeout_ns)
+        if found > 0:
+            for stream in reversed(streams):  # the merge stream first
+                self._intake.take(stream, receiver.frames(stream), self._is_stopped.is_set)
+            self._following.follow()
+        applied = tuple(map(self._following.applied_sequence, streams))
+        if found > 0 or applied != link.acknowledged:  # what has come by the line is acknowledged here too
+            link.acknowledged = applied
+            for stream, sequence in enumerate(applied):
+                receiver.acknowledge(stream, sequence)
+        return found
+
+    def _tell_progress(self, line: ControlLine) -> None:
+        now = time.monotonic()
+        if now < self._told_at + TELL_SECONDS:
+            return
+        journaled = tuple(following - 1 for following in self._intake.next_sequences)
+        self._applied = tuple(self._following.applied_sequence(stream) for stream in range(len(self._names)))
+        line.send(Progress(journaled, self._applied))
+        self._told_at = now
+
+    def _decide(self) -> Outcome | None:
+        """Take over, if everything says that we may."""
+        if not self._is_in_sync or not self._watcher.wait(0.0):
+            return None
+        since_ns = time.monotonic_ns()
+        grant = self._watcher.try_take_over()
+        if grant is None:
+            return None
+        return self._take_over(grant, since_ns)
+
+    def _take_over(self, grant: Grant, since_ns: int) -> TookOver:
+        self._set_state("taking over")
+        assert self._link is not None
+        self._link.receiver.close()
+        while self._take_from_ring(0) > 0:
+            pass
+        return TookOver(grant, since_ns)
+
+    def _leave(self, line: ControlLine) -> ExchangeEnded:
+        """Have the primary go on alone, and wait a little for it to say that it does."""
+        self._is_in_sync = False
+        line.send(Leave())
+        give_up_at = time.monotonic() + LEAVE_SECONDS
+        while time.monotonic() < give_up_at:
+            said = line.receive(LISTEN_SECONDS)
+            if isinstance(said, Left | Ended):
+                break
+            self._tell_progress(line)
+        return ExchangeEnded(is_asked=True)
