@@ -280,8 +280,8 @@ MICRO_BENCHMARKS: Final = {
     "transport": MicroBenchmark(_bench_transport, takes_kinds=True),
     "hostile": MicroBenchmark(_bench_hostile, ("--rounds", "--seed")),
     "durability": MicroBenchmark(_bench_durability, ("--rounds", "--commands", "--seed")),
-    "lease": MicroBenchmark(_bench_lease),
     "replication": MicroBenchmark(_bench_replication, ("--rounds", "--commands", "--seed")),
+    "lease": MicroBenchmark(_bench_lease),
     "core": MicroBenchmark(
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),
