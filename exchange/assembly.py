@@ -112,19 +112,23 @@ class Exchange:
         self._idle_memory = Arena.private(4096, huge_pages="never")
         idle = self._build_idle()
         self.threads: Final = ThreadGroup(
-            [
-                (AgentProcess if settings.shards.run_as == "processes" and one.runs_shard else AgentThread)(
-                    one.name,
-                    tuple(agents[name] for name in one.agents),
-                    self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
-                    self.plan.assignment_of(one.name),
-                )
-                for one in described
-            ]
+            [self._build_thread(one, agents, idle) for one in described]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
             memory=(transport, feed, self._inboxes, self._books, self._outboxes, self._shard_memory, self.journals,
                     self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory),
         )  # fmt: skip
+
+    def _build_thread(self, described: ThreadDescription, agents: dict[str, Any], idle: Any) -> AgentThread:
+        """A thread, or the process that takes its place."""
+        name, names = described.name, described.agents
+        own, assignment = tuple(agents[one] for one in names), self.plan.assignment_of(name)
+        if described.runs_shard and self.settings.shards.run_as == "processes":
+            shards = [int(one.removeprefix("shard.")) for one in names]
+            streams = self.journals.apart(shards, self._idle_of_journal(idle))
+            return AgentProcess(name, own, idle, assignment, streams)
+        if names == (JOURNAL_AGENT,):
+            idle = self._idle_of_journal(idle)
+        return AgentThread(name, own, idle, assignment)
 
     def _build_agents(self) -> list[Any]:
         """The agents in the order of :func:`exchange.settings.agent_names`: ingress lanes, shards, egress, journal."""

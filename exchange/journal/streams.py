@@ -4,22 +4,28 @@ One shard needs no such order, and without a journal there is nothing to order; 
 variant that does nothing, like the others.
 
 The owner of the streams lives as long as the exchange that writes to them, and is closed when its threads have
-ended."""
+ended.
+
+Where shards are processes, their streams are looked after there (:mod:`exchange.journal.apart`), and the agent and the
+keeper of the exchange have the stream ``merge`` alone, which the egress writes."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exchange.journal import build_journal
+from exchange.journal.apart import StreamsApart
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
 from exchange.journal.keeper import JournalKeeper
 from exchange.journal.layout import MERGE_STREAM, shard_stream
-from exchange.journal.protocol import append
+from exchange.journal.protocol import Journal, append
+from exchange.journal.segmented import SegmentedJournal
 from exchange.journal.syncing import JournalSync, JournalSyncMemory
-from exchange.native import address_of
+from exchange.native import address_of, shared_with_children
 
 _FRAME_RECORDS: Final = 32
 """How many records of the merge stream go into a frame after a restart: it fits into any segment."""
@@ -39,6 +45,7 @@ class JournalStreams:
         directory: where; None for a journal of kind ``none``.
         shard_count: how many shards there are.
         next_sequences: for each of :func:`stream_names` the sequence of the next record; none means 1 for all.
+        apart: whether the shards are processes, which take their streams over.
 
     Raises:
         UserError: there is no room, or a folder holds records from those sequences on.
@@ -50,13 +57,18 @@ class JournalStreams:
         directory: JournalDirectory | None,
         shard_count: int,
         next_sequences: Sequence[int] = (),
+        *,
+        apart: bool = False,
     ) -> None:
         self.config: Final = config
+        self._directory: Final = directory
+        self._parts: Final[list[StreamsApart]] = []
         names = stream_names(shard_count)
         following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
-        self.shards: Final = [
-            build_journal(config, directory, name, following[name]) for name in names[:shard_count]
-        ]
+        with shared_with_children() if apart else nullcontext():
+            self.shards: Final = [
+                build_journal(config, directory, name, following[name]) for name in names[:shard_count]
+            ]
         has_merge = MERGE_STREAM in following
         self.merge: Final = build_journal(
             config if has_merge else NoneJournalConfig(),
@@ -65,12 +77,11 @@ class JournalStreams:
             following.get(MERGE_STREAM, 1),
         )
         self.merge_sequence: Final = following.get(MERGE_STREAM, 1) - 1
-        states = tuple(one.state for one in (*self.shards, *([self.merge] if has_merge else [])))
-        every_ns = 0
-        if not isinstance(config, NoneJournalConfig) and config.gate != "synced":
-            every_ns = config.sync_every_ns
-        self._sync: Final = JournalSyncMemory(states, every_ns)
-        self._all: Final = (*self.shards, self.merge)
+        self._own: Final = [*([] if apart else self.shards), *([self.merge] if has_merge or apart else [])]
+        self._sync_every_ns: Final = (
+            0 if isinstance(config, NoneJournalConfig) or config.gate == "synced" else config.sync_every_ns
+        )
+        self._sync: Final = JournalSyncMemory(tuple(one.state for one in self._own), self._sync_every_ns)
 
     @property
     def gate(self) -> str:
@@ -105,19 +116,36 @@ class JournalStreams:
 
     def keeper(self) -> JournalKeeper:
         """The thread that prepares and closes segments."""
-        return JournalKeeper(self._all)
+        return JournalKeeper(self._own)
+
+    def apart(self, shards: Sequence[int], idle: Any) -> StreamsApart | None:
+        """The streams of some shards, for a process that takes them over; None if nothing is written.
+
+        Args:
+            shards: their numbers.
+            idle: the idle strategy of the thread that syncs there.
+        """
+        if self._directory is None:
+            return None
+        journals = [
+            one for one in (self.shards[shard] for shard in shards) if isinstance(one, SegmentedJournal)
+        ]
+        self._parts.append(StreamsApart(journals, self._sync_every_ns, self._directory.lock, idle))
+        return self._parts[-1]
 
     def close(self) -> None:
         """Sync and close all streams. No thread may use them any more.
 
         Raises:
             OSError: the disk fails; all streams are closed nevertheless.
+            RuntimeError: what a process says that has closed its own.
         """
-        failures: list[OSError] = []
-        for one in self._all:
+        failures: list[OSError | RuntimeError] = []
+        closing: list[Journal | StreamsApart] = [*self._own, *self._parts]
+        for one in closing:
             try:
                 one.close()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 failures.append(error)
         if failures:
             raise failures[0]

@@ -102,7 +102,10 @@ class KeptJournal:
     def open_streams(self) -> JournalStreams:
         """The journals, to be appended to from where the streams end."""
         shards = self._settings.shards.count
-        return JournalStreams(self._settings.journal, self.directory, shards, self._ends.next_sequences)
+        apart = self._settings.shards.run_as == "processes"
+        return JournalStreams(
+            self._settings.journal, self.directory, shards, self._ends.next_sequences, apart=apart
+        )
 
     def recover(self, exchange: "Exchange", transport: NetworkTransport, feed: "FeedServer | None") -> None:
         """Replay the journal into an exchange that was just built; its threads must not run.
