@@ -248,7 +248,7 @@ class AgentThread(GroupThread):
         self.counters: dict[str, Any] = {}
         self._idle = idle
         self._arena = Arena.private(64, huge_pages="never")
-        self._stop_address = self._arena.allocate(8)
+        self._stop_address = self._arena.allocate(64)
 
     @property
     def pid(self) -> int:

@@ -41,7 +41,7 @@ from exchange.matching.symbol_owners import spread_symbols
 from exchange.matching.trading_states import TradingState
 from exchange.messages import COMMAND_DTYPE
 from exchange.native import EPOLL_EVENT_BYTES, Arena, shared_with_children
-from exchange.placement import Plan, ThreadDescription, Topology, load_topology
+from exchange.placement import Assignment, Plan, ThreadDescription, Topology, load_topology
 from exchange.placement import plan as plan_placement
 from exchange.placement.memory_owners import made_for, memory_as_planned, memory_of
 from exchange.queues import build_queue
@@ -138,19 +138,13 @@ class Exchange:
         self._idle_memory = Arena.private(4096, huge_pages="never")
 
     def _build_threads(self) -> ThreadGroup:
-        agents = dict(zip(agent_names(self.settings), self._build_agents(), strict=True))
-        idle, are_processes = self._build_idle(), self.settings.shards.run_as == "processes"
+        agents, idle = (
+            dict(zip(agent_names(self.settings), self._build_agents(), strict=True)),
+            self._build_idle(),
+        )
         return ThreadGroup(
             [
-                made_for(
-                    one.agents[0],
-                    "thread",
-                    AgentProcess if are_processes and one.runs_shard else AgentThread,
-                    one.thread,
-                    tuple(agents[name] for name in one.agents),
-                    self._idle_of_journal(idle) if one.agents == (JOURNAL_AGENT,) else idle,
-                    one,
-                )
+                made_for(one.agents[0], "thread", self._build_thread, one, agents, idle)
                 for one in self.plan.assignments
             ]
             + ([self.journals.keeper()] if self.journals.is_kept else []),
@@ -158,6 +152,18 @@ class Exchange:
                     self.journals, self._ingress_memory, self._egress_memory, self._gate_memory, self._idle_memory,
                     self.replica),
         )  # fmt: skip
+
+    def _build_thread(self, assignment: Assignment, agents: dict[str, Any], idle: Any) -> AgentThread:
+        """A thread, or the process that takes its place."""
+        name, names = assignment.thread, assignment.agents
+        own = tuple(agents[one] for one in names)
+        if assignment.runs_shard and self.settings.shards.run_as == "processes":
+            shards = [int(one.removeprefix("shard.")) for one in names]
+            streams = self.journals.apart(shards, self._idle_of_journal(idle))
+            return AgentProcess(name, own, idle, assignment, streams)
+        if names == (JOURNAL_AGENT,):
+            idle = self._idle_of_journal(idle)
+        return AgentThread(name, own, idle, assignment)
 
     def _build_agents(self) -> list[Any]:
         """The agents in the order of :func:`exchange.agent_layout.agent_names`."""

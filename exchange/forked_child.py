@@ -25,7 +25,7 @@ import os
 import select
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
@@ -49,6 +49,7 @@ class ForkedChild:
     Args:
         name: what ``top`` calls it; up to 15 characters of it.
         task: what the child does. It returns something that JSON can say, in 64 KiB.
+        keep: descriptors that it keeps, beside the standard ones.
 
     Attributes:
         pid: its process id.
@@ -57,7 +58,7 @@ class ForkedChild:
         UserError: the system has no room for another process.
     """
 
-    def __init__(self, name: str, task: Callable[[], object]) -> None:
+    def __init__(self, name: str, task: Callable[[], object], keep: Collection[int] = ()) -> None:
         self.name: Final = name
         self._said, saying = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
@@ -65,7 +66,7 @@ class ForkedChild:
             with _signals_blocked() as before:
                 pid = _fork()
                 if pid == 0:
-                    _live(name, task, parent, saying, before)
+                    _live(name, task, parent, saying, keep, before)
         except OSError as error:
             os.close(self._said)
             raise UserError(f"{name}: no process can be started for it: {error.strerror}") from error
@@ -129,11 +130,18 @@ def _fork() -> int:
         return os.fork()
 
 
-def _live(name: str, task: Callable[[], object], parent: int, saying: int, blocked: set[int]) -> NoReturn:
+def _live(
+    name: str,
+    task: Callable[[], object],
+    parent: int,
+    saying: int,
+    keep: Collection[int],
+    blocked: set[int],
+) -> NoReturn:
     """The child's life. Nothing of the parent's is cleaned up at its end."""
     status = 1
     try:
-        _let_go(name, parent, saying, blocked)
+        _let_go(name, parent, (saying, *keep), blocked)
         answer: dict[str, object] = {_KIND: "result", "result": task()}
         status = 0
     except UserError as error:
@@ -146,7 +154,7 @@ def _live(name: str, task: Callable[[], object], parent: int, saying: int, block
         os._exit(status)
 
 
-def _let_go(name: str, parent: int, saying: int, blocked: set[int]) -> None:
+def _let_go(name: str, parent: int, keep: Collection[int], blocked: set[int]) -> None:
     gc.disable()
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked to tell
@@ -156,5 +164,8 @@ def _let_go(name: str, parent: int, saying: int, blocked: set[int]) -> None:
     for number in _PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    os.closerange(_FIRST_DESCRIPTOR, saying)
-    os.closerange(saying + 1, os.sysconf("SC_OPEN_MAX"))
+    begin = _FIRST_DESCRIPTOR
+    for descriptor in sorted(keep):
+        os.closerange(begin, descriptor)
+        begin = max(begin, descriptor + 1)
+    os.closerange(begin, os.sysconf("SC_OPEN_MAX"))

@@ -93,6 +93,10 @@ class FileJournal(SegmentedJournal):
         self._descriptors[number] = descriptor
         return descriptor, header
 
+    def descriptors(self) -> list[int]:
+        """Those of the segments that are open."""
+        return list(self._descriptors.values())
+
     def _close(self, number: int) -> None:
         os.close(self._descriptors.pop(number))
 

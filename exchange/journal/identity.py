@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 IDENTITY_NAME: Final = "identity.json"
 LOCK_NAME: Final = "lock"
 SNAPSHOTS_NAME: Final = "snapshots"
+ENDING_SECONDS: Final = 2.0
+"""How long the shards of an exchange that was killed are waited for, which are being killed as well."""
 
 
 class Outcomes(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -184,6 +187,12 @@ class JournalDirectory:
             self.close()
             raise
 
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock, for a process that writes to the journal too."""
+        assert self._lock is not None
+        return self._lock
+
     def __enter__(self) -> Self:
         return self
 
@@ -197,11 +206,18 @@ class JournalDirectory:
             self._lock = None
 
     def _take_lock(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _holder(lock)
-            raise UserError(f"journal.directory = {str(self.path)!r}: {holder} writes to it") from error
+        deadline = time.monotonic() + ENDING_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not _has_ended(lock) or time.monotonic() > deadline:
+                    holder = _holder(lock)
+                    raise UserError(
+                        f"journal.directory = {str(self.path)!r}: {holder} writes to it"
+                    ) from error
+                time.sleep(0.005)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -228,6 +244,18 @@ def holder_of(directory: Path) -> str | None:
     finally:
         os.close(lock)
     return None
+
+
+def _has_ended(lock: int) -> bool:
+    """Whether the exchange that took the lock has ended, so that only shards of it can still have it."""
+    text = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+    if not text.isdigit():
+        return False
+    try:
+        state = Path(f"/proc/{text}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state.split()[0] in "ZX"
 
 
 def _holder(lock: int) -> str:

@@ -84,8 +84,7 @@ class MappedJournal(SegmentedJournal):
         self._mappings: Final[dict[int, tuple[mmap.mmap, int]]] = {}
         self._prefaulted = 0
         super().__init__(folder, identity, segment_bytes, next_sequence)
-        while self._prefaulted < segment_bytes:
-            self._prefault(0)
+        self.take_over()
 
     @property
     def state(self) -> MappedWriter:
@@ -100,6 +99,16 @@ class MappedJournal(SegmentedJournal):
         address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         self._mappings[number] = (mapping, address)
         return address, address
+
+    def take_over(self) -> None:
+        """Ready all of the first segment: that its pages were ready before a fork does not go along."""
+        self._prefaulted = 0
+        while self._prefaulted < self.segment_bytes:
+            self._prefault(0)
+
+    def descriptors(self) -> list[int]:
+        """None: a mapping goes along by itself."""
+        return []
 
     def _close(self, number: int) -> None:
         self._mappings.pop(number)[0].close()

@@ -6,6 +6,7 @@ nothing: the compiler sees constants."""
 from typing import NamedTuple
 
 from exchange.journal.protocol import ALL_DURABLE, append, durable_sequence, sync
+from exchange.journal.segmented import unsynced_segments
 from exchange.native import implements
 
 
@@ -52,4 +53,9 @@ def _durable_sequence(journal: NoneWriter) -> int:
 
 @implements(sync, NoneWriter)
 def _sync(journal: NoneWriter) -> int:
+    return 0
+
+
+@implements(unsynced_segments, NoneWriter)
+def _unsynced_segments(journal: NoneWriter) -> int:
     return 0

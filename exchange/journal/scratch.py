@@ -38,7 +38,8 @@ def scratch_streams(settings: Settings) -> Iterator[JournalStreams | None]:
     # Nobody reads such a journal, but its segments say whose they are like any other's.
     outcomes = outcomes_of(settings, Opening(session_name="scratch", midnight_ns=0, opened_ns=0))
     with scratch as folder, JournalDirectory(Path(folder), outcomes) as directory:
-        streams = JournalStreams(settings.journal, directory, settings.shards.count)
+        apart = settings.shards.run_as == "processes"
+        streams = JournalStreams(settings.journal, directory, settings.shards.count, apart=apart)
         try:
             yield streams
         finally:

@@ -248,6 +248,21 @@ class SegmentedJournal(ABC):
         if self._named < self._prepared:
             (self.folder / PREPARED_NAME).unlink()
 
+    @abstractmethod
+    def descriptors(self) -> list[int]:
+        """The descriptors that a child which takes the stream over has to keep."""
+
+    def take_over(self) -> None:
+        """Be this process's from now on, which was forked from the one that made it."""
+        return
+
+    def let_go(self) -> None:
+        """Close what this process has open of the stream: a child that was forked has taken it over."""
+        assert self._preparation is None, "no keeper has run yet"
+        while self._closed < self._prepared:
+            self._close(self._closed)
+            self._closed += 1
+
     def _name(self, number: int) -> None:
         first_sequence = load_int64(first_sequence_word(self.words, number))
         (self.folder / PREPARED_NAME).rename(self.folder / segment_name(first_sequence))

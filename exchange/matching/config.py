@@ -10,9 +10,9 @@ from msgspec import Meta, Struct
 
 from exchange import limits
 from exchange.book.config import NaiveBookConfig
-from exchange.journal.config import FileJournalConfig, MappedJournalConfig
 from exchange.profile_files import show_value
 from exchange.queues.config import PythonQueueConfig, UserQueueConfig
+from exchange.replication.config import RdmaReplicationConfig, TcpReplicationConfig
 from exchange.transport.config import AfxdpTransportConfig, DpdkTransportConfig
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ _WITHOUT_PROCESSES: Final[tuple[tuple[str, tuple[type[Struct], ...], str], ...]]
         "memory that a card writes to is not to be forked; memory, tcp and udp can be",
     ),
     (
-        "journal",
-        (FileJournalConfig, MappedJournalConfig),
-        "its files are opened by a thread of the exchange, and a process beside it does not have them",
+        "replication",
+        (TcpReplicationConfig, RdmaReplicationConfig),
+        "the rings for the backup are the memory of the process that has the link",
     ),
 )
 """Tables and their kinds that do not go with shards in processes of their own, and why."""

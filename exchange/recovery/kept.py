@@ -96,7 +96,10 @@ class KeptJournal:
     def open_streams(self) -> JournalStreams:
         """The journals, to be appended to from where the streams end."""
         shards = self._settings.shards.count
-        return JournalStreams(self._settings.journal, self.directory, shards, self._ends.next_sequences)
+        apart = self._settings.shards.run_as == "processes"
+        return JournalStreams(
+            self._settings.journal, self.directory, shards, self._ends.next_sequences, apart=apart
+        )
 
     @property
     def next_sequences(self) -> list[int]:

@@ -71,6 +71,11 @@ THREADS: Final = {
     1: '[["ingress","shard.0","egress"],["journal"]]',
     2: '[["ingress","shard.0","shard.1","egress"],["journal"]]',
 }
+APART: Final = {
+    1: '[["ingress","egress"],["shard.0"]]',
+    2: '[["ingress","egress"],["shard.0","shard.1"]]',
+}
+"""The same where shards are processes, on as few cores."""
 ASSIGNED: Final = {1: "{}", 2: "{AAPL=0, MSFT=1, NVDA=0, AMZN=1, INTC=0, CSCO=1, TSLA=0, QQQ=1}"}
 """Of so few symbols one shard would get nearly all."""
 MOMENTS: Final = {"load": 50, "resume": 10, "start": 15, "end": 10, "snapshot": 15}
@@ -85,6 +90,7 @@ class Options(NamedTuple):
     shards: int
     segment_bytes: str
     transport: str = "tcp"
+    run_as: str = "threads"
 
     def overrides(self) -> tuple[str, ...]:
         """As a profile has them."""
@@ -92,7 +98,8 @@ class Options(NamedTuple):
             f"journal.kind={self.kind}",
             f"journal.gate={self.gate}",
             f"shards.count={self.shards}",
-            f"shards.threads={THREADS[self.shards]}",
+            f"shards.run_as={self.run_as}",
+            f"shards.threads={THREADS[self.shards] if self.run_as == 'threads' else APART[self.shards]}",
             f"shards.assign={ASSIGNED[self.shards]}",
             f"journal.segment_bytes={self.segment_bytes}",
             "gateway.log_bytes=32MiB",
@@ -113,6 +120,7 @@ def draw_options(chance: random.Random) -> Options:
         chance.choice(["written", "synced"]),
         chance.choice([1, 2]),
         chance.choice(["1MiB", "1MiB", "64MiB"]),
+        run_as=chance.choice(["threads", "threads", "processes"]),
     )
 
 
