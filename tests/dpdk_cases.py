@@ -128,13 +128,13 @@ def flooding_client(name: str) -> None:
 
 
 def comes_and_goes(name: str) -> dict[str, Any]:
-    """Reconnect to a server that was killed, each time there is a line of input, and ask it something."""
+    """Wait for a server that was killed, each time there is a line of input, and ask it something."""
     with ExitStack() as stack:
-        [device] = _open(stack, name, is_server=False, link_timeout_s=30)
+        [device] = _open(stack, name, is_server=False, link_timeout_s=120)
         end, answers = _end(device), 0
         print("ready", flush=True)
         while sys.stdin.readline().strip() == "again":
-            device.reconnect(60)
+            device.wait_for_link(60)
             mac = resolve(device.port, ADDRESS, 30)
             end.drain()
             send(end, [b"are you there"], peer_of(ADDRESS, UDP_PORT, mac))

@@ -10,8 +10,7 @@ Packet buffers come from one pool on the card's NUMA node. There must be enough 
 once: the descriptors of every queue, a burst in each thread's hands, and each thread's cache.
 
 Rules: threads that poll have ended before :meth:`DpdkDevice.close`, which comes before EAL's. A card is opened once in
-a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.reconnect`
-and, for who must not wait, :meth:`DpdkDevice.mend`.
+a process. memif connects to its server when it is opened, and not again by itself: see :meth:`DpdkDevice.mend`.
 """
 
 import ctypes
@@ -40,7 +39,7 @@ _NAME_BYTES: Final = 64
 WIRE_SECONDS: Final = 10.0
 """So long two cards take at most to agree on how they talk, after both have been started; copper takes two or three."""
 _LOOK_AGAIN_SECONDS: Final = 0.01
-_HANDSHAKE_SECONDS: Final = 0.5
+_HANDSHAKE_SECONDS, _HANDSHAKE_SECONDS_MAX = 0.5, 8.0
 """So long a client and a server of memif may take until both have the memory."""
 _NOBODY_SECONDS: Final = 0.2
 """A server that is not there is looked for again after so long."""
@@ -102,7 +101,7 @@ class DpdkDevice:
         self._is_open = self._is_started = False
         self.has_wire: Final = device.driver == "pci"
         self._is_client: Final = device.driver == "net_memif" and device.parameters.get("role") != "server"
-        self._patient_until = 0.0
+        self._patient_until, self._handshake_s = 0.0, _HANDSHAKE_SECONDS
         if not BUFFERS_MIN <= buffers <= BUFFERS_MAX:
             raise UserError(f"{table}.buffers = {buffers}: allowed are {BUFFERS_MIN} to {BUFFERS_MAX}")
         self._eal: Final = eal
@@ -143,16 +142,16 @@ class DpdkDevice:
         return call_shim("is_link_up", self._number) > 0
 
     def has_link_within(self, timeout_s: float) -> bool:
-        """Wait until the link is up, or for so long; whether it is."""
+        """Wait until the link is up, or for so long; whether it is. Nobody polls meanwhile."""
         deadline = time.monotonic() + timeout_s
-        while not self.is_link_up:
+        while not self.mend():
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOOK_AGAIN_SECONDS)
         return True
 
     def wait_for_link(self, timeout_s: float) -> None:
-        """Wait until the link is up.
+        """Wait until the link is up. Nobody polls meanwhile.
 
         Raises:
             UserError: it was not within ``timeout_s`` seconds.
@@ -167,32 +166,20 @@ class DpdkDevice:
         elif self.has_wire:
             self.has_link_within(WIRE_SECONDS)
 
-    def reconnect(self, timeout_s: float) -> None:
-        """Stop and start the device, as memif's client has to when its server has been away. Nobody polls meanwhile.
-
-        Raises:
-            UserError: there was no link within ``timeout_s`` seconds.
-        """
-        deadline = time.monotonic() + timeout_s
-        with aside(self._eal.control_cores):
-            call_shim("stop_port", self._number)
-        self._is_started = False
-        self._start(deadline)
-        self.wait_for_link(deadline - time.monotonic())
-
     def mend(self) -> bool:
-        """Take the next step to have a lost link back, without waiting; whether it is up. Nobody polls meanwhile.
+        """Take the next step to have a link, without waiting; whether it is up. Nobody polls meanwhile.
 
         To be called again and again. A memif client is started anew, for its server that comes back knows nothing of
-        it; any other device's link comes back by itself.
+        it, and one that is just starting turns it away; any other device's link comes by itself. If both have not the
+        memory in time, on a busy machine, they have twice as long for it the next time.
         """
-        if self.is_link_up or not self._is_client or time.monotonic() < self._patient_until:
-            return self.is_link_up
-        with aside(self._eal.control_cores):
-            if self._is_started:
-                call_shim("stop_port", self._number)
-            self._is_started = self._attempt() == 0
-        self._patient_until = time.monotonic() + (_HANDSHAKE_SECONDS if self._is_started else _NOBODY_SECONDS)
+        if self.is_link_up:
+            self._handshake_s = _HANDSHAKE_SECONDS
+            return True
+        if not self._is_client or time.monotonic() < self._patient_until:
+            return False
+        if self._attempt() == 0:
+            self._handshake_s = min(2 * self._handshake_s, _HANDSHAKE_SECONDS_MAX)
         return self.is_link_up
 
     def connect(self, peer: bytes) -> None:
@@ -261,24 +248,24 @@ class DpdkDevice:
 
     def _start(self, deadline: float) -> None:
         """Start the card; memif's client cannot before its server, so it tries until the deadline."""
-        while True:
-            with aside(self._eal.control_cores):
-                started = self._attempt()
-            if started == 0:
-                self._is_started = True
-                return
+        while (started := self._attempt()) != 0:
             if time.monotonic() > deadline:
                 self._checked(started, "start; is there somebody at the other end?")
             time.sleep(_LOOK_AGAIN_SECONDS)
 
     def _attempt(self) -> int:
-        """Start the card; 0 or -errno. That there is no server, memif's client would say at each attempt."""
+        """Start the card, anew if it was; 0 or -errno. That there is no server, memif's client would say each time."""
         is_silent = self._is_client and self._eal.config.log_level not in _TALKATIVE
-        if is_silent:
-            call_shim("say", ctypes.addressof(_MEMIF), _CRITICAL)
-        started = call_shim("start_port", self._number)
-        if is_silent:
-            call_shim("say", ctypes.addressof(_MEMIF), _NOTICES)
+        with aside(self._eal.control_cores):
+            if self._is_started:
+                call_shim("stop_port", self._number)
+            if is_silent:
+                call_shim("say", ctypes.addressof(_MEMIF), _CRITICAL)
+            started = call_shim("start_port", self._number)
+            if is_silent:
+                call_shim("say", ctypes.addressof(_MEMIF), _NOTICES)
+        self._is_started = started == 0
+        self._patient_until = time.monotonic() + (self._handshake_s if started == 0 else _NOBODY_SECONDS)
         return started
 
     def _make_ports(self, local: Local, queues: int) -> tuple[DpdkPort, ...]:

@@ -1,4 +1,4 @@
-"""``exchange serve --backup-of``, ``status`` and ``promote``: mistakes are told before anything is started."""
+"""``exchange serve --backup-of``, ``status`` and ``promote``: mistakes are told in a line, before anything starts."""
 
 from pathlib import Path
 
