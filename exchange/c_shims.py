@@ -145,8 +145,10 @@ class Shim(NamedTuple):
 def _load(shim: Shim) -> Any:
     path = shim.build(cache_root() / shim.name)
     try:
-        llvm.load_library_permanently(str(path))
-        return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_GLOBAL)
+        # libfabric brings a library of which the constructor has every fault of this process end it without a word.
+        with kept_signal_handlers():
+            llvm.load_library_permanently(str(path))
+            return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_GLOBAL)
     except (OSError, RuntimeError) as error:
         raise shim.missing(f"{path} cannot be loaded ({error})") from error
 

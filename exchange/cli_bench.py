@@ -87,6 +87,14 @@ _flow_options: Final[tuple[Callable[[Any], Any], ...]] = (
 )
 
 
+def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    """The numbers of an option that takes some, with commas between them."""
+    parts = text.split(",") if text else []
+    if not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r}: must be numbers with commas between them, as in 1,2,4")
+    return tuple(int(part) for part in parts)
+
+
 def _with_flow_options(command: Any) -> Any:
     for option in reversed(_flow_options):
         command = option(command)
@@ -144,6 +152,14 @@ def demo(json_path: Path | None, html_path: Path | None) -> None:
     help="Of snapshot: how many live orders. [default: 1000000]",
 )
 @click.option(
+    "--shards",
+    callback=_numbers,
+    default="",
+    show_default=False,
+    metavar="N,N...",
+    help="Of scaling: the numbers of shards. [default: 1,2,4 ... and as many as there are cores]",
+)
+@click.option(
     "--ablate", "layer", type=click.Choice(["book"]), help="What each technique inside this layer is worth."
 )
 @click.option(
@@ -168,6 +184,7 @@ def bench(
     all_scenarios: bool,
     ids: tuple[Any, ...],
     orders: int | None,
+    shards: tuple[int, ...],
     layer: str | None,
     rates: tuple[float, ...],
     rounds: int | None,
@@ -183,8 +200,9 @@ def bench(
     one of queue, stack, latest-value, journal, book, flow, feed, risk, transport; KINDs are some of its variants, or
     for queue a file of your own ('file:./my_queue.py:MyQueue').
 
-    CORE is one of core (the book with and without the hand-off of its events to another core), symbols (one to many
-    of them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process),
+    CORE is one of core (the book with and without the hand-off of its events to another core), scaling (more and more
+    shards, as threads and as processes; KINDs are some of threads, processes, spsc, mpsc), symbols (one to many of
+    them), worst-cases (single commands that cost most), endurance (a hundred million commands in one process),
     snapshot (a shard with many live orders saved and put back).
     And of a served exchange: gateway (beside sockperf, a C program that only sends the bytes back), durability (what
     each kind and gate of a journal costs), hostile (what a good client feels of those who mean no good).
@@ -204,6 +222,7 @@ def bench(
         command_line(),
         choice.source,
         orders,
+        shards,
     )
     if layer is not None:
         if targets:

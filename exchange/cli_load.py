@@ -3,7 +3,7 @@
 The command only parses, calls :mod:`exchange.load` and prints; results and reports are those of ``exchange bench``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -74,7 +74,7 @@ address_option = click.option(
     metavar="SECONDS",
     help="Wait at least so long for the exchange to be there, for the answer to a logon, and for the last answers.",
 )
-@click.option("--keep-orders", is_flag=True, help="Leave in the book what rests at the end.")
+@click.option("--keep-orders", "keeps_orders", is_flag=True, help="Leave in the book what rests at the end.")
 @click.option("--sessions", type=click.IntRange(1), help="How many of the users log on [default: all].")
 @click.option(
     "--rate",
@@ -113,6 +113,7 @@ address_option = click.option(
 @click.option("--symbols", default="AAPL", show_default=True, help="What is traded, with commas between.")
 @click.option(
     "--price-ticks",
+    "middle_ticks",
     type=click.IntRange(10_000, 1_900_000_000),
     default=1_000_000,
     show_default=True,
@@ -164,26 +165,14 @@ def load(
     transport: "LoadCarrier",
     device: str,
     address: str,
-    huge_pages: bool,
-    patience_s: float,
-    keep_orders: bool,
     sessions: int | None,
     rates: tuple[str, ...],
-    seconds: float,
-    warmup_seconds: float,
-    arrivals: str,
-    window: int,
-    orders: int,
     symbols: str,
-    price_ticks: int,
-    silence_s: float,
-    answer_s: float,
     timeline_path: Path | None,
     step_ms: int,
-    rounds: int,
-    seed: int,
     json_path: Path | None,
     html_path: Path | None,
+    **same: Any,
 ) -> None:
     """Send orders to an exchange at fixed times, and measure how long each takes to be answered.
 
@@ -208,25 +197,13 @@ def load(
         endpoint=first,
         logins=tuple(logins[:sessions]),
         rates=tuple(dict.fromkeys(_rate(text) for text in rates)),
-        seconds=seconds,
-        warmup_seconds=warmup_seconds,
-        arrivals="constant" if arrivals == "constant" else "poisson",
-        window=window,
-        orders=orders,
         symbols=tuple(name.strip().upper() for name in symbols.split(",")),
-        middle_ticks=price_ticks,
-        rounds=rounds,
-        seed=seed,
         transport=transport,
         device=device_of(transport, device),
         address=address if transport in CARDS else "",
-        huge_pages=huge_pages,
-        keeps_orders=keep_orders,
-        patience_s=patience_s,
         backups=tuple(backups),
-        silence_s=silence_s,
-        answer_s=answer_s,
         bucket_ns=0 if timeline_path is None else step_ms * 1_000_000,
+        **same,  # the options that are called as the plan calls them
     )
     start_logging("text", quiet=True)  # for what a card warns of
     runs: list[Measured] = []

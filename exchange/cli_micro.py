@@ -37,6 +37,7 @@ class MicroChoice(NamedTuple):
     command_line: str
     source: str = "synthetic"
     orders: int | None = None
+    shards: tuple[int, ...] = ()
 
 
 class MicroBenchmark(NamedTuple):
@@ -161,6 +162,18 @@ def _bench_symbols(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     return run_symbols_bench(_with_rounds(plan, choice.rounds), choice.command_line, progress)
 
 
+def _bench_scaling(choice: MicroChoice, progress: "Progress") -> "BenchResult":
+    from exchange.bench.scaling_bench import ScalingBenchPlan, run_scaling_bench
+
+    plan = ScalingBenchPlan.quick() if choice.quick else ScalingBenchPlan()
+    plan = plan._replace(kinds=choice.kinds, shards=choice.shards)
+    if choice.commands is not None:
+        plan = plan._replace(commands=choice.commands)
+    if choice.seed is not None:
+        plan = plan._replace(seed=choice.seed)
+    return run_scaling_bench(_quicker(plan, choice), choice.command_line, progress)
+
+
 def _bench_worst_cases(choice: MicroChoice, progress: "Progress") -> "BenchResult":
     from exchange.bench.worst_case_bench import WorstCaseBenchPlan, run_worst_case_bench
 
@@ -260,6 +273,9 @@ MICRO_BENCHMARKS: Final = {
         _bench_core, ("--rounds", "--scenario", "--all-scenarios", "--ids", "--commands", "--seed")
     ),
     "symbols": MicroBenchmark(_bench_symbols),
+    "scaling": MicroBenchmark(
+        _bench_scaling, ("--rounds", "--shards", "--commands", "--seed"), takes_kinds=True
+    ),
     "snapshot": MicroBenchmark(_bench_snapshot, ("--rounds", "--orders", "--seed")),
     "worst-cases": MicroBenchmark(_bench_worst_cases),
     "endurance": MicroBenchmark(_bench_endurance, ("--scenario", "--commands", "--seed")),

@@ -23,6 +23,8 @@ REPLACED_STATUS: Final = 3
 """The exit status of a primary that was replaced."""
 
 RETRY_SECONDS: Final = 0.2
+DENIED_SECONDS: Final = 2.0
+"""How long a primary is left alone that cannot be reached, and one that refuses."""
 
 
 def serve_one_of_a_pair(settings: "Settings", users: "Users", backup_of: str | None) -> None:
@@ -38,7 +40,8 @@ def serve_one_of_a_pair(settings: "Settings", users: "Users", backup_of: str | N
         SystemExit: with :data:`REPLACED_STATUS`, if somebody else is primary.
         KeyboardInterrupt: Ctrl-C has ended it, in order.
     """
-    from exchange.gateway.paired_server import CopyWanted, PairedServer
+    from exchange.gateway.paired_server import PairedServer
+    from exchange.replication.backup import CopyWanted
     from exchange.replication.config import NoneReplicationConfig
     from exchange.replication.control_line import parse_address
 
@@ -101,7 +104,7 @@ def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tupl
     """Have a copy of the primary's beginnings take the place of our journal; wait for the primary if need be."""
     from exchange.journal.config import NoneJournalConfig
     from exchange.replication.config import node_name
-    from exchange.replication.control_line import ControlLine, LineTrouble, read_pair_secret
+    from exchange.replication.control_line import ControlLine, Denied, LineTrouble, read_pair_secret
     from exchange.replication.copying import receive_copy
 
     assert not isinstance(settings.journal, NoneJournalConfig)
@@ -116,7 +119,7 @@ def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tupl
             if str(trouble) != told:
                 _progress(f"waiting for the primary at {primary[0]}:{primary[1]}: {trouble}")
             told = str(trouble)
-            time.sleep(RETRY_SECONDS)
+            time.sleep(DENIED_SECONDS if isinstance(trouble, Denied) else RETRY_SECONDS)
     _progress(f"copied the beginnings of the primary's journal to {directory}")
     if aside is not None:
         _progress(f"what was there before is now {aside}")

@@ -19,7 +19,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from exchange.bench.host import cpu_flags, cpu_model, hypervisor, read_word, transparent_huge_pages
+from exchange.bench.host import (
+    chosen_word,
+    cpu_flags,
+    cpu_model,
+    hypervisor,
+    read_word,
+    transparent_huge_pages,
+)
 from exchange.cache_folder import cache_root
 from exchange.doctor_bypass import check_huge_page_pool, check_interfaces, check_vfio
 from exchange.errors import UserError
@@ -167,6 +174,17 @@ def _check_huge_pages(root: Path) -> Iterator[Finding]:
         detail += ": books and rings get 4 KB pages and miss the TLB more often"
         remedy = f"echo madvise | sudo tee {path}" if mode else None
         yield Finding("machine", "huge pages, advised", "limited", detail, remedy)
+    path = root / "sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    shared = chosen_word(path)
+    if shared in ("always", "within_size", "advise", "force"):
+        yield Finding(
+            "machine", "huge pages, shared", "ok", f"shmem_enabled of transparent_hugepage is {shared}"
+        )
+    else:
+        detail = f"shmem_enabled of transparent_hugepage is {shared}" if shared else "the kernel has none"
+        detail += ': shards in processes (shards.run_as = "processes") get 4 KB pages'
+        remedy = f"echo advise | sudo tee {path}" if shared else None
+        yield Finding("machine", "huge pages, shared", "limited", detail, remedy)
 
 
 def _check_shared_memory(root: Path) -> Iterator[Finding]:

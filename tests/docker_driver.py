@@ -111,9 +111,9 @@ def base_image(docker: Docker, folder: Path) -> str:
     """The name of an image to build from. Skips where there is none and none can be made."""
     (line,) = [one for one in DOCKERFILE.read_text("utf-8").splitlines() if one.startswith("ARG BASE_IMAGE=")]
     named = line.partition("=")[2]
-    for command in (("image", "inspect", named), ("pull", named)):
+    for command in (("image", "inspect", named), ("pull", named), ("image", "inspect", BASE)):
         if docker.run("docker", *command).returncode == 0:
-            return named
+            return command[-1]
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         pytest.skip(f"{named} cannot be fetched, and only root with debootstrap can make the like of it")
     root = folder / "base"
@@ -126,6 +126,8 @@ def base_image(docker: Docker, folder: Path) -> str:
             shutil.copyfile(Path("/", path), root / path)
     for path, text in _AS_IN_SLIM_IMAGES.items():
         (root / path).write_text(text, encoding="utf-8")
+    for path in ("var/cache/apt/archives", "var/lib/apt/lists"):
+        shutil.rmtree(root / path)
     docker.checked("sh", "-ec", f'tar -C "{root}" -c . | docker import - {BASE}')
     shutil.rmtree(root)
     return BASE

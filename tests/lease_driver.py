@@ -98,14 +98,18 @@ class Way:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._to))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                client.close()
+                continue
             self._open += [client, server]
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        is_answer = source.getpeername()[1] == self._to
         with suppress(OSError), source, target:
+            is_answer = source.getpeername()[1] == self._to
             while piece := source.recv(65536):
                 while self.is_blocked:
                     time.sleep(0.001)

@@ -33,6 +33,7 @@ from exchange.replication.config import RdmaReplicationConfig, TcpReplicationCon
 from exchange.replication.fabric import PACKAGES, SHIM
 from exchange.replication.protocol import NO_DEADLINE, StreamStart
 from exchange.replication.providers import host_facts
+from exchange.replication.rdma import RING_OFFSET
 from exchange.replication.receiving import ReceivedStreams
 from exchange.replication.streams import ReplicaStreams
 from tests.journal_driver import make_records
@@ -151,6 +152,7 @@ class Primary:
         backup.received.accept(self.link.answer())
         starts = self.replica.attach(self.link)
         backup.begin(starts)
+        backup.primary = self
         return starts
 
 
@@ -161,6 +163,7 @@ class Backup:
         config = msgspec.structs.replace(CONFIGS[way], **changes)
         self.received = ReceivedStreams(config, names_of(streams), IDLE)
         self.epoch = epoch
+        self.primary: Primary | None = None
         self.taken: list[list[bytes]] = [[] for _ in range(streams)]
         self.starts: tuple[StreamStart, ...] = ()
 
@@ -168,6 +171,9 @@ class Backup:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        # In one process, libfabric's shared memory is gone for both as soon as it is for one.
+        if self.primary is not None:
+            self.primary.replica.detach()
         self.received.close()
 
     def begin(self, starts: tuple[StreamStart, ...]) -> None:
@@ -203,6 +209,11 @@ class Backup:
     def content(self, stream: int = 0) -> bytes:
         """All records that were taken."""
         return b"".join(self.taken[stream])
+
+    def ring(self, stream: int = 0) -> bytes:
+        """What a stream's ring holds now."""
+        ring_bytes = self.received.config.ring_bytes
+        return bytes(view_bytes(self.received.memory[0] + RING_OFFSET + stream * ring_bytes, ring_bytes))
 
     def check(self, stream: int = 0) -> None:
         """What was taken are the records from the start on, each once and in order."""

@@ -1,7 +1,7 @@
 """A side of a link in a process of its own, which can be killed: ``python -m tests.replication_processes SIDE WAY``.
 
-It reads a line of JSON for each step and answers with one. Between the steps it does what its side does: a backup polls,
-a primary appends.
+It reads a line of JSON for each step and answers with one. Between the steps it does what its side does: a backup
+polls, a primary appends.
 """
 
 import hashlib
@@ -57,9 +57,15 @@ def run_backup(way: str, **changes: Any) -> None:
         while True:
             backup.take(1_000_000)
             if has_said():
-                ask()
+                if ask().get("close"):
+                    backup.received.close()
                 backup.check()
-                tell(next=backup.next_sequence(), digest=digest(backup.content()), failure=backup.received.failure)
+                tell(
+                    next=backup.next_sequence(),
+                    digest=digest(backup.content()),
+                    ring=digest(backup.ring()),
+                    failure=backup.received.failure,
+                )
 
 
 def run_primary(way: str, **changes: Any) -> None:
@@ -73,7 +79,10 @@ def run_primary(way: str, **changes: Any) -> None:
         while True:
             # In step with the backup: who overruns it is let go of.
             progress = primary.replica.progress().streams[0]
-            if progress.appended_position - progress.consumed_position < primary.replica.config.ring_bytes // 2:
+            if (
+                progress.appended_position - progress.consumed_position
+                < primary.replica.config.ring_bytes // 2
+            ):
                 primary.append(FRAME_RECORDS)
             if has_said():
                 ask()

@@ -213,7 +213,12 @@ def file_system(folder: Path, root: Path = Path("/")) -> str | None:
 
 def transparent_huge_pages(root: Path = Path("/")) -> str | None:
     """``always``, ``madvise`` or ``never``; None where the kernel has no such thing."""
-    found = re.search(r"\[(\w+)\]", _read(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
+    return chosen_word(root / "sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def chosen_word(path: Path) -> str | None:
+    """The word in brackets, which is the choice that holds, of a kernel file that lists all; None if there is none."""
+    found = re.search(r"\[(\w+)\]", _read(path) or "")
     return found[1] if found else None
 
 

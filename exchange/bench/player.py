@@ -1,5 +1,7 @@
 """One run: a fresh exchange plays commands at their intended times, and what was measured comes back.
 
+An exchange with a backup has one: a process that is attached and in sync before the first command is due.
+
 Each run builds its exchange anew, so that every run does the same work from the same empty books and ends
 with the same digest. Compiling happens before the first command is due. The first ``warmup_commands`` are
 played like the others and not measured. The main thread only sleeps and looks, so that it takes nothing away
@@ -13,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchange
+from exchange.bench.backup import LEAD_NS as BACKUP_LEAD_NS
+from exchange.bench.backup import backup_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
 from exchange.journal.scratch import scratch_streams
+from exchange.matching.symbol_owners import spread_symbols
 from exchange.placement.memory_owners import memory_as_planned
 from exchange.settings import Settings
 from exchange.transport.memory import ANSWERS, EVENTS, LAST_NS, REJECTS, TRADES, WARM_NS, MemoryTransport
@@ -68,22 +73,35 @@ def play(
         answered: told now and then how many answers have come.
 
     Raises:
-        RuntimeError: no answer came for a long time. Any error of an agent's thread.
+        UserError: a backup did not start, or was lost.
+        RuntimeError: no answer came for a long time; a backup ended otherwise than we. Any error of an agent's thread.
     """
     timed = commands.copy()
     timed["timestamp_ns"] = intended_ns
     plan = plan_exchange(settings)
-    with memory_as_planned(plan), scratch_streams(settings) as journals:
+    with (
+        memory_as_planned(plan),
+        scratch_streams(settings) as journals,
+        backup_of(settings, spread_symbols(settings, symbol_count), journals) as backup,
+    ):
         transport = MemoryTransport(
             lanes_of(timed, settings.transport.ingress_lanes), warmup_answers=warmup_commands
         )
-        exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan)
+        replica = None if backup is None else backup.replica
+        exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan, replica=replica)
         exchange.compile(progress)
         answers = expected_answers(commands, settings.shards.count)
-        start_ns = time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
+        lead_ns = LEAD_NS if intended_ns[-1] > 0 else 0
+        start_ns = time.monotonic_ns() + (lead_ns if backup is None else BACKUP_LEAD_NS)
         transport.start_at(start_ns)
         with exchange.threads:
-            wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered)
+            if backup is not None:
+                backup.attach(start_ns)
+            check = (lambda: None) if backup is None else backup.check
+            wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered, check)
+            followed = None if backup is None else backup.finish()
+        if followed is not None and followed.digest != exchange.digest():
+            raise RuntimeError(f"the backup's books have digest {followed.digest}, ours {exchange.digest()}")
     return _collect(exchange, transport, timed, start_ns, warmup_commands)
 
 
@@ -94,6 +112,7 @@ def wait_for_answers(
     start_ns: int,
     wanted: int,
     answered: Callable[[int], None],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Sleep and look until ``wanted`` answers have come; the exchange is running.
 
@@ -104,6 +123,7 @@ def wait_for_answers(
         start_ns: the run's start on the monotonic clock.
         wanted: how many answers end the wait.
         answered: told at each look how many have come.
+        check: raises if what the exchange needs is gone.
 
     Raises:
         RuntimeError: commands were due and no answer came for a long time. Any error of an agent's thread.
@@ -111,6 +131,7 @@ def wait_for_answers(
     seen, seen_at = 0, time.monotonic()
     while (count := transport.word(ANSWERS)) < wanted:
         exchange.threads.check()
+        check()
         now = time.monotonic()
         # Between the commands of a slow run there may be minutes in which there is nothing to answer.
         is_idle = count >= int(np.searchsorted(intended_ns, time.monotonic_ns() - start_ns, side="right"))

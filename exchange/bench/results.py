@@ -154,6 +154,7 @@ class FlowDescription(msgspec.Struct, frozen=True):
 class BenchResult(msgspec.Struct, frozen=True):
     """A whole run. ``kind`` is "profiles", or the name of the micro-benchmark: "queue", "stack", "book" ...
 
+    ``findings`` are sentences in which the runner itself says what follows from its figures, the first one first.
     ``comparison_void`` is the reason why ratios between the profiles mean nothing (their digests differ),
     else ``None``. ``not_measured`` maps the name of a field to the reason why it is ``None`` on this machine.
     """
@@ -168,6 +169,7 @@ class BenchResult(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     not_measured: dict[str, str] = {}
     comparison_void: str | None = None
+    findings: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 

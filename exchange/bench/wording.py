@@ -169,6 +169,8 @@ def verdict(result: BenchResult) -> list[str]:
         return _profile_verdict(result)
     if result.kind == "core":
         return _core_verdict(micro_groups(result)) or ["Nothing was measured."]
+    if result.findings:
+        return list(result.findings)
     findings = [*_family_verdict(micro_families(result)), *_micro_verdict(micro_groups(result))]
     return findings or ["Nothing to compare: no group has two variants that ran."]
 

@@ -85,18 +85,21 @@ class PortByHand:
         self._peer: Final = self._vector + VECTOR_BYTES
         self._data: Final = self._peer + SOCKET_ADDRESS_BYTES
         write_message_header(self._header, self._peer, self._vector)
+        # Compiled here, where nobody waits yet: it may take longer than the other side lets us have for an answer.
+        _send(state, self._header, 0)
+        _receive(state, self._header, 0)
 
     def send(self, peer: bytes, data: bytes) -> bool:
         """Send a datagram to the peer of 16 bytes; False if it was not taken, as if it were lost."""
         view_bytes(self._peer, SOCKET_ADDRESS_BYTES)[:] = peer
         view_bytes(self._data, len(data))[:] = data
         write_vector(self._vector, self._data, len(data))
-        return bool(_send_one(self._state, self._header) == 1)
+        return bool(_send(self._state, self._header, 1) == 1)
 
     def receive(self) -> tuple[bytes, bytes] | None:
         """A datagram that has come: its peer of 16 bytes, and what it says. None if there is none."""
         write_vector(self._vector, self._data, DATAGRAM_BYTES_MAX)
-        if _receive_one(self._state, self._header) < 1:
+        if _receive(self._state, self._header, 1) < 1:
             return None
         size = int(self._memory[SIZE_BYTES : SIZE_BYTES + 4].view(np.uint32)[0])
         return bytes(view_bytes(self._peer, SOCKET_ADDRESS_BYTES)), bytes(
@@ -105,12 +108,18 @@ class PortByHand:
 
 
 @kernel
-def _send_one(port: Any, header: int) -> int:
+def _send(port: Any, header: int, count: int) -> int:
+    """Send ``count`` datagrams; with none, nothing at all is done."""
+    if count == 0:
+        return 0
     attend(port)
-    return send_many(port, header, 1)
+    return send_many(port, header, count)
 
 
 @kernel
-def _receive_one(port: Any, header: int) -> int:
+def _receive(port: Any, header: int, count: int) -> int:
+    """Receive up to ``count`` datagrams; with none, nothing at all is done."""
+    if count == 0:
+        return 0
     attend(port)
-    return receive_many(port, header, 1)
+    return receive_many(port, header, count)

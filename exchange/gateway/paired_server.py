@@ -18,6 +18,7 @@ Rules: as of any server; what the other one of the pair wants comes in threads o
 reaches the exchange through the event loop."""
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import Callable
@@ -30,17 +31,18 @@ from exchange.agent import build_idle, do_work
 from exchange.assembly import Progress
 from exchange.errors import UserError
 from exchange.gateway.credentials import Users
+from exchange.gateway.pair_requests import PairRequests
 from exchange.gateway.server import Listening, Server
 from exchange.journal.streams import stream_names
 from exchange.logs import log_event
+from exchange.market_data.glimpse_process import GlimpseProcess
 from exchange.native import body_for
 from exchange.recovery.following import Following
-from exchange.replication.backup import BackupSide, CopyWanted, ExchangeEnded, Outcome, TookOver
+from exchange.replication.backup import BackupSide, ExchangeEnded, Outcome, TookOver
 from exchange.replication.catch_up import stream_ends
 from exchange.replication.config import ActiveReplicationConfig, NoneReplicationConfig, node_name
-from exchange.replication.control_line import ControlLine, make_pair_secret, read_pair_secret
+from exchange.replication.control_line import make_pair_secret, read_pair_secret
 from exchange.replication.control_listener import ControlListener
-from exchange.replication.control_wire import Promote, Promoted, WantStatus
 from exchange.replication.intake import Intake
 from exchange.replication.lease import LeaseKeeper, LeaseWatcher
 from exchange.replication.primary import PairMember, PrimarySide
@@ -51,10 +53,9 @@ from exchange.replication.streams import ReplicaStreams
 from exchange.risk.recount import recount
 from exchange.settings import BlockIdle, ParkIdle, Settings
 
-ASK_SECONDS: Final = 2.0
-"""How long whoever has connected may take to say what it wants."""
+HAND_OVER_SECONDS: Final = 5.0
+"""How long the backup may take to have everything, when it is to take over."""
 
-HAND_OVER_SECONDS: Final = 10.0
 END_SECONDS: Final = 0.3
 """How long an end in order waits for the backup to have everything."""
 STOP_SECONDS: Final = 0.8
@@ -79,7 +80,11 @@ class PairedServer(Server):
         primary: where the control plane of the primary listens that this one is to back up; None for a primary.
 
     Attributes:
+        node: our name.
+        secret: of the pair.
+        primary_address: where the control plane of the primary listens that we back up; None: we are to be primary.
         primary: the pair's affairs while this one is primary.
+        backup: the pair's affairs while it is not, and was not yet.
         replaced_by: who has replaced it, in words; empty if nobody has.
         handed_over_to: whom it has handed over to; empty if to nobody.
 
@@ -91,12 +96,12 @@ class PairedServer(Server):
         config = settings.replication
         assert not isinstance(config, NoneReplicationConfig)
         self._config: Final[ActiveReplicationConfig] = config
-        self._primary_address: Final = primary
+        self.primary_address: Final = primary
         if primary is None and make_pair_secret(Path(config.secret_file)):
             log_event("pair secret made", file=config.secret_file)
-        self._secret: Final = read_pair_secret(Path(config.secret_file))
-        self._node: Final = node_name(config)
-        self.pair_listener: Final = ControlListener(config.address, config.port, self._node, self._secret)
+        self.secret: Final = read_pair_secret(Path(config.secret_file))
+        self.node: Final = node_name(config)
+        self.pair_listener: Final = ControlListener(config.address, config.port, self.node, self.secret)
         try:
             super().__init__(settings, users)
         except BaseException:
@@ -105,16 +110,16 @@ class PairedServer(Server):
         self.primary: PrimarySide | None = None
         self.replaced_by = ""
         self.handed_over_to = ""
-        self._backup: BackupSide | None = None
+        self.backup: BackupSide | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handing_over: Future[str] | None = None
-        self._beside: list[asyncio.Task[None]] = []
+        self._glimpse: asyncio.Task[None] | None = None
         self._last_sync = 0.0
 
     def _member(self) -> PairMember:
         address, port = self.address
         return PairMember(
-            self._config, self._node, self._secret, self.pair_listener.address, f"{address}:{port}"
+            self._config, self.node, self.secret, self.pair_listener.address, f"{address}:{port}"
         )
 
     def _replica(self) -> ReplicaStreams:
@@ -131,7 +136,7 @@ class PairedServer(Server):
             UserError: another one is primary.
         """
         assert self.journal is not None
-        keeper = LeaseKeeper(self._config, self._node, self._member().clients_address)
+        keeper = LeaseKeeper(self._config, self.node, self._member().clients_address)
         try:
             directory, identity = self.journal.directory.path, self.journal.directory.identity
             ends = stream_ends(directory, identity, self.journal.next_sequences)
@@ -157,11 +162,11 @@ class PairedServer(Server):
             return
         with LeaseWatcher(self._config) as watcher:
             record = watcher.record()
-        if record is None or record.primary != self._node or not record.in_sync or record.ended:
+        if record is None or record.primary != self.node or not record.in_sync or record.ended:
             return
         if known.read_text() != _boot_id():
             raise UserError(
-                f"this machine was started again since {self._node!r} was primary, and its journal may lack the last"
+                f"this machine was started again since {self.node!r} was primary, and its journal may lack the last"
                 f" moments, which {record.backup!r} has: start that one with 'exchange serve', and this one as its"
                 f" backup; or delete {known} to go on without them"
             )
@@ -176,7 +181,7 @@ class PairedServer(Server):
             self._member(), self._replica(), keeper, directory.path, directory.identity, self._replaced
         )
         self.primary.start()
-        log_event("primary", node=self._node, epoch=epoch)
+        log_event("primary", node=self.node, epoch=epoch)
 
     def _replaced(self) -> None:
         """Somebody else is primary: end. On a thread of the lease's."""
@@ -203,10 +208,10 @@ class PairedServer(Server):
 
     def _also_to_the_pair(self, listening: Listening) -> Listening:
         def told(address: str, port: int) -> None:
-            self.pair_listener.handle_with(self._handle)
-            if self._backup is None:
+            self.pair_listener.handle_with(PairRequests(self).handle)
+            if self.backup is None:
                 self.pair_listener.start()
-            log_event("pair listening", address=self.pair_listener.address, node=self._node)
+            log_event("pair listening", address=self.pair_listener.address, node=self.node)
             listening(address, port)
 
         return told
@@ -244,7 +249,7 @@ class PairedServer(Server):
         self.transport.drain()
         await self._come_to_rest()
         try:
-            if not await asyncio.to_thread(primary.wait_until_applied, HAND_OVER_SECONDS / 2):
+            if not await asyncio.to_thread(primary.wait_until_applied, HAND_OVER_SECONDS):
                 raise UserError("the backup has not applied everything in time; the exchange has ended")
             if not await asyncio.to_thread(primary.hand_over):
                 log_event("lease not handed over; it runs out", level=logging.WARNING)
@@ -254,7 +259,7 @@ class PairedServer(Server):
             return
         self.handed_over_to = backup
         log_event("handed over", to=backup, epoch=primary.epoch)
-        told.set_result(f"{self._node!r} has handed over to {backup!r}")
+        told.set_result(f"{self.node!r} has handed over to {backup!r}")
 
     async def _take_leave(self) -> None:
         primary = self.primary
@@ -264,71 +269,18 @@ class PairedServer(Server):
                 self.feed.leave()
         else:
             await super()._take_leave()
-        for task in self._beside:
-            task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        if self._glimpse is not None:
+            self._glimpse.cancel()
+            await asyncio.gather(self._glimpse, return_exceptions=True)
         if primary is not None:
             await asyncio.to_thread(primary.close)
 
-    # What the other one, or an operator, wants.
-
-    def _handle(self, line: ControlLine) -> None:
-        match line.purpose:
-            case "status":
-                line.expect(WantStatus, ASK_SECONDS)
-                side = self.primary or self._backup
-                if side is None:
-                    line.refuse(f"{self._node!r} is only just starting")
-                else:
-                    line.send(side.status())
-            case "promote":
-                line.expect(Promote, ASK_SECONDS)
-                self._promote(line)
-            case "join" if self.primary is not None:
-                self.primary.serve_backup(line)
-            case "copy" if self.primary is not None:
-                self.primary.copy_to(line)
-            case "join" | "copy":
-                line.refuse(f"{self._node!r} is a backup itself")
-            case purpose:
-                line.refuse(f"nothing is known of {purpose!r}")
-
-    def _promote(self, line: ControlLine) -> None:
-        """Have the backup take over, or say why not."""
-        try:
-            told = self._promote_from_primary() if self.primary is not None else self._promote_from_backup()
-        except UserError as error:
-            line.refuse(str(error))
-        else:
-            line.send(Promoted(told))
-
-    def _promote_from_primary(self) -> str:
-        primary = self.primary
-        assert primary is not None
-        if not primary.is_in_sync:
-            status = primary.status()
-            behind = sum(one.appended - one.applied for one in status.streams)
-            lacks = f" It lacks {behind:,} records." if primary.backup else " There is no backup."
-            raise UserError(f"{self._node!r} cannot hand over: {status.state}.{lacks}")
+    def begin_to_hand_over(self) -> Future[str]:
+        """End, so that the backup takes over; what there is to say about it when it has. By any thread."""
         if self._handing_over is None:
             self._handing_over = Future()
             self._in_loop(self.request_stop)
-        try:
-            return self._handing_over.result(HAND_OVER_SECONDS)
-        except TimeoutError:
-            raise UserError(f"{self._node!r} has not handed over in {HAND_OVER_SECONDS:g} s") from None
-
-    def _promote_from_backup(self) -> str:
-        backup, address = self._backup, self._primary_address
-        assert backup is not None
-        assert address is not None
-        if not backup.is_in_sync:
-            raise UserError(
-                f"{self._node!r} is not in sync ({backup.state}): orders that were acknowledged would be lost"
-            )
-        with ControlLine.connect(address, self._node, "promote", self._secret) as line:
-            line.send(Promote())
-            return line.expect(Promoted, HAND_OVER_SECONDS).told
+        return self._handing_over
 
     # As the backup.
 
@@ -339,14 +291,14 @@ class PairedServer(Server):
             UserError: the journal is damaged, or of another exchange; the lease store does not answer.
         """
         assert self.journal is not None
-        assert self._primary_address is not None
+        assert self.primary_address is not None
         member = self._member()
-        keeper = LeaseKeeper(self._config, self._node, member.clients_address)
+        keeper = LeaseKeeper(self._config, self.node, member.clients_address)
         try:
             following = self._begin_to_follow(progress)
-            with LeaseWatcher(self._config, self._node, member.clients_address) as watcher:
-                self._backup = self._build_backup(member, following, watcher)
-                host, port = self._primary_address
+            with LeaseWatcher(self._config, self.node, member.clients_address) as watcher:
+                self.backup = self._build_backup(member, following, watcher)
+                host, port = self.primary_address
                 progress(f"standing by for {host}:{port}; the pair listens on {member.control_address}")
                 return asyncio.run(self._stand_by(following, keeper, listening))
         finally:
@@ -358,12 +310,14 @@ class PairedServer(Server):
         assert self.journal is not None
         if not self.journal.is_new:
             progress(f"recovering from {self.journal.directory.path}")
+        if self.feed is not None:
+            self.feed.compile()  # as long as it has nothing to send
         following = self.journal.follow(self.exchange, self.transport, self.feed)
         self._is_prepared = True
         following.compile()
         recount(self.transport.risk, self.transport.memory)
-        if self.feed is not None:
-            self.feed.compile()
+        if self.admin is not None:
+            importlib.import_module("exchange.admin.app")  # so that its start takes no time
         self.exchange.compile(progress)
         progress("compiling the link")
         self._compile_link()
@@ -389,11 +343,11 @@ class PairedServer(Server):
 
     def _build_backup(self, member: PairMember, following: Following, watcher: LeaseWatcher) -> BackupSide:
         assert self.journal is not None
-        assert self._primary_address is not None
+        assert self.primary_address is not None
         directory, journals = self.journal.directory, self.exchange.journals
         intake = Intake(journals, following, directory.identity, self.journal.next_sequences)
         return BackupSide(
-            member, self._primary_address, directory.path, directory.identity, following, intake, watcher,
+            member, self.primary_address, directory.path, directory.identity, following, intake, watcher,
             self._build_receiver, self._sync_now_and_then,
         )  # fmt: skip
 
@@ -415,7 +369,7 @@ class PairedServer(Server):
         body_for(do_work, agent)(agent)
 
     async def _stand_by(self, following: Following, keeper: LeaseKeeper, listening: Listening) -> Outcome:
-        backup = self._backup
+        backup = self.backup
         assert backup is not None
         self._loop = asyncio.get_running_loop()
         self._heed_signals()
@@ -423,7 +377,7 @@ class PairedServer(Server):
         is_served = False
         try:
             async with self._snapshots() or nullcontext():
-                self.pair_listener.handle_with(self._handle)
+                self.pair_listener.handle_with(PairRequests(self).handle)
                 self.pair_listener.start()
                 backup.start()
                 outcome = await self._await_outcome(backup)
@@ -468,13 +422,31 @@ class PairedServer(Server):
         recount(self.transport.risk, self.transport.memory)
         if self.feed is not None:
             self.feed.open(self._opening.opened_ns - self._opening.midnight_ns)
+        self._begin_glimpse()
         log_event(
             "took over",
-            node=self._node,
+            node=self.node,
             epoch=took.grant.epoch,
             live_orders=following.live_orders,
             seconds=round((time.monotonic_ns() - took.since_ns) / 1e9, 4),
         )
 
+    def _begin_glimpse(self) -> None:
+        """Have a GLIMPSE server started, if there is to be one, once the event loop has time for it."""
+        try:
+            glimpse = self._build_glimpse()
+        except UserError as error:  # clients can trade without
+            log_event("no glimpse", level=logging.ERROR, reason=str(error))
+            return
+        if glimpse is not None:
+            self._glimpse = asyncio.get_running_loop().create_task(_keep_glimpse(glimpse))
 
-__all__ = ["CopyWanted", "ExchangeEnded", "PairedServer", "TookOver"]
+
+async def _keep_glimpse(glimpse: GlimpseProcess) -> None:
+    """Start a GLIMPSE server, and end it when this is cancelled."""
+    try:
+        glimpse.start()
+        async with glimpse:
+            await asyncio.Event().wait()
+    finally:
+        glimpse.close()

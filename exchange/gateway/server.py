@@ -233,7 +233,9 @@ class Server:
         if self.journal is not None and not self.journal.is_new:
             progress(f"recovering from {self.journal.directory.path}")
         self.prepare()
-        glimpse = self._start_glimpse()
+        glimpse = self._build_glimpse()
+        if glimpse is not None:
+            glimpse.start()
         try:
             self.exchange.compile(progress)
             asyncio.run(self._serve_until_signal(listening, glimpse))
@@ -242,12 +244,13 @@ class Server:
                 glimpse.close()
         return self.ended_by
 
-    def _start_glimpse(self) -> GlimpseProcess | None:
+    def _build_glimpse(self) -> GlimpseProcess | None:
+        """The GLIMPSE server, if there is to be one, as of now; no agent may be running."""
         settings, config = self.settings, self.settings.market_data
         if self.feed is None or not isinstance(config, MoldUdp64MarketDataConfig) or config.glimpse == "none":
             return None
         capacity_orders = settings.shards.count * settings.book.capacity_orders
-        glimpse = GlimpseProcess(
+        return GlimpseProcess(
             config,
             self.control.session_name,
             self.feed.source,
@@ -255,8 +258,6 @@ class Server:
             capacity_orders,
             encode_first_spin(self.feed.publisher) if self.feed.goes_on else None,
         )
-        glimpse.start()
-        return glimpse
 
     def prepare(self) -> None:
         """Open the day, and go back to where the journal ends; before any thread runs, and once.

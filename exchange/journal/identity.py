@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from exchange.errors import UserError
 from exchange.journal.layout import FORMAT_VERSION, stream_number
-from exchange.journal.segment import StreamIdentity, sync_folder
+from exchange.journal.segment import StreamIdentity, write_document
 from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.matching.symbol_owners import owners_by_name, owners_by_number
 
@@ -239,17 +239,6 @@ def _random_id() -> int:
     return secrets.randbelow((1 << 63) - 1) + 1
 
 
-def write_document(path: Path, document: object) -> None:
-    """Write a file of JSON into a journal's folder: it is there whole and for good, or it is as it was."""
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
-
-
 def _refuse_differences(path: Path, found: Outcomes, asked: Outcomes) -> None:
     differing = [
         name
@@ -270,14 +259,27 @@ def _refuse_differences(path: Path, found: Outcomes, asked: Outcomes) -> None:
 
 def _moved_symbols(found: Outcomes, asked: Outcomes) -> list[str]:
     """Which symbols would be on another shard than in the journal, and what keeps them where they were."""
-    triples = zip(found.symbols, owners_of(found), owners_of(asked), strict=True)
-    moved = [(symbol, before, now) for symbol, before, now in triples if before != now]
+    owners = owners_of(found)
+    triples = zip(found.symbols, owners, owners_of(asked), strict=True)
+    moved = [f"{symbol} was on shard {old} and is on {new}" for symbol, old, new in triples if old != new]
     if not moved:
         return []
-    shown, more = moved[:_SHOWN_SYMBOLS], ", ..." if len(moved) > _SHOWN_SYMBOLS else ""
-    changes = ", ".join(f"{symbol} was on shard {before} and is on {now}" for symbol, before, now in shown)
-    kept = ", ".join(f"{symbol} = {before}" for symbol, before, _ in shown)
-    return [f"{changes}{more} (shards.assign = {{ {kept}{more} }} keeps them where they were)"]
+    by_name = owners_by_name(found.symbols, found.shard_count)
+    named = [
+        f"{symbol} = {old}"
+        for symbol, old, own in zip(found.symbols, owners, by_name, strict=True)
+        if old != own
+    ]
+    kept = (
+        f"shards.assign = {{ {_first(named)} }} keeps them where they were"
+        if named
+        else "without shards.assign they stay"
+    )
+    return [f"{_first(moved)} ({kept})"]
+
+
+def _first(texts: list[str]) -> str:
+    return ", ".join(texts[:_SHOWN_SYMBOLS]) + (", ..." if len(texts) > _SHOWN_SYMBOLS else "")
 
 
 def _short(value: object) -> str:

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from exchange.journal.copied import copied_sequence
 from exchange.journal.frames import Flaw, find_frame, flipped_bit, frame_checksum, last_used_byte
 from exchange.journal.layout import (
     FRAME_CHECKED,
@@ -83,7 +84,7 @@ def judge_end(reader: StreamReader) -> Tear | None:
     """
     segment = reader.segment
     if segment is None:
-        if reader.wanted_sequence > 1:
+        if reader.wanted_sequence > copied_sequence(reader.folder) + 1:
             known = f"sequence {reader.wanted_sequence - 1} is known to have been in the stream"
             raise JournalDamage(reader.folder, 0, 1, f"there is no segment, and {known}")
         return None

@@ -37,6 +37,9 @@ def stream_names(shard_count: int) -> tuple[str, ...]:
 class JournalStreams:
     """Owner of the journals of all streams.
 
+    Attributes:
+        journal_id: what their frames say; 0 if nothing is kept.
+
     Args:
         config: the [journal] table of a profile.
         directory: where; None for a journal of kind ``none``.
@@ -55,6 +58,7 @@ class JournalStreams:
         next_sequences: Sequence[int] = (),
     ) -> None:
         self.config: Final = config
+        self.journal_id: Final = 0 if directory is None else directory.identity.journal_id
         names = stream_names(shard_count)
         following = dict(zip(names, next_sequences or [1] * len(names), strict=True))
         self.shards: Final = [

@@ -37,7 +37,7 @@ from exchange.load.requests import FIRST_NUMBER, SessionRequests, renumber, rest
 from exchange.load.resuming import Resuming
 from exchange.load.seeking import Moved
 from exchange.load.sessions import CONNECT_SECONDS, NotReached, Session, log_out
-from exchange.load.timeline import RunClock, RunTimeline, longest_silence, run_timeline
+from exchange.load.timeline import RunClock, RunTimeline, Silence, longest_silence, run_timeline
 from exchange.native import (
     EPOLL_ADD,
     EPOLL_EVENT_BYTES,
@@ -368,7 +368,7 @@ class _Run:
             user_ns=int((after.ru_utime - before.ru_utime) * 1e9),
             system_ns=int((after.ru_stime - before.ru_stime) * 1e9),
             losses=losses,
-            silence=longest_silence(self._requests),
+            silence=longest_silence(self._requests) if losses else Silence(0, 0),
             timeline=self._timeline(load, losses) if self._plan.bucket_ns else None,
         )
 

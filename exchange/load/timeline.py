@@ -13,7 +13,7 @@ Rules: a run is over when it is looked at. Buckets without a request have no lat
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -117,16 +117,34 @@ class RunClock(NamedTuple):
         return cls(start_monotonic_ns, time.time_ns() + start_monotonic_ns - time.monotonic_ns())
 
 
+class _Columns(NamedTuple):
+    """What is looked at of all requests: the records themselves may be hundreds of megabytes."""
+
+    due_ns: NDArray[np.int64]
+    answered_ns: NDArray[np.int64]
+    state: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, requests: Sequence[SessionRequests]) -> "_Columns":
+        """Of all sessions together."""
+        names = ("intended_ns", "answered_ns", "state")
+        return cls(*(np.concatenate([one.records[name] for one in requests]) for name in names))
+
+    def where(self, is_chosen: NDArray[np.bool_]) -> "_Columns":
+        """Those of some requests."""
+        return _Columns(*(one[is_chosen] for one in self))
+
+
 def longest_silence(requests: Sequence[SessionRequests]) -> Silence:
     """The longest time without any answer in which some request was unanswered that was answered later."""
-    records = np.concatenate([one.records for one in requests])
-    records = records[records["answered_ns"] > 0]
-    if not len(records):
+    columns = _Columns.of(requests)
+    columns = columns.where(columns.answered_ns > 0)
+    if not len(columns.due_ns):
         return Silence(0, 0)
-    records = records[np.argsort(records["answered_ns"], kind="stable")]
-    answered_ns = records["answered_ns"]
+    order = np.argsort(columns.answered_ns, kind="stable")
+    answered_ns = columns.answered_ns[order]
     # Of the answers from each on: when the first of their requests was due.
-    due_ns = np.minimum.accumulate(records["intended_ns"][::-1])[::-1]
+    due_ns = np.minimum.accumulate(columns.due_ns[order][::-1])[::-1]
     before_ns = np.concatenate(([0], answered_ns[:-1]))
     begin_ns = np.maximum(before_ns, due_ns)
     longest = int(np.argmax(answered_ns - begin_ns))
@@ -156,13 +174,13 @@ def run_timeline(
         sent_again: how many requests were sent once more.
         losses: the lines that were lost.
     """
-    records = np.concatenate([one.records for one in requests])
-    # Without intended times a request is due when it is sent, and what was not sent was not due.
-    records = records if rate is not None else records[records["state"] != UNSENT]
-    answers = records[records["answered_ns"] > 0]
-    last_ns = max(records["intended_ns"].max(initial=0), answers["answered_ns"].max(initial=0))
+    columns = _Columns.of(requests)
+    if rate is None:  # then a request is due when it is sent, and what was not sent was not due
+        columns = columns.where(columns.state != UNSENT)
+    answers = columns.where(columns.answered_ns > 0)
+    last_ns = max(columns.due_ns.max(initial=0), answers.answered_ns.max(initial=0))
     count = int(last_ns // bucket_ns) + 1
-    is_open = (records["state"] == UNSENT) | (records["state"] == UNANSWERED)
+    is_open = (columns.state == UNSENT) | (columns.state == UNANSWERED)
     half, tail, longest = _latencies(answers, bucket_ns, count)
     silence = longest_silence(requests)
     return RunTimeline(
@@ -172,9 +190,9 @@ def run_timeline(
         start_unix_ns=clock.start_unix_ns,
         warmup_ns=warmup_ns,
         bucket_ns=bucket_ns,
-        due=_counts(records["intended_ns"], bucket_ns, count),
-        answered=_counts(answers["answered_ns"], bucket_ns, count),
-        unanswered=_counts(records["intended_ns"][is_open], bucket_ns, count),
+        due=_counts(columns.due_ns, bucket_ns, count),
+        answered=_counts(answers.answered_ns, bucket_ns, count),
+        unanswered=_counts(columns.due_ns[is_open], bucket_ns, count),
         latency_p50_ns=half,
         latency_p99_ns=tail,
         latency_max_ns=longest,
@@ -204,11 +222,11 @@ def _counts(times_ns: NDArray[np.int64], bucket_ns: int, count: int) -> list[int
 
 
 def _latencies(
-    answers: NDArray[Any], bucket_ns: int, count: int
+    answers: _Columns, bucket_ns: int, count: int
 ) -> tuple[list[int | None], list[int | None], list[int | None]]:
     """For each bucket the median, the 99th percentile (nearest rank) and the largest latency of what was due in it."""
-    bucket = answers["intended_ns"] // bucket_ns
-    latency_ns = answers["answered_ns"] - answers["intended_ns"]
+    bucket = answers.due_ns // bucket_ns
+    latency_ns = answers.answered_ns - answers.due_ns
     order = np.lexsort((latency_ns, bucket))
     latency_ns = latency_ns[order]
     ends = np.cumsum(np.bincount(bucket, minlength=count))

@@ -118,6 +118,7 @@ from exchange.native.system_calls import (  # noqa: E402
     mutex_unlock,
     sleep_ns,
     system_call,
+    thread_cpu_ns,
     yield_core,
 )
 
@@ -210,6 +211,7 @@ __all__ = [
     "store_uint16",
     "store_uint32",
     "system_call",
+    "thread_cpu_ns",
     "unlikely",
     "use_cache_directory",
     "view_bytes",

@@ -17,8 +17,6 @@ from exchange.native.lowering import INT32, INT64, Emit, lowers_to
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _TIMESPEC = ir.ArrayType(INT64, 2)
-_CLOCK_MONOTONIC: Final = 1
-_CLOCK_BOOTTIME: Final = 7
 
 MUTEX_BYTES: Final = 64
 """Room for a ``pthread_mutex_t`` (40 bytes in glibc on x86-64, 48 on ARM) on a cache line of its own."""
@@ -112,16 +110,22 @@ def _emit_clock(clock: int) -> Emit:
     return emit
 
 
-@lowers_to(types.int64(), _emit_clock(_CLOCK_MONOTONIC))
+@lowers_to(types.int64(), _emit_clock(time.CLOCK_MONOTONIC))
 def monotonic_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, the same clock as :func:`time.monotonic_ns`; no kernel entry (vDSO)."""
     return time.monotonic_ns()
 
 
-@lowers_to(types.int64(), _emit_clock(_CLOCK_BOOTTIME))
+@lowers_to(types.int64(), _emit_clock(time.CLOCK_BOOTTIME))
 def boottime_ns() -> int:
     """CLOCK_BOOTTIME in nanoseconds: the monotonic clock, which also goes on while the machine sleeps."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@lowers_to(types.int64(), _emit_clock(time.CLOCK_THREAD_CPUTIME_ID))
+def thread_cpu_ns() -> int:
+    """How long this thread has had a core, in nanoseconds, as :func:`time.thread_time_ns`; enters the kernel."""
+    return time.thread_time_ns()
 
 
 def _emit_system_call(builder: Any, *operands: Any) -> Any:

@@ -61,8 +61,8 @@ def plan_numa(
     notes, warnings = pinned.notes, pinned.warnings
     if len(nodes) < 2:
         warnings += (
-            "numa is the same as pinned here: all memory that this process may use is on one NUMA node"
-            f" ({nodes[0].os_index}), so that nothing is placed and nothing can be gained or lost",
+            f"all memory that this process may use is on one NUMA node ({nodes[0].os_index}): nothing is placed, and"
+            " numa is the same as pinned here",
         )
     elif memory != "local":
         warnings += (

@@ -15,6 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from exchange.book.ladder_events import TIMESTAMP
+from exchange.journal.copied import copied_sequence
 from exchange.journal.frames import count_kinds
 from exchange.journal.identity import Identity, holder_of, read_identity
 from exchange.journal.judging import judge_end_now
@@ -139,7 +140,7 @@ def _stream_names(directory: Path) -> list[str]:
 
 def _survey_stream(folder: Path, identity: Identity, known_sequence: int, *, is_open: bool) -> StreamReport:
     # Segments that a snapshot made superfluous may be gone. Without one, a stream begins with its first record.
-    kept = next((one.named_sequence for one in open_segments(folder)), None) or 1
+    kept = next((one.named_sequence for one in open_segments(folder)), None) or copied_sequence(folder) + 1
     begins = min(kept, known_sequence + 1)
     report = StreamReport(
         folder.name, begins, begins - 1, 0, 0, 0, 0, {}, [], "open" if is_open else "clean", ""

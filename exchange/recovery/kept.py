@@ -27,8 +27,8 @@ from exchange.journal.identity import (
     Opening,
     outcomes_of,
     read_identity,
-    write_document,
 )
+from exchange.journal.segment import write_document
 from exchange.journal.streams import JournalStreams
 from exchange.logs import log_event
 from exchange.recovery.following import Following

@@ -26,12 +26,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.errors import UserError
 from exchange.journal.identity import Identity
 from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.recovery.following import Following
 from exchange.replication.catch_up import stream_ends
-from exchange.replication.control_line import ControlLine, LineTrouble
+from exchange.replication.control_line import ControlLine, Denied, LineTrouble
 from exchange.replication.control_wire import (
     Accepted,
     Answer,
@@ -62,6 +63,9 @@ from exchange.replication.receiving import ReceivedStreams
 
 RETRY_SECONDS: Final = 0.1
 """How long a primary that cannot be followed is left alone."""
+
+DENIED_SECONDS: Final = 2.0
+"""And one that does not want to be: the reason will be the same for a while."""
 
 LISTEN_SECONDS: Final = 0.01
 """How long the line is listened to at a time while no frames come by the ring."""
@@ -104,11 +108,13 @@ class _Link:
     Attributes:
         receiver: it.
         starts: where it begins; nothing before it is attached.
+        acknowledged: what the primary was told last to be applied.
     """
 
     def __init__(self, receiver: ReceivedStreams) -> None:
         self.receiver: Final = receiver
         self.starts: tuple[StreamStart, ...] = ()
+        self.acknowledged: tuple[int, ...] = ()
 
     def has_reached(self, next_sequences: list[int]) -> bool:
         """Whether all that comes by the line has come."""
@@ -217,6 +223,7 @@ class BackupSide:
         """Join, follow, and join again."""
         while True:
             outcome: Outcome | None = None
+            rest_s = RETRY_SECONDS
             try:
                 with ControlLine.connect(
                     self._primary, self._member.node, "join", self._member.secret
@@ -224,8 +231,9 @@ class BackupSide:
                     outcome = self._follow(line)
             except (LineTrouble, BrokenFrames) as trouble:
                 self._set_state(f"no primary: {trouble}")
+                rest_s = DENIED_SECONDS if isinstance(trouble, Denied) else RETRY_SECONDS
             if outcome is None:
-                outcome = self._wait_for_decision()
+                outcome = self._wait_for_decision(rest_s)
             if outcome is not None:
                 return outcome
 
@@ -234,8 +242,8 @@ class BackupSide:
             log_event("backup", state=state, epoch=self._epoch)
         self.state = state
 
-    def _wait_for_decision(self) -> Outcome | None:
-        """The line has ended: wait until the store says what that means. None: join again."""
+    def _wait_for_decision(self, rest_s: float) -> Outcome | None:
+        """The line has ended: wait until the store says what that means. None: join again, after a rest."""
         if self._is_in_sync:
             self._set_state("the primary's line has ended; waiting for the lease")
         while self._is_in_sync and not self._is_stopped.is_set():
@@ -251,7 +259,7 @@ class BackupSide:
         record = self._watcher.record()
         if record is not None and record.ended and record.epoch == self._epoch:
             return ExchangeEnded(is_asked=False)
-        return ExchangeEnded(is_asked=True) if self._is_stopped.wait(RETRY_SECONDS) else None
+        return ExchangeEnded(is_asked=True) if self._is_stopped.wait(rest_s) else None
 
     def _drop_link(self) -> None:
         link, self._link, self._is_in_sync = self._link, None, False
@@ -265,7 +273,7 @@ class BackupSide:
         if isinstance(said, NeedsCopy):
             return CopyWanted(said.reason)
         if isinstance(said, Refused):
-            raise LineTrouble(f"refused: {said.reason}")
+            raise Denied(f"refused: {said.reason}")
         if not isinstance(said, GoOn):
             raise LineTrouble("it does not say whether to go on")
         self._epoch = said.epoch
@@ -277,6 +285,7 @@ class BackupSide:
                 outcome = self._hear(line, said)
                 if outcome is not None:
                     return outcome
+                self._tell_progress(line)
                 said = line.receive(0.0)
             if is_live:
                 self._take_from_ring(POLL_NS)
@@ -308,12 +317,16 @@ class BackupSide:
         match said:
             case Frames(stream, content):
                 self._intake.take_bytes(stream, content, self._is_stopped.is_set)
+                self._following.follow()
             case WantOffer(host):
                 self._drop_link()
                 self._link = _Link(self._build_receiver())
                 line.send(Offer(self._link.receiver.offer(read_facts(host))))
             case Answer(answer) if self._link is not None:
-                self._link.receiver.accept(answer)
+                try:
+                    self._link.receiver.accept(answer)
+                except UserError as error:
+                    raise LineTrouble(str(error)) from error
                 line.send(Accepted())
             case Attached(positions, next_sequences, epoch) if self._link is not None:
                 if not len(positions) == len(next_sequences) == len(self._names):
@@ -329,7 +342,7 @@ class BackupSide:
             case HandingOver():
                 self._set_state("taking over from a primary that has ended")
             case Refused(reason):
-                raise LineTrouble(f"refused: {reason}")
+                raise Denied(f"refused: {reason}")
             case _:
                 raise LineTrouble(f"{type(said).__name__} is not expected now")
         return None
@@ -339,16 +352,17 @@ class BackupSide:
         link = self._link
         if link is None or not link.has_reached(self._intake.next_sequences):
             return 0
-        receiver = link.receiver
+        receiver, streams = link.receiver, range(len(self._names))
         found = receiver.poll(timeout_ns)
-        if found == 0:
-            return 0
-        streams = range(len(self._names))
-        for stream in reversed(streams):  # the merge stream first
-            self._intake.take(stream, receiver.frames(stream), self._is_stopped.is_set)
-        self._following.follow()
-        for stream in streams:
-            receiver.acknowledge(stream, self._following.applied_sequence(stream))
+        if found > 0:
+            for stream in reversed(streams):  # the merge stream first
+                self._intake.take(stream, receiver.frames(stream), self._is_stopped.is_set)
+            self._following.follow()
+        applied = tuple(map(self._following.applied_sequence, streams))
+        if found > 0 or applied != link.acknowledged:  # what has come by the line is acknowledged here too
+            link.acknowledged = applied
+            for stream, sequence in enumerate(applied):
+                receiver.acknowledge(stream, sequence)
         return found
 
     def _tell_progress(self, line: ControlLine) -> None:

@@ -58,6 +58,10 @@ class HungUp(LineTrouble):
     """The other side has closed it."""
 
 
+class Denied(LineTrouble):
+    """The other side has said no, and why."""
+
+
 def make_pair_secret(path: Path) -> bool:
     """Make the file of the pair's secret if there is none. Raises UserError if it cannot be written."""
     return make_secret(path, _PLACE)
@@ -214,7 +218,7 @@ class ControlLine:
         if isinstance(found, kind):
             return found
         if isinstance(found, Refused):
-            raise LineTrouble(f"refused: {found.reason}")
+            raise Denied(f"refused: {found.reason}")
         told = "nothing" if found is None else type(found).__name__
         raise LineTrouble(f"{self.node or 'the other side'} said {told}, and {kind.__name__} was expected")
 

@@ -7,7 +7,6 @@ them has gone: two machines and an operator need few.
 Rules: the address is taken when it is built, and clients are let in from :meth:`ControlListener.start` on. Handlers end
 when their line is closed, which :meth:`ControlListener.close` does with all."""
 
-import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from exchange.errors import UserError
-from exchange.logs import log_event
+from exchange.gateway.refusals import RefusalLog
 from exchange.replication.control_line import ControlLine, LineTrouble
 
 LINES_MAX: Final = 16
@@ -44,6 +43,8 @@ class ControlListener:
         self._secret: Final = secret
         self._handler: Handler = _refuse
         self._is_closed: Final = threading.Event()
+        self._refusals: Final = RefusalLog()
+        self._lock: Final = threading.Lock()
         self._places: Final = threading.Semaphore(LINES_MAX)
         self._lines: Final[set[ControlLine]] = set()
         self._threads: Final[set[threading.Thread]] = set()
@@ -85,6 +86,8 @@ class ControlListener:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(END_SECONDS)
         self._listener.close()
+        with self._lock:
+            self._refusals.flush()
 
     def _accept(self) -> None:
         while not self._is_closed.is_set():
@@ -109,9 +112,8 @@ class ControlListener:
             self._handler(line)
         except (LineTrouble, UserError) as trouble:
             if not self._is_closed.is_set():
-                log_event(
-                    "pair line ended", level=logging.WARNING, peer=peer, node=line.node, reason=str(trouble)
-                )
+                with self._lock:
+                    self._refusals.note("pair line ended", peer, str(trouble), node=line.node)
         finally:
             line.close()
             self._lines.discard(line)

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from exchange.errors import UserError
-from exchange.journal.identity import IDENTITY_NAME, SNAPSHOTS_NAME, holder_of
+from exchange.journal.copied import write_copied
+from exchange.journal.identity import IDENTITY_NAME, SNAPSHOTS_NAME, holder_of, read_identity
 from exchange.journal.segment import sync_folder
+from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.native import crc32c_of
 from exchange.recovery.kept import SESSIONS_NAME
-from exchange.recovery.snapshots import SUFFIX, snapshot_paths
-from exchange.replication.control_line import ControlLine, LineTrouble
+from exchange.recovery.opening import first_sequences
+from exchange.recovery.snapshots import SUFFIX, open_newest, position_of, snapshot_paths
+from exchange.replication.control_line import ControlLine, Denied, LineTrouble
 from exchange.replication.control_wire import (
     FILES_MAX,
     PIECE_BYTES,
@@ -90,6 +93,7 @@ def receive_copy(line: ControlLine, directory: Path) -> Path | None:
         (fresh / SNAPSHOTS_NAME).mkdir(parents=True, mode=0o700)
         line.send(WantCopy())
         _receive_files(line, fresh)
+        _note_begin(fresh)
         for folder in (fresh / SNAPSHOTS_NAME, fresh):
             sync_folder(folder)
         aside = _set_aside(directory)
@@ -109,12 +113,27 @@ def _receive_files(line: ControlLine, fresh: Path) -> None:
                 raise LineTrouble(f"the copy has only {sorted(names)}")
             return
         if isinstance(said, Refused):
-            raise LineTrouble(f"refused: {said.reason}")
+            raise Denied(f"refused: {said.reason}")
         if not isinstance(said, CopyFile) or not _is_expected(said.path):
             raise LineTrouble("no file of a journal's beginning")
         _receive_file(line, fresh / said.path, said.size_bytes)
         names.add(said.path)
     raise LineTrouble(f"more than {FILES_MAX} files")
+
+
+def _note_begin(fresh: Path) -> None:
+    """Note that what is in the snapshot was never in the streams. Raises LineTrouble if it is no snapshot of this."""
+    if not snapshot_paths(fresh):
+        return
+    identity = read_identity(fresh)
+    snapshot = open_newest(fresh, identity)
+    if snapshot is None:
+        raise LineTrouble("the snapshot that has come is none of this journal")
+    shards = identity.outcomes.shard_count
+    with snapshot:
+        firsts = first_sequences(shards, position_of(snapshot, shards))
+    last = [first - 1 for first in firsts]
+    write_copied(fresh, dict(zip(stream_names(shards), last, strict=True)))
 
 
 def _is_expected(name: str) -> bool:

@@ -189,6 +189,9 @@ class LeaseKeeper:
         Returns:
             Whether it is in the store. False: nobody knows, or we are replaced. To release what ``in_sync=False``
             allows takes a True; after a False for ``in_sync=True`` it may be there all the same.
+
+        Raises:
+            ValueError: the node's name is none.
         """
         return self._thread.call(self._change(timeout_s, backup=node, in_sync=in_sync))
 
@@ -215,6 +218,7 @@ class LeaseKeeper:
 
     async def _acquire(self, after_epoch: int) -> Grant:
         store, observer = self._thread.store, Observer(self._node, secrets.token_hex(8))
+        has_waited = False
         while True:
             found = await self._thread.first(store.read)
             observer.found(found, lease_clock_ns())
@@ -229,6 +233,9 @@ class LeaseKeeper:
                 except (StoreTrouble, WrongRevision):
                     continue  # it may have been applied: the next answer says so
                 return Grant(revision, write.record, write.sent_ns)
+            if not has_waited and observer.record is not None:
+                log_event("lease awaited", primary=observer.record.primary, epoch=observer.record.epoch)
+                has_waited = True
             await asyncio.sleep(RETRY_SECONDS)
 
     def _refuse(self, observer: Observer) -> None:
@@ -345,6 +352,7 @@ class LeaseWatcher:
         self._observer: Final = Observer(node, secrets.token_hex(8))
         self._may_take_over: Final = threading.Event()
         self._turn: Final = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
         self._thread: Final = _StoreThread(config, "lease-watcher")
         try:
             self._thread.call(self._start())
@@ -371,7 +379,8 @@ class LeaseWatcher:
         return self._observer.obstacle()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until this node may take over: in sync, and the lease has run out or is handed over; whether it may."""
+        """Wait until this node may take over (in sync, and the lease has run out or is handed over), or has done so and
+        did not know; whether it may."""
         return self._may_take_over.wait(timeout_s)
 
     def try_take_over(self) -> Grant | None:
@@ -389,6 +398,7 @@ class LeaseWatcher:
         found = await self._thread.first(self._thread.store.read)
         self._observer.found(found, lease_clock_ns())
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._watching.add_done_callback(_log_failure)
 
     async def _watch(self) -> None:
         """Ask for the record again and again, at the latest when the lease may have run out."""
@@ -408,7 +418,7 @@ class LeaseWatcher:
             observer.found(await self._thread.store.read(), lease_clock_ns())
         except (StoreTrouble, UserError):
             observer.unanswered()
-        if observer.may_take_over():
+        if observer.may_take_over() or observer.grant() is not None:
             self._may_take_over.set()
         else:
             self._may_take_over.clear()
@@ -427,7 +437,8 @@ class LeaseWatcher:
                 observer.unanswered()
                 await self._look()
             else:
-                self._watching.cancel()
+                if self._watching is not None:
+                    self._watching.cancel()
                 return Grant(revision, write.record, write.sent_ns)
             return observer.grant()
 

@@ -48,8 +48,14 @@ class LeaseRecord(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("handing_over: there is nobody in sync who could take over")
 
     def encode(self) -> bytes:
-        """The record as JSON."""
-        return msgspec.json.encode(self)
+        """The record as JSON.
+
+        Raises:
+            ValueError: it could not be read again; a name is too long, for instance.
+        """
+        content = msgspec.json.encode(self)
+        self.decode(content)
+        return content
 
     @classmethod
     def decode(cls, content: bytes) -> "LeaseRecord":

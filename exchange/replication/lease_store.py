@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from exchange.errors import UserError
-from exchange.logs import log_event
 from exchange.replication.lease_record import LeaseRecord
 from exchange.replication.lease_rules import Found
 
@@ -79,7 +78,8 @@ class LeaseStore:
         """The record as it is.
 
         Raises:
-            StoreTrouble: the store does not say, or what it has is no lease.
+            StoreTrouble: the store does not say.
+            UserError: what it has is no lease.
         """
         from nats.js.errors import KeyNotFoundError
 
@@ -90,7 +90,7 @@ class LeaseStore:
         try:
             return Found(entry.revision or 0, LeaseRecord.decode(entry.value or b""))
         except ValueError as error:
-            raise StoreTrouble(f"bucket {BUCKET!r}, key {self._group!r}: {error}") from error
+            raise UserError(f"lease store: bucket {BUCKET!r}, key {self._group!r}: {error}") from error
 
     async def write(self, record: LeaseRecord, expected: int) -> int:
         """Put a record in the place of a revision (0: of nothing); the new revision.
@@ -98,6 +98,7 @@ class LeaseStore:
         Raises:
             WrongRevision: it is not the last one.
             StoreTrouble: the store does not say whether it has done so.
+            ValueError: the record is none that :meth:`read` would take.
         """
         from nats.js.errors import KeyWrongLastSequenceError
 
@@ -116,7 +117,8 @@ class LeaseStore:
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
 
     async def _ask[T](self, question: Callable[["KeyValue"], Coroutine[Any, Any, T]]) -> T:
-        """What the store answers. Raises its refusals as they are, and anything else as StoreTrouble."""
+        """What the store answers. Raises its refusals as they are, a mistake of the user's as UserError, and anything
+        else as StoreTrouble."""
         from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
         try:
@@ -126,6 +128,8 @@ class LeaseStore:
             raise
         except Exception as error:  # whatever the client makes of a line that breaks
             self._throw_away()
+            if "authorization" in str(error).lower():  # the client says it in words only
+                raise UserError(f"lease store: {error}; {TOKEN_VARIABLE} holds the token") from error
             raise StoreTrouble(str(error) or type(error).__name__) from error
 
     async def _connect(self) -> _Line:
@@ -183,23 +187,19 @@ class LeaseStore:
 
 
 async def open_bucket(context: "JetStreamContext", *, is_cluster: bool) -> "KeyValue":
-    """The bucket of leases; it is made where there is none.
+    """The bucket of leases; it is made where there is none, in a cluster only if it can have its copies.
 
     Raises:
         UserError: it lets records expire, or keeps them in memory only: it could forget who is primary.
     """
     from nats.js.api import StorageType
-    from nats.js.errors import APIError, BucketNotFoundError
+    from nats.js.errors import BucketNotFoundError
 
     try:
         bucket = await context.key_value(BUCKET)
     except BucketNotFoundError:
         replicas = CLUSTER_REPLICAS if is_cluster else 1
-        try:
-            bucket = await context.create_key_value(bucket=BUCKET, replicas=replicas)
-        except APIError:  # another node has just made it, or the cluster is too small
-            log_event("lease bucket without replicas", replicas=replicas)
-            bucket = await context.create_key_value(bucket=BUCKET)
+        bucket = await context.create_key_value(bucket=BUCKET, replicas=replicas)
     config = (await bucket.status()).stream_info.config
     if config.max_age:
         raise UserError(f"lease store: bucket {BUCKET!r} lets records expire; make it without a TTL")

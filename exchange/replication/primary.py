@@ -271,9 +271,13 @@ class PrimarySide:
             self._stay(line, starts)
         except (LineTrouble, _Lost) as trouble:
             reason = str(trouble)
+        except UserError as error:
+            line.refuse(str(error))
+            reason = str(error)
         finally:
             self._go_alone(line.node, reason)
-            self._replica.detach()
+            with suppress(RuntimeError):  # the replicator has ended before us, and uses no link any more
+                self._replica.detach()
             if link is not None:
                 link.close()
 
@@ -377,7 +381,7 @@ class PrimarySide:
             if not self._keeper.end(FAREWELL_SECONDS):
                 log_event("lease not ended", level=logging.WARNING, epoch=self.epoch)
             self._farewell = Ended()
-        self._has_ended.set()
+        self._end_line()
         self.state = "ended"
 
     def hand_over(self) -> bool:
@@ -390,15 +394,19 @@ class PrimarySide:
             raise UserError("no backup is in sync")
         is_written = self._keeper.hand_over(FAREWELL_SECONDS)
         self._farewell = HandingOver()
-        self._has_ended.set()
+        self._end_line()
         self.state = "handed over"
         return is_written
 
-    def close(self) -> None:
-        """Let go of the backup and of the lease."""
+    def _end_line(self) -> None:
+        """Have the thread of the backup's line say farewell and end; it is waited for a little."""
         self._has_ended.set()
         if self._turn.acquire(timeout=FAREWELL_SECONDS):
             self._turn.release()
+
+    def close(self) -> None:
+        """Let go of the backup and of the lease."""
+        self._end_line()
         line = self._line
         if line is not None:
             line.close()

@@ -15,7 +15,8 @@
         ...                                      # what had arrived wholly
 
 One of these serves one link; whoever begins anew makes another. One thread uses it, and any may ask for
-:attr:`~ReceivedStreams.failure`.
+:attr:`~ReceivedStreams.failure`. If both sides are in one process, neither is closed before the link is detached:
+libfabric's shared memory is then one memory, and gone for both.
 
 **The fence.** A primary that was cut off may go on writing, for it does not know. After :meth:`~ReceivedStreams.close`
 the memory is not registered any more, or the socket is closed: nothing that it writes can change what is read. Frames
@@ -90,6 +91,7 @@ class ReceivedStreams:
 
     Attributes:
         reason: why the provider was chosen that was; nothing before the offer, or for TCP.
+        receiver: the state that compiled code polls.
     """
 
     def __init__(self, config: ActiveReplicationConfig, names: Sequence[StreamName], idle: Any) -> None:
@@ -117,7 +119,7 @@ class ReceivedStreams:
         self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
         self._fabric: Any = None
-        self._receiver: Final = self._build_receiver()
+        self.receiver: Final = self._build_receiver()
         for stream, name in enumerate(names):
             store_int64(self._words(stream) + JOURNAL_ID, name.journal_id)
             store_int64(self._words(stream) + STREAM_NUMBER, name.stream_number)
@@ -146,9 +148,14 @@ class ReceivedStreams:
             idle=self._idle,
         )
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Address and size of what the primary writes into."""
+        return self._target, self._target_bytes
+
     def compile(self) -> None:
         """Compile what polls, or load it from disk. To be called before there is a link, which would be silent."""
-        poll_frames(self._receiver, 0)
+        poll_frames(self.receiver, 0)
 
     def offer(self, primary: HostFacts) -> dict[str, Any]:
         """Make our end of a link; what the primary's ``connect`` takes.
@@ -157,7 +164,7 @@ class ReceivedStreams:
             UserError: it cannot be made: the address is not ours, or libfabric is missing or has no such provider.
         """
         self.compile()
-        told: dict[str, Any] = {"ring_bytes": self.config.ring_bytes, "streams": len(self.names)}
+        told: dict[str, Any] = {"streams": len(self.names)} | shared_settings(self.config)
         match self.config:
             case TcpReplicationConfig():
                 return told | self._offer_tcp()
@@ -245,7 +252,7 @@ class ReceivedStreams:
         They are what :meth:`frames` gives until the next poll. Has to be called again and again: it is this that lets
         the link go on. After the link has failed or was closed it gives what is there, without waiting.
         """
-        return int(poll_frames(self._receiver, timeout_ns))
+        return int(poll_frames(self.receiver, timeout_ns))
 
     def frames(self, stream: int) -> NDArray[np.void]:
         """The frames of a stream that the last poll has found, as rows of ``FRAME_PLACE_DTYPE``.
@@ -285,6 +292,11 @@ class ReceivedStreams:
 
     def _words(self, stream: int) -> int:
         return self._streams + stream * RECEIVER_STREAM_BYTES
+
+
+def shared_settings(config: ActiveReplicationConfig) -> dict[str, int]:
+    """What both sides must have set alike: where things lie, and how often each has to be heard of."""
+    return {"ring_bytes": config.ring_bytes, "backup_timeout_ns": config.backup_timeout_ns}
 
 
 def prepare_socket(connection: socket.socket, words: int) -> None:

@@ -34,7 +34,7 @@ from exchange.replication.config import ActiveReplicationConfig, RdmaReplication
 from exchange.replication.gate import ReplicationGate
 from exchange.replication.protocol import ReplicaProgress, StreamProgress, StreamStart
 from exchange.replication.rdma import LINK_BYTES, RING_OFFSET, RdmaLink
-from exchange.replication.receiving import CONNECT_SECONDS, prepare_socket
+from exchange.replication.receiving import CONNECT_SECONDS, prepare_socket, shared_settings
 from exchange.replication.replicator import Replicator
 from exchange.replication.ring import FrameRing, is_settled, publish_position
 from exchange.replication.tcp import SOCKET_BYTES, TcpLink
@@ -192,7 +192,7 @@ class ReplicaStreams:
             UserError: it cannot be reached that way, or is set otherwise than we are.
         """
         kind = "rdma" if isinstance(self.config, RdmaReplicationConfig) else "tcp"
-        ours = {"kind": kind, "ring_bytes": self.config.ring_bytes, "streams": self.stream_count}
+        ours = {"kind": kind, "streams": self.stream_count} | shared_settings(self.config)
         for key, value in ours.items():
             if offer.get(key) != value:
                 raise UserError(f"replication: {key} is {value} here, and {offer.get(key)} on the backup")

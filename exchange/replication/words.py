@@ -36,7 +36,7 @@ half arrived is none, and is looked at again."""
 import os
 from typing import Final
 
-from exchange.native import crc32c, inlined, load_int64, load_uint32, store_int64
+from exchange.native import crc32c, inlined, load_int64, store_int64
 
 # the whole
 HOLDING: Final = 0
@@ -158,7 +158,7 @@ def seal_line(line: int) -> None:
 def is_whole_line(line: int) -> bool:
     """Whether a line is one, and not half of one."""
     return (
-        load_uint32(line + LINE_CHECKSUM) == crc32c(0, line, LINE_CHECKSUM)
+        load_int64(line + LINE_CHECKSUM) == crc32c(0, line, LINE_CHECKSUM)
         and load_int64(line + LINE_BEATS) > 0
     )
 

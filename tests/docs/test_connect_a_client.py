@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.gateway_driver import PASSWORD, run, serving
+from tests.moving_exchange import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = "docs/examples/first_order.py"
@@ -27,6 +28,23 @@ def test_the_example_does_what_the_page_says() -> None:
         page = (ROOT / "docs/connect-a-client.md").read_text(encoding="utf-8")
         assert printed.count("\n") == 3
         assert f"```text\n{printed}```" in page
+
+    run(scenario())
+
+
+def test_the_example_with_two_addresses_finds_the_one_that_is_served() -> None:
+    async def scenario() -> None:
+        (refusing,) = free_ports(1)
+        async with serving("alice") as server:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(ROOT / "docs/examples/two_addresses.py"),
+                *(str(refusing), str(server.address[1])),
+                env=os.environ | {"PASSWORD": PASSWORD, "PYTHONPATH": str(ROOT)},
+                stdout=asyncio.subprocess.PIPE,
+            )
+            printed = (await process.communicate())[0].decode()
+            assert (process.returncode, printed) == (0, f"accepted at port {server.address[1]}\n")
 
     run(scenario())
 

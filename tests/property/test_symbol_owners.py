@@ -60,6 +60,12 @@ def test_the_weights_are_for_ever() -> None:
     assert weight_of("AAPL", 0) == 4011981267465698035
     assert owners_by_name(NAMES, 4) == [3, 0, 0, 3, 0, 0, 0, 2]
     assert owners_by_name(NAMES, 1) == [0] * 8
+    shown = (Path(__file__).parents[2] / "docs/sharding.md").read_text()
+    for name in ("AAPL", "NVDA", "MSFT"):
+        weights = [str(round(100 * weight_of(name, shard) / 2**64)) for shard in range(4)]
+        (row,) = [line.split() for line in shown.splitlines() if line.startswith(f" {name} ")]
+        assert row[1:6] == [*weights, str(owner_by_name(name, 3))]
+        assert row[6].rstrip(",") == str(owner_by_name(name, 4))
 
 
 def test_many_symbols_are_spread_as_evenly_as_dice_and_few_of_them_move() -> None:
@@ -140,7 +146,9 @@ def test_a_journal_whose_symbols_would_move_is_refused_with_what_keeps_them(tmp_
         assert not directory.is_new
     with JournalDirectory(tmp_path / "new", asked()) as directory:
         assert directory.identity.outcomes.shard_of_symbol == (1, 0, 0, 0, 0, 0, 0, 0)
-    with pytest.raises(UserError, match="TSLA was on shard 0 and is on 1 "):
+    with pytest.raises(
+        UserError, match=r"TSLA was on shard 0 and is on 1 \(without shards.assign they stay\)"
+    ):
         JournalDirectory(tmp_path / "new", asked("shards.assign={TSLA=1}"))
     with JournalDirectory(tmp_path / "new", asked("shards.assign={TSLA=0}")):
         pass

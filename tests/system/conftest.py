@@ -1,4 +1,4 @@
-"""The book as a C library, built once for all tests that call it."""
+"""What several tests here share and is made once: the book as a C library, and a process that starts exchanges."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,19 @@ from exchange.flow import SyntheticConfig, load_flow
 from exchange.messages import CommandKind
 from tests.book_driver import BookDriver
 from tests.exported_book import CAPACITY_ORDERS, PRICE_MAX, Library, build
+from tests.system.kill_processes import Starter, starting
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedLibrary:
     return export_library(tmp_path_factory.mktemp("export") / "made" / "on the way")
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """What starts exchanges that will be killed: it has read its modules, and what they take is compiled once."""
+    with starting(tmp_path_factory.mktemp("started")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

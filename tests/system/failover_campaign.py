@@ -40,7 +40,7 @@ from exchange.line import Line, TcpLine
 from exchange.recovery.twin import Twin
 from tests.gateway_driver import SETTINGS
 from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders, told_by
-from tests.system.kill_client import Trader
+from tests.system.kill_client import BEYOND_THE_END, Trader
 from tests.system.kill_processes import Process, Starter, starting
 
 HOST: Final = "127.0.0.1"
@@ -67,6 +67,7 @@ class Options(NamedTuple):
             f"replication.gate={self.gate}",
             f"replication.lease_ns={self.lease_ns}",
             f"replication.renew_every_ns={self.lease_ns // 5}",
+            "replication.backup_timeout_ns=5000000000",  # the machine may be busy
             f"journal.kind={self.journal}",
             f"shards.count={self.shards}",
             f"shards.threads={THREADS[self.shards]}",
@@ -93,7 +94,8 @@ class Node:
         self.pair_port: Final = free_port()
         self.process: Process | None = None
         self.starts = 0
-        self._folder: Final = folder
+        self.extra: tuple[str, ...] = ()
+        self.folder: Final = folder
         self._options: Final = options
         self._starter: Final = starter
 
@@ -105,20 +107,21 @@ class Node:
             f"transport.port={self.clients_port}",
             f"replication.port={self.pair_port}",
             f"replication.node={self.name}",
-            f"replication.group={self._folder.name}",
-            f"replication.secret_file={self._folder / 'secret'}",
+            f"replication.group={self.folder.name}",
+            f"replication.secret_file={self.folder / 'secret'}",
             f"journal.directory={self.journal}",
+            *self.extra,
         )
 
     def start(self, backup_of: "Node | None" = None, *, forked: bool = True) -> Process:
         """Run it, as the primary or as a backup."""
         self.starts += 1
         sets = [part for one in self.overrides() for part in ("--set", one)]
-        arguments = ["serve", "journaled", "--users", str(self._folder / "users"), *sets]
+        arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
         if backup_of is not None:
             arguments += ["--backup-of", f"{HOST}:{backup_of.pair_port}"]
         self.process = self._starter.start(
-            f"{self._folder.name}-{self.name}-{self.starts}", arguments, forked=forked
+            f"{self.folder.name}-{self.name}-{self.starts}", arguments, forked=forked
         )
         return self.process
 
@@ -126,11 +129,16 @@ class Node:
         """Wait until its log has a text so many times; all of it. AssertionError if the process ends before."""
         process, deadline = self.process, time.monotonic() + SYNC_SECONDS_MAX
         assert process is not None
-        while (said := process.log.read_text()).count(text) < count:
+        while (said := self.log()).count(text) < count:
             assert not process.has_ended(), f"{self.name} has ended: {said}"
             assert time.monotonic() < deadline, f"{self.name} does not say {text!r}: {said}"
             await asyncio.sleep(0.005)
         return said
+
+    def log(self) -> str:
+        """What its process says in its log."""
+        assert self.process is not None
+        return self.process.log.read_text()
 
     async def listens(self) -> None:
         """Wait until clients can connect."""
@@ -148,14 +156,13 @@ class Node:
 
     def check(self) -> None:
         """Nothing has gone wrong with it that would be a fault."""
-        assert self.process is not None
-        text = self.process.log.read_text()
+        text = self.log()
         assert "Traceback" not in text, text
         assert "exchange:" not in text, text
 
 
 class MovingTrader(Trader):
-    """A trader that notes when it was told something new, and may be asked to forget the last of it."""
+    """A trader that notes when it was told something new, and forgets what it was told last if the exchange has."""
 
     def __init__(self, name: str, seed: int, options: Options) -> None:
         super().__init__(
@@ -163,6 +170,23 @@ class MovingTrader(Trader):
             cancels_on_disconnect=name == CANCELS, open_line=open_when_it_listens,
         )  # fmt: skip
         self.told_at: float | None = None
+        self.forgotten = 0
+        self._may_forget: Final = options.gate == "async"
+
+    async def _log_on(self, port: int, sequence: int) -> int:
+        begin = await super()._log_on(port, sequence)
+        if self._may_forget and sequence == BEYOND_THE_END and begin <= len(self.messages):
+            self._forget(begin - 1)
+        return begin
+
+    def _forget(self, count: int) -> None:
+        """Only so many messages were ever sent: what came after them has not happened."""
+        kept, self.forgotten = self.messages[:count], self.forgotten + len(self.messages) - count
+        for known in (self.messages, self.live, self.matches, self.due, self._known):
+            known.clear()
+        for payload in kept:
+            self.messages.append(payload)
+            self._learn(self._dialect.told(payload))
 
     def _begin(self, number: int, name: str) -> None:
         super()._begin(number, name)
@@ -275,6 +299,7 @@ class PairDay:
         self.counts["messages"] += sum(len(one.messages) for one in self.traders)
         self.counts["messages sent again and equal"] += sum(one.kept for one in self.traders)
         self.counts["orders that a kill swallowed"] += sum(one.lost for one in self.traders)
+        self.counts["messages taken back"] += sum(one.forgotten for one in self.traders)
 
     def _check_trades(self) -> None:
         sides = Counter(match for trader in self.traders for match, _ in trader.matches)
@@ -330,7 +355,7 @@ def main() -> None:
     """Days until there were enough kills."""
     parser = argparse.ArgumentParser(description="Kill the primary of a pair and compare what goes on.")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--gate", choices=("received", "applied"), default="received")
+    parser.add_argument("--gate", choices=("async", "received", "applied"), default="received")
     parser.add_argument("--kind", choices=("tcp", "rdma"), default="tcp")
     parser.add_argument("--shards", type=int, choices=(1, 2), default=1)
     parser.add_argument("--lease-ms", type=int, default=150)

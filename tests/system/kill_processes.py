@@ -27,8 +27,11 @@ START_SECONDS_MAX: Final = 240.0
 class Process:
     """A process that may be killed, by a descriptor, so that no other can be hit."""
 
-    def __init__(self, number: int, output: Path, log: Path) -> None:
+    def __init__(
+        self, number: int, output: Path, log: Path, child: "subprocess.Popen[bytes] | None" = None
+    ) -> None:
         self.output, self.log = output, log
+        self._child: Final = child
         self.number: Final = number
         self._descriptor = os.pidfd_open(number)
         weakref.finalize(self, os.close, self._descriptor)
@@ -43,6 +46,11 @@ class Process:
     def has_ended(self) -> bool:
         """Whether it is there no more."""
         return bool(select.select([self._descriptor], [], [], 0)[0])
+
+    def status(self) -> int:
+        """The exit status of one that was not forked, when it has ended."""
+        assert self._child is not None, "whoever forks it is told"
+        return self._child.wait()
 
     async def end(self) -> None:
         """Wait until it is there no more."""
@@ -98,7 +106,7 @@ class Starter:
             command = [sys.executable, "-m", "exchange", *arguments]
             child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         self._children.append(child)
-        return self._keep(Process(child.pid, output, log))
+        return self._keep(Process(child.pid, output, log, child))
 
     def _keep(self, process: Process) -> Process:
         """Remember it until it has ended."""

@@ -11,6 +11,10 @@ from exchange.wire.ouch50 import OrderAccepted, OrderCanceled, OrderExecuted, Or
 from exchange.wire.ouch_codes import EventCode
 from tests.gateway_driver import PASSWORD, connect, eventually, run, serving
 
+MANY = 4000
+"""Orders: their packets are more than the kernel and asyncio keep for a socket that takes nothing."""
+ROOMY = ("gateway.log_bytes=8MiB",)
+
 
 class Cuts:
     """A stretch of the line that can be cut: clients connect here instead of to the exchange."""
@@ -99,6 +103,34 @@ def test_requests_that_were_lost_with_the_line_are_sent_again() -> None:
             await client.close()
 
     run(scenario())
+
+
+def test_no_order_overtakes_those_that_are_sent_again() -> None:
+    """Too many for a socket, so that sending them again takes its time; and others are placed meanwhile."""
+
+    async def scenario() -> None:
+        async with serving("alice", overrides=ROOMY) as server, cuttable(server.address) as (cuts, port):
+            client = await Client.connect("127.0.0.1", port, "alice", PASSWORD, sequence=0)
+            cuts.is_down = True
+            cuts.cut()
+            await eventually(lambda: server.control.connected == 0)
+            for turn in range(MANY):
+                await client.place("AAPL", Side.BUY, 10, price_ticks=100_0000 - 100 * (turn % 50))
+            cuts.is_down = False
+            while client.reconnections == 0:
+                await asyncio.sleep(0)
+            for turn in range(MANY):
+                await client.place("AAPL", Side.BUY, 10, price_ticks=100_0000 - 100 * (turn % 50))
+                if turn % 20 == 0:
+                    await asyncio.sleep(0)
+            accepted = []
+            while len(accepted) < 2 * MANY:
+                if isinstance(one := await client.next_answer(), OrderAccepted):
+                    accepted.append(one.user_reference_number)
+            assert accepted == list(range(1, 2 * MANY + 1))
+            await client.close()
+
+    run(scenario(), ROOMY)
 
 
 def test_what_is_asked_while_the_line_is_down_goes_out_when_it_is_back() -> None:

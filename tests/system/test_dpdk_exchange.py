@@ -43,18 +43,21 @@ def served(
     inside: Sequence[str] = (),
     names: Sequence[str] = USERS,
     ends_by: signal.Signals = signal.SIGTERM,
+    address: str = "10.0.0.1",
 ) -> Iterator[subprocess.Popen[str]]:
     """An exchange on a card, until the block ends; it has to end in order then, unless the block has ended it."""
     for name in names:
         add_user(users, name)
-    sets = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
+    sets = [
+        part for one in (*SETTINGS, f"transport.card_address={address}", *settings) for part in ("--set", one)
+    ]
     process = subprocess.Popen(
         [*inside, *command("serve", "serve", "--quiet", "--users", str(users), *sets)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        if "listening on 10.0.0.1 port 9005" not in process.stdout.readline():
+        if f"listening on {address} port 9005" not in process.stdout.readline():
             raise AssertionError(process.communicate()[1])
         yield process
         if process.poll() is None:
@@ -79,11 +82,12 @@ def start_load(
     inside: Sequence[str] = (),
     users: Sequence[str] = USERS,
     transport: str = "dpdk",
+    endpoint: str = "10.0.0.1:9005",
 ) -> subprocess.Popen[str]:
     """A load over a card; over the kernel's own UDP, if there is no card."""
     line = ("--transport", transport, "--device", device) if device else ("--transport", "udp")
     return subprocess.Popen(
-        [*inside, *command("load", "10.0.0.1:9005", "--users", ",".join(users), "--password-env", "SECRET",
+        [*inside, *command("load", endpoint, "--users", ",".join(users), "--password-env", "SECRET",
          *line, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
          "--json", str(folder / "load.json"), "--html", str(folder / "load.html"))],
         env=os.environ | {"SECRET": PASSWORD}, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -3,6 +3,7 @@
 Nothing is lost and nothing comes twice: what a client has got is held, message by message, against the journal.
 """
 
+import json
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ ORDERS = 1500
 KILLS = 3
 END_SECONDS_MAX = 20.0
 """It is below a second on a machine that has nothing else to do, which one that runs tests may not be."""
+ELSEWHERE = "10.0.0.3"
 LOAD_SECONDS = 40
 """An exchange has to be back by then, also on a machine that is busy."""
 SETTINGS = (
@@ -155,16 +157,24 @@ def wait_for_records(journal: Path, count: int, load: subprocess.Popen[str]) -> 
 
 
 def test_a_load_goes_on_when_its_exchange_was_killed_and_is_back(tmp_path: Path) -> None:
-    """It is one run of the load: what was due meanwhile is sent when the exchange is there again."""
+    """It is one run of the load: what was due meanwhile is sent when the exchange is back, at another address."""
     socket, journal = f"socket=exchange-again-{os.getpid()}", tmp_path / "journal"
     server = (*on_dpdk(f"net_memif0,role=server,{socket}"), *SETTINGS, f"journal.directory={journal}")
     with served(tmp_path / "users", *server) as first:
-        process = start_load(tmp_path, f"net_memif0,role=client,{socket}", 50, LOAD_SECONDS)
+        process = start_load(
+            tmp_path,
+            f"net_memif0,role=client,{socket}",
+            50,
+            LOAD_SECONDS,
+            endpoint=f"10.0.0.1:9005,{ELSEWHERE}:9005",
+        )
         wait_for_records(journal, 200, process)
         first.kill()
         first.wait()
-    with served(tmp_path / "users", *server):
+    with served(tmp_path / "users", *server, address=ELSEWHERE):
         counts = finish_load(process, tmp_path)
+    (text,) = json.loads((tmp_path / "load.json").read_text())["warnings"]
+    assert f"2 sessions lost their line (no link) and went on at {ELSEWHERE}:9005" in text
     assert counts["sent"] == 50 * LOAD_SECONDS + 10
     assert counts["unanswered"] == counts["rejected"] == counts["not sent"] == 0
     assert counts["answered"] + counts["lapsed"] == counts["sent"]

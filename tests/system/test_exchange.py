@@ -87,6 +87,21 @@ PROFILES = [
     ),
     pytest.param(("queue.kind=spsc", "book.kind=ladder", "idle.kind=park"), id="parking"),
     pytest.param(("queue.kind=spsc", "book.kind=ladder", "placement.kind=pinned"), id="pinned"),
+    pytest.param(("queue.kind=locked", "book.kind=ladder", "shards.run_as=processes"), id="locked-process"),
+    pytest.param(
+        (
+            *("queue.kind=spsc", "book.kind=ladder", "queue.capacity_slots=64", "shards.count=3"),
+            *("transport.ingress_lanes=2", "shards.run_as=processes", "placement.kind=pinned"),
+        ),
+        id="spsc-processes",
+    ),
+    pytest.param(
+        (
+            *("queue.kind=mpsc", "book.kind=ladder", "queue.capacity_slots=4", "shards.count=2"),
+            "shards.run_as=processes",
+        ),
+        id="mpsc-processes",
+    ),
 ]
 
 
@@ -105,7 +120,8 @@ def test_every_combination_makes_the_events_of_the_textbook(overrides: tuple[str
 
 def test_digests_agree_across_profiles_and_tell_different_flows_apart() -> None:
     commands = flow()
-    digests = {play(settings(*parameter.values[0]), commands)[0].digest() for parameter in PROFILES[:6]}
+    profiles = [parameter.values[0] for parameter in (*PROFILES[:6], *PROFILES[-3:])]
+    digests = {play(settings(*overrides), commands)[0].digest() for overrides in profiles}
     assert len(digests) == 1
     assert play(settings(), flow(seed=4))[0].digest() not in digests
 

@@ -20,7 +20,8 @@ from exchange.native import address_of, kernel, load_acquire
 from exchange.replication.config import TcpReplicationConfig
 from exchange.replication.lease import LeaseKeeper, LeaseWatcher, lease_clock_ns
 from exchange.replication.lease_record import LeaseRecord
-from exchange.replication.lease_rules import deadline_after
+from exchange.replication.lease_rules import Found, deadline_after
+from exchange.replication.lease_store import StoreTrouble
 from exchange.replication.store_process import StoreProcess
 from tests.lease_driver import (
     LEASE_NS,
@@ -255,6 +256,40 @@ def test_a_renewal_whose_answer_was_lost_is_known_again(
     way.close()
 
 
+def test_a_takeover_whose_answer_was_lost_is_known_again(
+    config: TcpReplicationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LeaseWatcher(config, "b") as watcher:
+        with primary(config, backup="b"):
+            pass
+        assert watcher.wait(PATIENCE_SECONDS)
+        write, read = watcher._thread.store.write, watcher._thread.store.read
+
+        async def write_and_lose(record: LeaseRecord, expected: int) -> int:
+            await write(record, expected)
+            raise StoreTrouble("lost")
+
+        async def say_nothing() -> Found:
+            raise StoreTrouble("nothing")
+
+        monkeypatch.setattr(watcher._thread.store, "write", write_and_lose)
+        monkeypatch.setattr(watcher._thread.store, "read", say_nothing)
+        assert watcher.try_take_over() is None
+        monkeypatch.setattr(watcher._thread.store, "read", read)
+        assert watcher.wait(PATIENCE_SECONDS)
+        grant = watcher.try_take_over()
+        assert grant is not None
+        assert (grant.epoch, grant.record.primary) == (2, "b")
+
+
+def test_a_name_that_could_not_be_read_again_is_not_written(config: TcpReplicationConfig) -> None:
+    with primary(config) as (keeper, told):
+        with pytest.raises(ValueError, match="no lease: Expected `str` of length <= 64"):
+            keeper.set_backup("b" * 65, True)
+        told.until_renewed()
+        assert keeper.set_backup("b" * 64, True)
+
+
 def test_a_store_that_is_slow_ends_no_lease(config: TcpReplicationConfig, store: StoreProcess) -> None:
     way = Way(store.port)
     with primary(config_for(way.port, group=config.group), backup="b") as (_, told):
@@ -360,12 +395,9 @@ async def _delete(keeper: LeaseKeeper) -> None:
     await line.bucket.delete(keeper._thread.group)
 
 
-def test_what_no_exchange_has_written_is_told(
-    config: TcpReplicationConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("exchange.replication.lease.PATIENCE_SECONDS", 0.1)
+def test_what_no_exchange_has_written_is_told(config: TcpReplicationConfig) -> None:
     with LeaseKeeper(config, "a", "") as keeper:
-        keeper._thread.call(keeper._thread.store.read())
+        keeper._thread.call(keeper._thread.first(keeper._thread.store.read))
         keeper._thread.call(_write_nonsense(keeper))
         with pytest.raises(UserError, match=r"bucket 'exchange-leases', key '\w+': no lease"):
             keeper.acquire()
@@ -407,11 +439,10 @@ def test_only_who_has_the_token_is_let_in_and_it_is_shown_to_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, wrong = "the-right-one-aWx9", "a-wrong-one-bYz8"
-    monkeypatch.setattr("exchange.replication.lease.PATIENCE_SECONDS", 0.2)
     with running_store(tmp_path, token=token) as store:
         with LeaseKeeper(config_for(store.port, wrong), "a", "") as keeper:
             with pytest.raises(
-                UserError, match=rf"nats://127.0.0.1:{store.port}: nats: .*[Aa]uthorization"
+                UserError, match=r"^lease store: .*Authorization.*; EXCHANGE_LEASE_TOKEN"
             ) as error:
                 keeper.acquire()
             assert wrong not in str(error.value)

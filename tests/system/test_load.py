@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exchange.bench.load_rows import load_rows
@@ -18,6 +19,7 @@ from exchange.errors import UserError
 from exchange.load.generator import compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
 from exchange.load.plan import LoadPlan
+from exchange.load.timeline import LoadTimeline
 from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
 
 END_SECONDS_MAX = 2.0
@@ -99,10 +101,12 @@ def test_a_rejected_order_is_an_answer(endpoint: Endpoint) -> None:
 
 
 def test_the_command_prints_a_table_and_writes_the_figures(endpoint: Endpoint, tmp_path: Path) -> None:
-    figures, page = tmp_path / "load.json", tmp_path / "load.html"
+    """Also with an address at which nobody listens: the exchange is where the other one is."""
+    figures, page, timeline = tmp_path / "load.json", tmp_path / "load.html", tmp_path / "timeline.json"
     process = start(
-        str(endpoint), "--users", "alice,bob", "--password-env", "SECRET", "--rate", "1000", "--seconds", "0.2",
-        "--warm-up", "0.1", "--json", str(figures), "--html", str(page),
+        f"127.0.0.1:{unused_port()},{endpoint}", "--users", "alice,bob", "--password-env", "SECRET", "--rate", "1000",
+        "--seconds", "0.2", "--warm-up", "0.1", "--json", str(figures), "--html", str(page),
+        "--timeline", str(timeline), "--timeline-step", "50",
     )  # fmt: skip
     printed, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
@@ -110,7 +114,13 @@ def test_the_command_prints_a_table_and_writes_the_figures(endpoint: Endpoint, t
     result = read_result(figures)
     assert result.kind == "load"
     assert "--password-env SECRET" in result.command_line
-    for text in (printed, figures.read_text(), page.read_text()):
+    told_when = msgspec.json.decode(timeline.read_bytes(), type=LoadTimeline)
+    assert (told_when.kind, told_when.sessions) == ("load timeline", 2)
+    (run,) = told_when.runs
+    assert (run.offered_per_second, run.bucket_ns, run.lost_lines) == (1000.0, 50_000_000, ())
+    assert sum(run.due) == result.profiles[0].load_points[0].counts["sent"] == 300
+    assert 0 < time.time_ns() - run.start_unix_ns < 300_000_000_000
+    for text in (printed, figures.read_text(), page.read_text(), timeline.read_text()):
         assert PASSWORD not in text
     assert "What became of the requests" in page.read_text()
 
@@ -146,6 +156,7 @@ def unused_port() -> int:
         (("--users", "alice", "--password-env", "SECRET", "--rate", "often"), "--rate often: must be a number"),
         (("--users", "alice", "--password-env", "SECRET", "--rate", "1e9"), "allowed are 4,194,304"),
         (("--users", "alice", "--password-env", "SECRET", "--seconds", "0"), "--seconds 0: allowed is 0.01 to 600"),
+        (("--users", "alice", "--password-env", "SECRET", "--answer-timeout", "0"), "--answer-timeout 0: allowed is"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_status_2(
@@ -160,6 +171,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
         pytest.param(f"127.0.0.1:{unused_port()}", "Connection refused", id="nobody"),
         ("127.0.0.1", "127.0.0.1: not HOST:PORT"),
         ("127.0.0.1:0", "127.0.0.1:0: not HOST:PORT"),
+        ("127.0.0.1:9005,nowhere", "nowhere: not HOST:PORT"),
     ],
 )
 def test_a_wrong_address_is_one_line_and_exit_status_2(place: str, told: str) -> None:

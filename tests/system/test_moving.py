@@ -1,6 +1,7 @@
 """Clients whose exchange goes to another address: nothing is lost, nothing comes twice, and the end is the end."""
 
 import asyncio
+import re
 import shutil
 import socket
 import threading
@@ -20,6 +21,8 @@ from exchange.load.generator import compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
 from exchange.load.measured import Measured
 from exchange.load.plan import LoadPlan
+from exchange.page.requests import Place
+from exchange.page.trader import Trader
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import (
     AccountQueryResponse,
@@ -32,20 +35,13 @@ from exchange.wire.ouch50 import (
 from exchange.wire.ouch_codes import CancelReason
 from tests.gateway_driver import PASSWORD, run, serving
 from tests.moving_exchange import LOOPBACK, NAMES, MovingExchange, free_ports, moving_exchange
-from tests.system.kill_processes import Starter, starting
+from tests.system.kill_processes import Starter
 
 SECONDS_MAX = 120.0
 """For a machine with other things to do; it is a few seconds."""
 ANSWER_SECONDS = 0.4
 """So soon a client gives up an exchange that was stopped."""
 LOG_ROOM = "gateway.log_bytes=32MiB"
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """What starts exchanges, for all tests here: it has read its modules once."""
-    with starting(tmp_path_factory.mktemp("moving")) as one:
-        yield one
 
 
 @contextmanager
@@ -173,6 +169,30 @@ def test_a_wrong_password_is_told_at_once_and_an_unknown_session_in_the_end() ->
     run(scenario())
 
 
+def test_a_person_at_the_page_follows_but_does_not_take_a_session_back(
+    tmp_path: Path, starter: Starter
+) -> None:
+    async def scenario(exchange: MovingExchange) -> None:
+        await exchange.listens()
+        trader = await Trader.log_on(exchange.endpoints, "alice", PASSWORD, lambda: None)
+        for number in (1, 2):
+            await trader.place(Place("AAPL", "B", 10, "100.00"))
+            while len(trader.account.view().orders) < number:
+                await asyncio.sleep(0.005)
+            if number == 1:
+                await exchange.move()
+        assert trader.is_connected
+        other = await Client.connect(*exchange.endpoints[1], "alice", PASSWORD)
+        await asyncio.sleep(0.3)  # long enough to come back many times
+        assert other.reconnections == 0
+        await other.close()
+        await trader.close()
+        await exchange.end()
+
+    with moving_exchange(tmp_path, starter) as exchange:
+        asyncio.run(asyncio.wait_for(scenario(exchange), SECONDS_MAX))
+
+
 def test_an_exchange_that_has_forgotten_messages_is_told_of(tmp_path: Path, starter: Starter) -> None:
     """What asynchronous replication may do: the exchange that goes on does not know the last moments."""
 
@@ -221,7 +241,7 @@ def load_while_it_moves(exchange: MovingExchange, plan: LoadPlan, how: str) -> M
         mover.join()
     (text,) = result.warnings
     assert "3 sessions lost their line" in text
-    assert f"went on at {exchange.endpoints[1]}" in text
+    assert re.search(rf"went on at .*{exchange.endpoints[1]}", text)
     return runs[0]
 
 
@@ -248,10 +268,10 @@ def test_a_load_goes_on_where_its_exchange_goes(
             one.user_reference_number for one in messages if isinstance(one, OrderAccepted | OrderReplaced)
         ]
         assert len(set(numbers)) == len(numbers)
-    assert {one.session for one in measured.losses} == {login.name for login in logins}
-    for loss in measured.losses:
-        assert 0 < loss.lost_ns < loss.back_ns
-        assert (loss.left, loss.found, loss.taken_back) == (first, backups[0], 0)
+    for login in logins:  # on a busy machine an exchange may be so slow that it is given up for that as well
+        losses = [one for one in measured.losses if one.session == login.name]
+        assert (losses[0].left, losses[-1].found) == (first, backups[0])
+        assert all(0 < one.lost_ns < one.back_ns and one.taken_back == 0 for one in losses)
     assert sum(one.sent_again for one in measured.losses) <= measured.back_pressure["sent again"]
     _check_timeline(measured)
 

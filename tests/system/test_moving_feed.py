@@ -1,27 +1,17 @@
 """A feed that another machine goes on with: the same session and sequence, and lost messages from whoever answers."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from exchange.client import Client, Side
 from exchange.market_data.feed_receiver import FeedReceiver
 from tests.gateway_driver import PASSWORD
 from tests.market_data_driver import LOOPBACK, LossyRelay, book, follow, free_port
 from tests.moving_exchange import MovingExchange, moving_exchange
-from tests.system.kill_processes import Starter, starting
+from tests.system.kill_processes import Starter
 
 SECONDS_MAX = 120.0
 ORDERS = 150
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """What starts exchanges."""
-    with starting(tmp_path_factory.mktemp("moving-feed")) as one:
-        yield one
 
 
 def settings(port: int) -> tuple[str, ...]:

@@ -5,18 +5,21 @@ whatever state. The tests with real kills are in ``tests/system/test_kill.py``."
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from exchange.cli_journal import journal
 from exchange.errors import UserError
-from exchange.gateway.server import Server
+from exchange.gateway.server import Server, open_day
 from exchange.gateway.session_memory import LOG_END, SessionMemory
+from exchange.journal.identity import JournalDirectory, outcomes_of
 from exchange.journal.reading import JournalDamage
 from exchange.native import is_compiled, load_int64, view_bytes
 from exchange.recovery.inspecting import survey_journal
@@ -51,6 +54,7 @@ from tests.gateway_driver import (
 )
 
 NAMES = ("alice", "bob", "carol")
+DEALT_OUT = "shards.assign={AAPL=0, MSFT=1, NVDA=0, AMZN=1, INTC=0, CSCO=1, TSLA=0, QQQ=1}"
 SHARDS = {
     "one": ('shards.threads=[["ingress","shard.0","egress"],["journal"]]',),
     "two": (
@@ -315,6 +319,39 @@ def refuse_damage(journal: Path) -> None:
         twin.replay()
     with pytest.raises(JournalDamage, match="there is no segment"):
         make_snapshot(journal)
+
+
+def test_a_journal_whose_symbols_were_dealt_out_is_gone_on_with_if_the_profile_says_so(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal"
+    settings = overrides(path, **VARIANTS[1])
+    dealt_out = load_profile("serve", [*SETTINGS, *settings, DEALT_OUT])
+    began = msgspec.structs.replace(
+        outcomes_of(dealt_out, open_day("UTC", time.time_ns())), shard_of_symbol=()
+    )
+    with JournalDirectory(path, began):
+        pass
+    with pytest.raises(UserError, match=r"QQQ was on shard 1 and is on 0 \(shards.assign = \{ AAPL = 0, "):
+        Server(load_profile("serve", [*SETTINGS, *settings, "shards.assign={NVDA=1}"]), users(NAMES))
+
+    async def scenario() -> None:
+        async with serving("alice", overrides=(*settings, DEALT_OUT)) as server:
+            alice = await BareClient.log_on(server, "alice")
+            await alice.packet()
+            await alice.answer()
+            for number, symbol in enumerate(server.settings.gateway.symbols, 1):
+                await alice.request(order(number, symbol=symbol))
+                await alice.answer()
+            await settled(server)
+            with Twin(path) as twin:
+                twin.replay()
+                assert twin.live_orders() == [4, 4]
+                assert twin.exchange.digest() == server.exchange.digest()
+            await alice.close()
+
+    compile_recovery(overrides(tmp_path / "compiling", **VARIANTS[1]))
+    run(scenario(), overrides(tmp_path / "compiling", **VARIANTS[1]))
 
 
 def test_after_an_end_in_order_the_day_begins_again_in_the_same_session(tmp_path: Path) -> None:

@@ -4,43 +4,313 @@ A small part of ``python -m tests.system.failover_campaign``, which says what is
 that a pair can come to. A lease is longer here than by default, for the machine may be busy with other tests."""
 
 import asyncio
+import os
+import re
+import shutil
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from exchange.native import c_library_exists
-from tests.system.failover_campaign import Options, PairDay
-from tests.system.kill_processes import Starter, starting
+from exchange.client import Client
+from exchange.recovery.snapshots import snapshot_paths
+from exchange.recovery.twin import Twin, make_snapshot
+from exchange.wire.layout import Message
+from exchange.wire.ouch50 import OrderAccepted
+from exchange.wire.ouch_codes import Side
+from exchange.wire.soupbintcp import EndOfSession, LoginRequest, SequencedData
+from tests.gateway_driver import PASSWORD, BareClient, eventually, order
+from tests.replication_driver import needs_fabric
+from tests.system.failover_campaign import HOST, Node, Options, PairDay
+from tests.system.kill_processes import ROOT, Starter, starting
 
-LEASE_NS = 1_000_000_000
+LEASE_NS = 700_000_000
 SECONDS_MAX = 240.0
+RECEIVED = Options("received", lease_ns=LEASE_NS)
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    folder = tmp_path_factory.mktemp("pairs")
+    before = os.environ.get("EXCHANGE_STATE")
+    os.environ["EXCHANGE_STATE"] = str(folder / "state")
+    try:
+        with starting(folder) as one:
+            one.prepare(RECEIVED.overrides())
+            yield one
+    finally:
+        if before is None:
+            del os.environ["EXCHANGE_STATE"]
+        else:
+            os.environ["EXCHANGE_STATE"] = before
 
 
 @pytest.fixture
-def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
-    monkeypatch.setenv("EXCHANGE_STATE", str(tmp_path / "state"))
-    with starting(tmp_path) as one:
-        yield one
+def day(tmp_path: Path, starter: Starter) -> PairDay:
+    """A pair that was not started yet."""
+    return PairDay(tmp_path / tmp_path.name.replace("_", "-"), RECEIVED, 1, starter)
 
 
-OPTIONS = {
-    "tcp-received": (Options("received", "tcp", 1, lease_ns=LEASE_NS), 5),
-    "tcp-applied-two-shards": (Options("applied", "tcp", 2, "file", lease_ns=LEASE_NS), 5),
-    "rdma-received": (Options("received", "rdma", 1, lease_ns=LEASE_NS), 3),
-}
+def bounded(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, SECONDS_MAX))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_nothing_that_was_acknowledged_is_lost(tmp_path: Path, starter: Starter, name: str) -> None:
-    options, kills = OPTIONS[name]
-    if options.kind == "rdma" and not c_library_exists("fabric"):
-        pytest.skip("libfabric is not installed (apt install libfabric-dev)")
+KILLS = {"received": 6, "applied": 4}
+
+
+@pytest.mark.parametrize("gate", KILLS)
+def test_nothing_that_was_acknowledged_is_lost(tmp_path: Path, starter: Starter, gate: str) -> None:
+    fail_over(tmp_path / f"kills-{gate}", starter, RECEIVED._replace(gate=gate), KILLS[gate])
+
+
+@needs_fabric
+def test_nothing_is_lost_over_one_sided_writes(tmp_path: Path, starter: Starter) -> None:
+    options = RECEIVED._replace(kind="rdma")
     starter.prepare(options.overrides())
-    day = PairDay(tmp_path / "day", options, 1, starter)
-    asyncio.run(asyncio.wait_for(day.run(kills), SECONDS_MAX))
+    fail_over(tmp_path / "kills-rdma", starter, options, 2)
+
+
+def test_nothing_is_lost_of_two_shards(tmp_path: Path, starter: Starter) -> None:
+    options = RECEIVED._replace(shards=2, journal="file")
+    starter.prepare(options.overrides())
+    fail_over(tmp_path / "kills-two", starter, options, 2)
+
+
+def fail_over(folder: Path, starter: Starter, options: Options, kills: int) -> None:
+    day = PairDay(folder, options, 1, starter)
+    bounded(day.run(kills))
     assert day.counts["failovers"] == kills
     assert day.counts["trades"] > 0
     assert day.counts["messages sent again and equal"] > 0
-    assert signal.SIGKILL
+
+
+async def in_sync(day: PairDay, *, forked: bool = True) -> None:
+    """Start both, and wait until the backup is in sync."""
+    day.primary.start(forked=forked)
+    await day.primary.listens()
+    day.backup.start(day.primary)
+    await day.primary.says("backup in sync")
+
+
+async def bare(node: Node, sequence: int) -> BareClient:
+    """A client that has logged on."""
+    client = BareClient(*await asyncio.open_connection(HOST, node.clients_port))
+    await client.send(LoginRequest("alice", PASSWORD, "", sequence).encode())
+    await client.packet()
+    return client
+
+
+async def accepted(client: BareClient, number: int, **changes: Any) -> OrderAccepted:
+    """Place an order, and wait until it is accepted."""
+    await client.request(order(number, **changes))
+    while True:
+        answer = await client.answer()
+        if isinstance(answer, OrderAccepted) and answer.user_reference_number == number:
+            return answer
+
+
+def threads_of(node: Node) -> set[str]:
+    """In which states its threads are, as the kernel calls them."""
+    assert node.process is not None
+    stats = Path(f"/proc/{node.process.number}/task").glob("*/stat")
+    return {path.read_text().rpartition(") ")[2][0] for path in stats}
+
+
+async def everything(client: BareClient) -> list[Message]:
+    """What comes until the other side hangs up."""
+    heard = []
+    try:
+        while True:
+            heard.append(await client.packet())
+    except EOFError:
+        return heard
+
+
+def command(day: PairDay, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """An operator's command."""
+    sets = [part for one in day.primary.overrides() for part in ("--set", one)]
+    return subprocess.run(
+        [sys.executable, "-m", "exchange", *arguments, "journaled", *sets],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+async def end(day: PairDay) -> None:
+    """An end in order of both, which come to the same."""
+    assert day.primary.process is not None
+    assert day.backup.process is not None
+    day.primary.process.signal(signal.SIGTERM)
+    await day.primary.process.end()
+    await day.backup.process.end()
+    digests = []
+    for node in (day.primary, day.backup):
+        is_whole = not snapshot_paths(node.journal)
+        with Twin(
+            node.journal, book="ladder" if node is day.primary else "naive", from_snapshot=not is_whole
+        ) as twin:
+            twin.replay()
+            digests.append((twin.exchange.digest(), twin.message_count()))
+    assert digests[0] == digests[1]
+
+
+def test_a_primary_that_was_stopped_releases_nothing_and_its_journal_has_diverged(day: PairDay) -> None:
+    async def scenario() -> None:
+        await in_sync(day, forked=False)
+        old, new = day.primary, day.backup
+        assert old.process is not None
+        client = await bare(old, 2)
+        await accepted(client, 1)
+        old.process.signal(signal.SIGSTOP)
+        await eventually(lambda: threads_of(old) == {"T"})
+        await client.request(order(2, quantity=222))
+        await new.listens()
+        moved = await bare(new, 3)
+        assert (await accepted(moved, 2, quantity=333)).quantity == 333
+        old.process.signal(signal.SIGCONT)
+        heard = await everything(client)
+        assert not [one for one in heard if isinstance(one, SequencedData | EndOfSession)]
+        await old.process.end()
+        assert old.process.status() == 3
+        said = old.process.log.read_text()
+        assert f"exchange: replaced as primary by {new.name} ({HOST}:{new.clients_port}), in epoch 2" in said
+        day.primary, day.backup = new, old
+        old.start(new)
+        await new.says("backup in sync")
+        assert "backup needs a copy" in new.log()
+        assert "of epoch 1, and the primary's of epoch 2" in new.log()
+        with Twin(old.journal.with_name(old.journal.name + ".aside-1")) as twin:
+            twin.replay()
+            assert twin.live_orders() == [2]
+        await accepted(moved, 3)
+        await end(day)
+        for one in (client, moved):
+            await one.close()
+
+    bounded(scenario())
+
+
+def test_a_primary_whose_backup_is_lost_goes_on_alone_and_does_not_hand_over(day: PairDay) -> None:
+    async def scenario() -> None:
+        await in_sync(day)
+        client = await bare(day.primary, 2)
+        await accepted(client, 1)
+        await day.backup.kill()
+        await accepted(client, 2)
+        await day.primary.says("backup gone")
+        refused = command(day, "promote")
+        assert refused.returncode == 2
+        assert re.search(r"refused: 'a' cannot hand over: alone.*\. There is no backup\.", refused.stderr), (
+            refused
+        )
+        for number in range(3, 60):
+            await accepted(client, number)
+        shutil.rmtree(day.backup.journal)
+        await eventually(lambda: make_snapshot(day.primary.journal) is not None)
+        day.backup.start(day.primary)
+        await day.primary.says("backup in sync", 2)
+        assert len(snapshot_paths(day.backup.journal)) == 1
+        status = command(day, "status")
+        assert (
+            f"lease: a is primary in epoch 1, for clients at {HOST}:{day.primary.clients_port}; b is in sync"
+            in (status.stdout)
+        )
+        assert "b, backup in epoch 1, in sync" in status.stdout
+        await end(day)
+        await client.close()
+
+    bounded(scenario())
+
+
+def test_a_backup_that_is_asked_to_end_takes_its_leave(day: PairDay) -> None:
+    async def scenario() -> None:
+        await in_sync(day)
+        assert day.backup.process is not None
+        day.backup.process.signal(signal.SIGINT)
+        await day.backup.process.end()
+        await day.primary.says("backup gone")
+        assert "reason" not in day.primary.log().partition("backup gone")[2].partition("\n")[0]
+        client = await bare(day.primary, 2)
+        await accepted(client, 1)
+        await client.close()
+
+    bounded(scenario())
+
+
+def test_a_primary_hands_over_and_the_feed_goes_on(day: PairDay) -> None:
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind((HOST, 0))
+    receiver.setblocking(False)
+    for node in (day.primary, day.backup):
+        node.extra = (f"market_data.address={HOST}", f"market_data.port={receiver.getsockname()[1]}")
+
+    async def scenario() -> None:
+        await in_sync(day)
+        client = await Client.connect(
+            HOST, day.primary.clients_port, "alice", PASSWORD, backups=[(HOST, day.backup.clients_port)]
+        )
+        for price in (99_0000, 98_0000):
+            await client.place("AAPL", Side.BUY, 100, price_ticks=price)
+        await heard_orders(client, 2)
+        done = await asyncio.to_thread(command, day, "promote")
+        assert done.stdout == "'a' has handed over to 'b'\n", done
+        day.primary, day.backup = day.backup, day.primary
+        await client.place("AAPL", Side.SELL, 150, price_ticks=98_0000)
+        await heard_orders(client, 1)
+        assert day.backup.process is not None
+        await day.backup.process.end()
+        assert "handed over to b" in day.backup.log()
+        day.backup.start(day.primary)
+        await day.primary.says("backup in sync")
+        await end(day)
+        await client.close()
+        messages, sources = datagrams(receiver)
+        assert list(messages) == list(range(1, len(messages) + 1))
+        assert len(sources) == 2
+
+    bounded(scenario())
+    receiver.close()
+
+
+async def heard_orders(client: Client, count: int) -> None:
+    """Wait until so many orders were accepted."""
+    while count:
+        count -= isinstance(await client.next_answer(), OrderAccepted)
+
+
+def datagrams(receiver: socket.socket) -> tuple[dict[int, bytes], set[Any]]:
+    """The feed's messages by their numbers, each told alike by whoever told it; and who has told some."""
+    messages: dict[int, bytes] = {}
+    sources = set()
+    while True:
+        try:
+            data, source = receiver.recvfrom(1 << 16)
+        except BlockingIOError:
+            return dict(sorted(messages.items())), sources
+        number, count, place = int.from_bytes(data[10:18], "big"), int.from_bytes(data[18:20], "big"), 20
+        for index in range(count if count != 0xFFFF else 0):
+            size = int.from_bytes(data[place : place + 2], "big")
+            message = data[place + 2 : place + 2 + size]
+            assert messages.setdefault(number + index, message) == message
+            place += 2 + size
+            sources.add(source)
+
+
+def test_two_that_do_not_know_one_another_are_no_pair(day: PairDay) -> None:
+    async def scenario() -> None:
+        day.primary.start()
+        await day.primary.listens()
+        other = day.backup.folder / "other-secret"
+        other.touch(mode=0o600)
+        other.write_text("what-nobody-else-knows")
+        day.backup.extra = (f"replication.secret_file={other}",)
+        day.backup.start(day.primary)
+        await eventually(lambda: "you do not know the pair's secret" in day.backup.log())
+        await day.primary.says("'b' does not know the pair's secret")
+        assert not day.backup.journal.exists()
+
+    bounded(scenario())

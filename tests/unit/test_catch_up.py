@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from exchange.errors import UserError
+from exchange.journal.copied import copied_sequence
 from exchange.journal.identity import JournalDirectory, read_identity
+from exchange.journal.judging import judge_end
+from exchange.journal.reading import JournalDamage, StreamReader
 from exchange.native import crc32c_of
 from exchange.recovery.kept import SESSIONS_NAME
 from exchange.replication.catch_up import CatchUp, Diverged, stream_ends
@@ -25,6 +28,7 @@ from exchange.replication.control_wire import (
     encode_message,
 )
 from exchange.replication.copying import receive_copy, send_copy
+from exchange.snapshot.sections import SnapshotHeader, write_sections
 from tests.journal_driver import IN_FILES, OUTCOMES, Desk, make_records, read_all
 from tests.pair_driver import shaken_lines
 
@@ -146,13 +150,22 @@ def test_a_backup_that_is_too_far_behind_is_told_so(tmp_path: Path) -> None:
 
 def beginnings(path: Path) -> Path:
     """A journal with what a copy has."""
-    with JournalDirectory(path, OUTCOMES):
+    with JournalDirectory(path, OUTCOMES) as directory:
         (path / SESSIONS_NAME).write_bytes(b'[{"user": "ALICE", "protocol": "ouch50"}]')
         (path / "snapshots").mkdir()
         for number in (4, 700_000):
-            content = np.random.default_rng(number).bytes(number)
-            (path / "snapshots" / f"{number:020d}.snapshot").write_bytes(content)
+            header = SnapshotHeader(directory.identity.journal_id, directory.identity.digest, (number,), 1)
+            with write_sections(path / "snapshots" / f"{number:020d}.snapshot", header) as writer:
+                writer.write("content", np.arange(number))
     return path
+
+
+def following_of(path: Path, wanted: int) -> int:
+    """With which sequence a stream goes on that is read from one on."""
+    with StreamReader(path / "shard-0", read_identity(path).stream("shard-0"), wanted) as reader:
+        reader.read_to_end()
+        assert judge_end(reader) is None
+        return reader.next_sequence
 
 
 def copied(source: Path, target: Path) -> Path | None:
@@ -173,6 +186,10 @@ def test_a_copy_is_the_beginning_and_the_old_folder_is_kept(tmp_path: Path) -> N
     for name in ("identity.json", SESSIONS_NAME, newest):
         assert (target / name).read_bytes() == (source / name).read_bytes()
     assert not (target / "snapshots/00000000000000000004.snapshot").exists()
+    assert (copied_sequence(target / "shard-0"), copied_sequence(source / "shard-0")) == (700_000, 0)
+    assert following_of(target, 700_001) == 700_001
+    with pytest.raises(JournalDamage, match="there is no segment"):
+        following_of(target, 700_002)
     (target / "mine").write_text("something that nobody else has")
     assert copied(source, target) == tmp_path / "target.aside-1"
     assert copied(source, target) == tmp_path / "target.aside-2"

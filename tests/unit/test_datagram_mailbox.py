@@ -2,14 +2,16 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from exchange.datagrams import port as port_module
 from exchange.datagrams.kernel_socket import SocketPort
 from exchange.datagrams.port import DATAGRAM_BYTES_MAX, PortByHand
 from exchange.datagrams.posting import SLOTS, Mailbox, Post, deliver
-from exchange.native import kernel
+from exchange.datagrams.protocol import attend, receive_many, send_many
+from exchange.native import implements, kernel
 from exchange.native.datagram_headers import address_and_port, socket_address
 
 LOOPBACK = "127.0.0.1"
@@ -87,7 +89,9 @@ def test_what_has_no_way_is_lost_and_the_others_go(
 
 
 def test_a_port_by_hand(port: SocketPort, client: socket.socket) -> None:
+    client.sendto(b"early", port.address)
     by_hand = PortByHand(port.state)
+    assert by_hand.receive() == (socket_address(*client.getsockname()), b"early")
     assert by_hand.receive() is None
     for said in (b"hello", b"", bytes(1400)):
         client.sendto(said, port.address)
@@ -98,3 +102,38 @@ def test_a_port_by_hand(port: SocketPort, client: socket.socket) -> None:
         assert by_hand.send(peer, data[::-1])
         assert client.recv(2048) == said[::-1]
     assert not by_hand.send(socket_address("0.0.0.0", 0), b"to nobody")
+
+
+class Unused(NamedTuple):
+    """A port that nothing has been compiled for yet."""
+
+    number: int
+
+
+@implements(receive_many, Unused)
+def _receive_many(port: Unused, headers_address: int, count: int) -> int:
+    return 0
+
+
+@implements(send_many, Unused)
+def _send_many(port: Unused, headers_address: int, count: int) -> int:
+    return count
+
+
+@implements(attend, Unused)
+def _attend(port: Unused) -> int:
+    return 0
+
+
+def test_what_a_port_by_hand_does_is_compiled_before_anybody_waits_for_it() -> None:
+    def compiled() -> list[int]:
+        steps = (port_module._send, port_module._receive)
+        return [len(step.signatures) for step in steps if hasattr(step, "signatures")]
+
+    before = compiled()
+    by_hand = PortByHand(Unused(1))
+    made = compiled()
+    assert made == [count + 1 for count in before]
+    assert by_hand.receive() is None
+    assert by_hand.send(socket_address(LOOPBACK, 1), b"datagram")
+    assert compiled() == made

@@ -163,6 +163,21 @@ def test_huge_pages(tmp_path: Path, mode: str, status: str, remedy: str | None) 
 
 
 @pytest.mark.parametrize(
+    ("mode", "status", "remedy"),
+    [
+        ("always within_size advise [never] deny force", "limited", "echo advise | sudo tee"),
+        ("always within_size [advise] never deny force", "ok", None),
+        ("", "limited", None),
+    ],
+)
+def test_huge_pages_of_shared_memory(tmp_path: Path, mode: str, status: str, remedy: str | None) -> None:
+    write(tmp_path / THP.replace("enabled", "shmem_enabled"), mode)
+    found = check("huge_pages", tmp_path, "huge pages, shared")
+    assert found.status == status
+    assert found.remedy is None if remedy is None else remedy in str(found.remedy)
+
+
+@pytest.mark.parametrize(
     ("current", "available", "status", "has_remedy"),
     [
         ("tsc", "tsc hpet", "ok", False),

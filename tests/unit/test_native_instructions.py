@@ -186,13 +186,16 @@ def _boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def test_the_clocks_never_run_backwards_and_two_of_them_are_pythons() -> None:
-    for now in (native.monotonic_ns, compiled("monotonic_ns", 0)):
-        readings = [time.monotonic_ns(), now(), time.monotonic_ns(), now(), time.monotonic_ns()]
-        assert readings == sorted(readings)
-    for now in (native.boottime_ns, compiled("boottime_ns", 0)):
-        readings = [_boottime_ns(), now(), _boottime_ns(), now(), _boottime_ns()]
-        assert readings == sorted(readings)
+def test_the_clocks_never_run_backwards_and_three_are_pythons() -> None:
+    pythons = {
+        "monotonic_ns": time.monotonic_ns,
+        "boottime_ns": _boottime_ns,
+        "thread_cpu_ns": time.thread_time_ns,
+    }
+    for name, python in pythons.items():
+        for now in (getattr(native, name), compiled(name, 0)):
+            readings = [python(), now(), python(), now(), python()]
+            assert readings == sorted(readings)
     for now in (native.cycle_counter, compiled("cycle_counter", 0)):
         readings = [now() for _ in range(100)]
         assert readings == sorted(readings)
