@@ -16,6 +16,7 @@ import click
 from exchange import limits
 from exchange.ending import end_with_parent, ended_by_sigterm
 from exchange.errors import UserError
+from exchange.logs import start_logging
 
 if TYPE_CHECKING:
     from exchange.datagrams.port import Port
@@ -68,6 +69,7 @@ def reflect(
 
     if with_parent:
         end_with_parent()
+    start_logging("text", quiet=True)  # for what a card warns of
     usable = os.sched_getaffinity(0)
     if core is not None and core not in usable:
         raise UserError(f"--core {core}: allowed are {', '.join(map(str, sorted(usable)))}")

@@ -3,10 +3,12 @@
 Who takes the interface that carries the default route may cut the machine off, and himself with it. So nothing takes it
 without being forced.
 
-Rules: nothing here touches an interface. Source: the tables of routes in proc(5).
+Rules: nothing here touches an interface. Sources: the tables of routes in proc(5); netdevice(7).
 """
 
+import fcntl
 import socket
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,8 @@ from exchange.errors import UserError
 
 ROUTES: Final = Path("/proc/net")
 """The folder in which the kernel lists its routes."""
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP: Final = 1
 
 
 def check_interface(interface: str, stated: str, *, is_forced: bool = False, routes: Path = ROUTES) -> None:
@@ -38,6 +42,23 @@ def check_interface(interface: str, stated: str, *, is_forced: bool = False, rou
         )
     if interface not in there:
         raise UserError(f"{stated}: there is no interface {interface}; there are {', '.join(there)}")
+
+
+def check_is_up(interface: str, stated: str) -> None:
+    """Refuse an interface that is down: nothing comes from it, what is sent is lost, and nobody says so.
+
+    Args:
+        interface: is there.
+        stated: the key and its value, for the error.
+
+    Raises:
+        UserError: it is down.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        told = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack("16s24x", interface.encode()))
+    (flags,) = struct.unpack_from("=H", told, 16)
+    if not flags & _IFF_UP:
+        raise UserError(f"{stated}: it is down; 'ip link set {interface} up' brings it up")
 
 
 def default_route_interfaces(routes: Path) -> set[str]:

@@ -22,7 +22,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from exchange.datagrams.interfaces import ROUTES, check_interface
+from exchange.datagrams.interfaces import ROUTES, check_interface, check_is_up
 from exchange.errors import UserError
 
 _INTEGER: Final = "a number"
@@ -78,6 +78,8 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "net_vhost": ("iface",),
     "net_virtio_user": ("path",),
 }
+_BESIDE_THE_KERNEL: Final = ("net_af_packet", "net_af_xdp")
+"""They take an interface as it is, up or down."""
 _VIRTUAL: Final = re.compile(r"((?:net_)?[a-z_]+?)(\d*)")
 _PCI: Final = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 
@@ -158,7 +160,7 @@ def _worded(allowed: str) -> str:
 
 
 def check_interfaces(device: Device, key: str, *, is_forced: bool = False, routes: Path = ROUTES) -> None:
-    """Refuse a device whose interface carries the default route, or is not there.
+    """Refuse a device whose interface carries the default route, is not there, or is down and would stay so.
 
     Args:
         device: what would be taken.
@@ -167,7 +169,10 @@ def check_interfaces(device: Device, key: str, *, is_forced: bool = False, route
         routes: as of :func:`exchange.datagrams.interfaces.check_interface`.
 
     Raises:
-        UserError: it is that interface, or there is no such interface.
+        UserError: it is that interface, or there is no such interface, or it is down.
     """
     for interface in device.interfaces:
-        check_interface(interface, f"{key} = {device.text!r}", is_forced=is_forced, routes=routes)
+        stated = f"{key} = {device.text!r}"
+        check_interface(interface, stated, is_forced=is_forced, routes=routes)
+        if device.driver in _BESIDE_THE_KERNEL:
+            check_is_up(interface, stated)

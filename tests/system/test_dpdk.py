@@ -206,6 +206,13 @@ def test_what_cannot_be_had_is_refused_in_one_line() -> None:
     assert not any("\n" in text for text in told.values())
 
 
+@needs_namespaces
+def test_an_interface_that_is_down_is_refused() -> None:
+    device = "net_af_packet0,iface=lo"
+    told = run_case("not_started", device, prefix=("unshare", "--net"))
+    assert told == f"dpdk.device = {device!r}: it is down; 'ip link set lo up' brings it up"
+
+
 def test_a_device_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
     device = f"net_pcap0,rx_pcap={tmp_path}/nothing.pcap"
     assert run_case("not_started", device).startswith(f"dpdk.device = {device!r}: DPDK could not make it")
