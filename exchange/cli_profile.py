@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange.errors import UserError
+from exchange.findings import package_version
 
 if TYPE_CHECKING:
-    from exchange.settings import Resolved
+    from exchange.settings import Resolved, Settings
 
 _WIDTH = 100
 _PROCESSORS = ("x86_64", "aarch64")
@@ -55,7 +56,7 @@ def list_command() -> None:
             continue
         _print_wrapped(resolved.settings.description)
         _print_wrapped("extends: " + (" → ".join(resolved.chain[1:]) or "nothing"))
-        lacking = missing()
+        lacking = missing(resolved.settings)
         _print_wrapped(
             "this machine: " + (f"cannot run it; {'; '.join(lacking)}" if lacking else "can run it")
         )
@@ -114,7 +115,7 @@ def check_command(file: str, overrides: tuple[str, ...]) -> None:
     click.echo(f"ok: {file}")
     for line in _summary(resolved):
         _print_wrapped(line)
-    for lack in missing():
+    for lack in missing(resolved.settings):
         _print_wrapped(f"this machine cannot run it: {lack}")
     for warning in warnings(resolved.settings, available_cores(), available_nodes()):
         _print_wrapped(f"note: {warning}")
@@ -151,12 +152,14 @@ def available_nodes(system: Path = Path("/sys/devices/system/node")) -> int:
     return len(read_cpu_list(system / "has_memory"))
 
 
-def missing() -> tuple[str, ...]:
+def missing(settings: "Settings") -> tuple[str, ...]:
     """What this machine lacks to run a profile, each with its remedy; nothing is loaded or compiled to find
     out.
 
-    The variants of today need no more than each other. ``exchange doctor`` looks closer: it tries the layers.
+    ``exchange doctor`` looks closer: it tries the layers.
     """
+    from exchange.replication.config import FABRIC_PACKAGES, RdmaReplicationConfig
+
     lacking = []
     if not sys.platform.startswith("linux"):
         lacking.append(f"it needs Linux, and this is {sys.platform}")
@@ -166,6 +169,8 @@ def missing() -> tuple[str, ...]:
         )
     if importlib.util.find_spec("numba") is None:
         lacking.append("numba is not installed (pip install numba)")
+    if isinstance(settings.replication, RdmaReplicationConfig) and package_version("libfabric") is None:
+        lacking.append(f"libfabric is not installed (sudo apt-get install {FABRIC_PACKAGES})")
     return tuple(lacking)
 
 

@@ -29,6 +29,7 @@ from exchange.bench.host import (
 )
 from exchange.cache_folder import cache_root
 from exchange.doctor_bypass import check_huge_page_pool, check_interfaces, check_vfio
+from exchange.doctor_replication import check_links
 from exchange.errors import UserError
 from exchange.export.linking import find_c_compiler
 from exchange.findings import Check, Finding, Status, package_version
@@ -48,8 +49,6 @@ OS."""
 
 SHARED_MEMORY_MIN_BYTES: Final = 256 * 1024 * 1024
 """The largest rings of the tests and labs, several at a time; Docker's default is a quarter of it."""
-
-_NOT_YET: Final = "not in this version yet; "
 
 
 def diagnose(root: Path = Path("/")) -> list[Finding]:
@@ -371,18 +370,7 @@ def _check_afxdp() -> Finding:
 def _check_replication(root: Path) -> Iterator[Finding]:
     detail = "need nothing but a folder on a disk; exchange bench journal says what a sync costs there"
     yield Finding("journal", "file, mapped", "ok", detail)
-    yield Finding("replication", "tcp", "missing", f"{_NOT_YET}this machine needs nothing more for it")
-    version = package_version("libfabric")
-    folder = root / "sys/class/infiniband"
-    devices = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    library = f"libfabric {version}" if version else "no libfabric"
-    adapters = (
-        f"RDMA devices {', '.join(devices)}" if devices else "no RDMA device (libfabric also runs over tcp)"
-    )
-    remedy = None if version else "sudo apt-get install libfabric-dev pkg-config"
-    yield Finding(
-        "replication", "rdma", "missing", f"{_NOT_YET}this machine has {library} and {adapters}", remedy
-    )
+    yield from check_links(root)
 
 
 def _check_lease(_root: Path) -> Iterator[Finding]:

@@ -1,8 +1,7 @@
 """What the doctor says: findings, and how they are printed.
 
 A finding's status is ``ok``; ``limited``: it runs, but slower or with less to see than it could;
-``missing``: it does not run here, or is not in this version of the exchange yet (then the detail says
-what the machine has for it).
+``missing``: it does not run here.
 
 Rules: a check is a function of the folder in which ``proc``, ``sys`` and ``dev`` are, so that a test can describe
 another machine; it changes nothing.

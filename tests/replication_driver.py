@@ -29,8 +29,8 @@ from exchange.native import (
     view_bytes,
     yield_core,
 )
-from exchange.replication.config import RdmaReplicationConfig, TcpReplicationConfig
-from exchange.replication.fabric import PACKAGES, SHIM
+from exchange.replication.config import FABRIC_PACKAGES, RdmaReplicationConfig, TcpReplicationConfig
+from exchange.replication.fabric import SHIM
 from exchange.replication.protocol import NO_DEADLINE, StreamStart
 from exchange.replication.providers import host_facts
 from exchange.replication.rdma import RING_OFFSET
@@ -47,7 +47,9 @@ CONFIGS: dict[str, Any] = {
     "rdma-shm": RdmaReplicationConfig(ring_bytes=RING_BYTES, backup_timeout_ns=PATIENCE_NS, provider="shm"),
     "rdma-tcp": RdmaReplicationConfig(ring_bytes=RING_BYTES, backup_timeout_ns=PATIENCE_NS, provider="tcp"),
 }
-needs_fabric = pytest.mark.skipif(not SHIM.is_installed(), reason=f"libfabric is not installed ({PACKAGES})")
+needs_fabric = pytest.mark.skipif(
+    not SHIM.is_installed(), reason=f"libfabric is not installed ({FABRIC_PACKAGES})"
+)
 VARIANTS = [pytest.param(name, marks=needs_fabric if name.startswith("rdma") else ()) for name in CONFIGS]
 each_way = pytest.mark.parametrize("way", VARIANTS)
 IDLE = SpinThenYield(100)

@@ -38,7 +38,8 @@ from exchange.errors import UserError
 from exchange.flow import Flow, SyntheticConfig, load_flow
 from exchange.journal.layout import SEGMENT_HEADER_BYTES
 from exchange.messages import RECORD_BYTES
-from exchange.replication.fabric import PACKAGES, SHIM
+from exchange.replication.config import FABRIC_PACKAGES
+from exchange.replication.fabric import SHIM
 from exchange.settings import load_profile
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run_replication_bench(plan: ReplicationBenchPlan, command_line: str, progres
     if not SHIM.is_installed():
         for name in VARIANTS:
             if name.startswith("rdma"):
-                table.skip(name, f"libfabric is not installed: sudo apt-get install {PACKAGES}")
+                table.skip(name, f"libfabric is not installed: sudo apt-get install {FABRIC_PACKAGES}")
     progress.total(2 + plan.rounds)
     progress.step("making the flow")
     with BackupProcess() as process:

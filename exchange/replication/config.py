@@ -95,6 +95,8 @@ _Provider = Annotated[
     ),
 ]
 
+FABRIC_PACKAGES: Final = "libfabric-dev pkg-config gcc"
+"""What ``rdma`` needs."""
 RING_BYTES_DEFAULT: Final = 4 << 20
 LEASE_NS_DEFAULT: Final = 150_000_000
 RENEW_EVERY_NS_DEFAULT: Final = 30_000_000

@@ -235,6 +235,7 @@ static int64_t outcome(struct link *link, int64_t result) {
     return -EOWNERDEAD;
 }
 
+/* --8<-- [start:write] */
 /* Begin to copy: 1, or 0 if the provider takes nothing now. `slot` is what reap will give. */
 API int64_t exchange_fabric_write(int64_t handle, int64_t source, int64_t size, int64_t offset, int64_t slot) {
     struct link *link = (struct link *)handle;
@@ -247,6 +248,7 @@ API int64_t exchange_fabric_write(int64_t handle, int64_t source, int64_t size, 
     ssize_t result = fi_writemsg(link->endpoint, &message, link->flags | FI_COMPLETION);
     return outcome(link, result == 0 ? 1 : result == -FI_EAGAIN ? 0 : result);
 }
+/* --8<-- [end:write] */
 
 /* Go on, and write the slots of what is done to `slots`, up to COMPLETIONS of them; how many. */
 API int64_t exchange_fabric_reap(int64_t handle, int64_t slots) {

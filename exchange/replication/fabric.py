@@ -16,13 +16,13 @@ from numba import types
 from exchange.c_shims import Shim, kept_signal_handlers
 from exchange.errors import UserError
 from exchange.native.lowering import lowers_to
+from exchange.replication.config import FABRIC_PACKAGES
 
-PACKAGES: Final = "libfabric-dev pkg-config gcc"
 SHIM: Final = Shim(
     title="libfabric",
     name="fabric",
     library="libfabric",
-    packages=PACKAGES,
+    packages=FABRIC_PACKAGES,
     source=Path(__file__).with_name("fabric.c"),
 )
 COMPLETIONS: Final = 32

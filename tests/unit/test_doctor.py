@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from exchange import doctor
+from exchange import doctor, doctor_replication
 from exchange.doctor import can_trace_child, compile_probe, diagnose, refused_units
 from exchange.findings import Finding, render
 from exchange.lab_vm.machine import EMULATED_VARIABLE
 from exchange.lab_vm.requirements import Programs
 from exchange.placement.topology import read_synthetic
 from exchange.replication import store_process
+from exchange.replication.config import FABRIC_PACKAGES
 
 THP = "sys/kernel/mm/transparent_hugepage/enabled"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
@@ -63,17 +64,6 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(monkeypatch: pyte
     assert find(findings, "python").layer == "machine"
 
 
-def test_later_layers_are_named_as_not_in_this_version() -> None:
-    later = {
-        (one.layer, one.variant)
-        for one in diagnose()
-        if one.status == "missing" and one.detail.startswith("not in this version yet")
-    }
-    assert {
-        ("replication", "rdma"),
-    } <= later
-
-
 def test_numa_is_the_same_as_pinned_with_one_node(tmp_path: Path) -> None:
     found = doctor._check_numa([0], tmp_path)
     assert (found.status, found.remedy) == ("limited", None)
@@ -117,10 +107,29 @@ def test_dpdk_needs_itself_and_a_compiler(
     assert (found.remedy is None) == (status == "ok")
 
 
-def test_rdma_devices_are_listed(tmp_path: Path) -> None:
+def test_rdma_devices_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_replication, "package_version", lambda name: "1.17.0")
+    monkeypatch.setenv("CC", "true")
     write(tmp_path / "sys/class/infiniband/mlx5_0/x", "")
     assert "RDMA devices mlx5_0" in check("replication", tmp_path, "rdma").detail
     assert "no RDMA device" in check("replication", tmp_path / "nowhere", "rdma").detail
+    monkeypatch.setattr(doctor_replication.resource, "getrlimit", lambda what: (65_536, 65_536))
+    found = check("replication", tmp_path, "rdma, locked memory")
+    assert (found.status, "may lock" in found.detail) == ("limited", True)
+
+
+@pytest.mark.parametrize(
+    ("version", "compiler", "told"), [("1.17.0", "no-such", "no C"), (None, "true", "no lib")]
+)
+def test_one_sided_writes_need_libfabric_and_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None, compiler: str, told: str
+) -> None:
+    monkeypatch.setattr(doctor_replication, "package_version", lambda name: version)
+    monkeypatch.setenv("CC", compiler)
+    found = check("replication", tmp_path, "rdma")
+    assert (found.status, told in found.detail) == ("missing", True)
+    assert found.remedy == f"sudo apt-get install {FABRIC_PACKAGES}"
+    assert check("replication", tmp_path, "tcp").status == "ok"
 
 
 def test_a_store_of_leases_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

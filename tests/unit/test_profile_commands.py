@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from exchange.cli_profile import missing, profile
 from exchange.errors import UserError
+from exchange.replication.config import FABRIC_PACKAGES
 from exchange.settings import diff, list_profiles, load_profile
 from exchange.settings_text import settings_reference
 
@@ -69,10 +70,14 @@ def test_list_names_a_broken_profile_and_goes_on(tmp_path: Path, monkeypatch: py
 
 
 def test_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing() == ()
+    textbook, rdma = load_profile("textbook"), load_profile("rdma")
+    assert missing(textbook) == ()
+    monkeypatch.setattr("exchange.cli_profile.package_version", lambda name: None)
+    assert missing(textbook) == ()
+    assert missing(rdma) == (f"libfabric is not installed (sudo apt-get install {FABRIC_PACKAGES})",)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr("platform.machine", lambda: "s390x")
-    assert missing() == (
+    assert missing(textbook) == (
         "it needs a processor of x86_64 or aarch64, and this is s390x",
         "numba is not installed (pip install numba)",
     )
