@@ -30,8 +30,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.client import Client, Side
 from exchange.gateway.credentials import User, write_user
 from exchange.recovery.twin import Twin
+from exchange.wire.ouch50 import OrderAccepted
 from tests.gateway_driver import PASSWORD
 from tests.history_checker import History, Life, Survivor, count_late, find_violations
 from tests.network_driver import Network, Weather, inside, why_no_network
@@ -52,6 +54,8 @@ from tests.system.partition_nodes import (
 )
 
 NAMES: Final = ("alice", "bob", "carol")
+FOLLOWER: Final = "dave"
+"""Who uses the library's client now and then, and notes nothing."""
 WAIT_SECONDS_MAX: Final = 180.0
 """For a machine with other things to do; it is a few seconds."""
 PROGRESS_SECONDS_MAX: Final = 60.0
@@ -89,7 +93,7 @@ class PartitionDay:
         folder.mkdir()
         (folder / "secret").touch(mode=0o600)
         (folder / "secret").write_text("what-both-of-the-pair-know")
-        for name in NAMES:
+        for name in (*NAMES, FOLLOWER):
             write_user(folder / "users", User.create(name, PASSWORD, 2))
         self.options: Final = options
         self.network: Final = net
@@ -233,7 +237,7 @@ class PartitionDay:
         }
         folders = [path for path in self._folder.iterdir() if path.name.partition(".")[0] in NODES]
         journals = {path.name: read_journal(path) for path in folders if (path / "identity.json").exists()}
-        clients = {one.name: tuple(one.noted) for one in self.clients}
+        clients = {one.name: tuple(one.noted) for one in self.clients} | {FOLLOWER: ()}
         return History(clients, lives, journals, self._survivor())
 
     def _survivor(self) -> Survivor:
@@ -249,7 +253,7 @@ class PartitionDay:
             with Twin(node.journal, book=book, from_snapshot=book == "ladder") as twin:
                 twin.replay()
                 digests[f"{node.name} {book}"] = str(twin.exchange.digest())
-                told = told or dict(zip(NAMES, told_by(twin.transport.memory), strict=True))
+                told = told or dict(zip((*NAMES, FOLLOWER), told_by(twin.transport.memory), strict=True))
         return Survivor(self.primary.journal.name, told, digests)
 
 
@@ -338,6 +342,29 @@ async def kill_the_primary(day: PartitionDay) -> None:
     await day.takeover()
 
 
+async def cut_off_the_primary_from_all_but_a_client(day: PartitionDay) -> None:
+    """A client of the library's is not left behind with a primary that it can reach, and that may say nothing."""
+    first, other = ((node.address, CLIENTS_PORT) for node in (day.primary, day.backup))
+    client = await Client.connect(*first, FOLLOWER, PASSWORD, backups=[other])
+    try:
+        await _is_accepted(client)
+        cut(*PAIR, *TO_STORE)(day)
+        await day.takeover()
+        async with asyncio.timeout(PROGRESS_SECONDS_MAX):
+            await _is_accepted(client)
+        assert client.address == other
+    finally:
+        await client.close()
+
+
+async def _is_accepted(client: Client) -> None:
+    number = await client.place("AAPL", Side.BUY, 10, price_ticks=1_0000)
+    while True:
+        answer = await client.next_answer()
+        if isinstance(answer, OrderAccepted) and answer.user_reference_number == number:
+            return
+
+
 async def cut_off_the_backup_and_then_the_primary(day: PartitionDay) -> None:
     """The pair is cut, so the primary goes on alone; then it cannot reach the store. Nobody may take over."""
     cut(*PAIR)(day)
@@ -362,6 +389,7 @@ FAULTS: Final = (
         until_it_moves(cut(*PAIR, *TO_STORE)),
         True,
     ),
+    Fault("primary | all but a client", cut_off_the_primary_from_all_but_a_client, True),
     Fault(
         "primary | everybody",
         until_it_moves(cut(*TO_ALL)),
