@@ -30,11 +30,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.client import Client, Side
 from exchange.gateway.credentials import User, write_user
 from exchange.recovery.twin import Twin
+from exchange.wire.ouch50 import OrderAccepted
 from tests.gateway_driver import PASSWORD
 from tests.history_checker import History, Life, Survivor, count_late, find_violations
-from tests.network_driver import Network, inside, why_no_network
+from tests.network_driver import Network, Weather, inside, why_no_network
 from tests.recording_client import RecordingClient
 from tests.system.kill_campaign import told_by
 from tests.system.kill_processes import Process, Starter
@@ -52,9 +54,13 @@ from tests.system.partition_nodes import (
 )
 
 NAMES: Final = ("alice", "bob", "carol")
+FOLLOWER: Final = "dave"
+"""Who uses the library's client now and then, and notes nothing."""
 WAIT_SECONDS_MAX: Final = 180.0
 """For a machine with other things to do; it is a few seconds."""
 PROGRESS_SECONDS_MAX: Final = 60.0
+END_SECONDS: Final = 5.0
+"""A client that had just lost its line when the exchange ended is not waited for."""
 ROUNDS_OF_A_DAY: Final = 6
 LOAD_SECONDS: Final = 0.3
 
@@ -66,6 +72,11 @@ class Fault(NamedTuple):
     name: str
     happens: Callable[["PartitionDay"], Awaitable[None]]
     moves: bool | None
+
+
+def has_lapsed(process: Process) -> bool:
+    """Whether a primary has found that its lease had run out, as it does where it gets too little of the machine."""
+    return any(event == "lease lapsed" for event, _ in read_log(process.log))
 
 
 class PartitionDay:
@@ -82,7 +93,7 @@ class PartitionDay:
         folder.mkdir()
         (folder / "secret").touch(mode=0o600)
         (folder / "secret").write_text("what-both-of-the-pair-know")
-        for name in NAMES:
+        for name in (*NAMES, FOLLOWER):
             write_user(folder / "users", User.create(name, PASSWORD, 2))
         self.options: Final = options
         self.network: Final = net
@@ -118,25 +129,39 @@ class PartitionDay:
             for fault in faults:
                 await self._round(fault)
             await self._end()
-            await asyncio.gather(*trading)
+            await asyncio.wait(trading, timeout=END_SECONDS)
         finally:
             self.network.heal()
             for task in trading:
                 task.cancel()
+            for found in await asyncio.gather(*trading, return_exceptions=True):
+                if isinstance(found, Exception):
+                    self.violations.append(f"a client has failed: {found!r}")
             await self._end_all()
+            self._write_down()
         self.violations += find_violations(history := self.history())
         self.counts["messages"] += sum(len(one) for one in history.survivor.told.values())
         self.counts["messages that came late from a primary that was replaced"] += count_late(history)
 
+    def _write_down(self) -> None:
+        """What the clients have noted, for whoever looks into what has failed."""
+        for client in self.clients:
+            lines = "\n".join(str(one) for one in client.noted)
+            (self._folder / f"{client.name}.noted").write_text(lines)
+            self.counts["clients that were told the end"] += client.is_over
+
     async def _round(self, fault: Fault) -> None:
         await asyncio.sleep(self.chance.uniform(0.02, LOAD_SECONDS))
-        before = self.primary
+        before, life = self.primary, self.primary.process
         await fault.happens(self)
         self.network.heal()
         await self.settle()
         self.counts[f"fault: {fault.name}"] += 1
         self.counts["takeovers"] += self.primary is not before
-        if fault.moves is not None and (self.primary is not before) != fault.moves:
+        has_moved = self.primary is not before
+        if has_moved and fault.moves is False and has_lapsed(life):
+            self.counts["takeovers because the machine was too slow"] += 1
+        elif fault.moves is not None and has_moved != fault.moves:
             self.violations.append(f"{fault.name}: {self.primary.name} is primary, and {before.name} was")
 
     async def until(self, condition: Callable[[], bool], what: str, limit: float = WAIT_SECONDS_MAX) -> None:
@@ -174,6 +199,10 @@ class PartitionDay:
             if other.epoch > 0:
                 node.start(other)
 
+    def host(self, name: str) -> str:
+        """Whose host is meant by ``primary`` or ``backup``; any other is its own name."""
+        return {"primary": self.primary.name, "backup": self.backup.name}.get(name, name)
+
     async def takeover(self) -> None:
         """Wait until the backup has taken over."""
         await self.until(lambda: self.backup.epoch > 0, "a takeover")
@@ -208,7 +237,7 @@ class PartitionDay:
         }
         folders = [path for path in self._folder.iterdir() if path.name.partition(".")[0] in NODES]
         journals = {path.name: read_journal(path) for path in folders if (path / "identity.json").exists()}
-        clients = {one.name: tuple(one.noted) for one in self.clients}
+        clients = {one.name: tuple(one.noted) for one in self.clients} | {FOLLOWER: ()}
         return History(clients, lives, journals, self._survivor())
 
     def _survivor(self) -> Survivor:
@@ -224,7 +253,7 @@ class PartitionDay:
             with Twin(node.journal, book=book, from_snapshot=book == "ladder") as twin:
                 twin.replay()
                 digests[f"{node.name} {book}"] = str(twin.exchange.digest())
-                told = told or dict(zip(NAMES, told_by(twin.transport.memory), strict=True))
+                told = told or dict(zip((*NAMES, FOLLOWER), told_by(twin.transport.memory), strict=True))
         return Survivor(self.primary.journal.name, told, digests)
 
 
@@ -232,9 +261,23 @@ def cut(*directions: tuple[str, str]) -> Callable[[PartitionDay], None]:
     """What cuts directions, whose ends are hosts, or ``primary`` and ``backup``."""
 
     def do(day: PartitionDay) -> None:
-        hosts = {"primary": day.primary.name, "backup": day.backup.name}
         for sender, receiver in directions:
-            day.network.cut(hosts.get(sender, sender), hosts.get(receiver, receiver))
+            day.network.cut(day.host(sender), day.host(receiver))
+
+    return do
+
+
+def bad_weather(
+    delay_seconds: float, loss: float, *directions: tuple[str, str]
+) -> Callable[[PartitionDay], None]:
+    """What has packets come late, up to twice as late, and some not at all."""
+
+    def do(day: PartitionDay) -> None:
+        weather = Weather(delay_seconds, delay_seconds, loss)
+        for sender, receiver in directions:
+            day.network.slow_down(
+                day.host(sender), day.host(receiver), weather, day.chance.randrange(1 << 32)
+            )
 
     return do
 
@@ -299,34 +342,66 @@ async def kill_the_primary(day: PartitionDay) -> None:
     await day.takeover()
 
 
+async def cut_off_the_primary_from_all_but_a_client(day: PartitionDay) -> None:
+    """A client of the library's is not left behind with a primary that it can reach, and that may say nothing."""
+    first, other = ((node.address, CLIENTS_PORT) for node in (day.primary, day.backup))
+    client = await Client.connect(*first, FOLLOWER, PASSWORD, backups=[other])
+    try:
+        await _is_accepted(client)
+        cut(*PAIR, *TO_STORE)(day)
+        await day.takeover()
+        async with asyncio.timeout(PROGRESS_SECONDS_MAX):
+            await _is_accepted(client)
+        assert client.address == other
+    finally:
+        await client.close()
+
+
+async def _is_accepted(client: Client) -> None:
+    number = await client.place("AAPL", Side.BUY, 10, price_ticks=1_0000)
+    while True:
+        answer = await client.next_answer()
+        if isinstance(answer, OrderAccepted) and answer.user_reference_number == number:
+            return
+
+
 async def cut_off_the_backup_and_then_the_primary(day: PartitionDay) -> None:
     """The pair is cut, so the primary goes on alone; then it cannot reach the store. Nobody may take over."""
-    cut(*both_ways(("primary", "backup")))(day)
+    cut(*PAIR)(day)
     await day.until(lambda: not day.primary.has_backup_in_sync, "a primary that goes on alone")
-    cut(*both_ways(("primary", "store")))(day)
+    cut(*TO_STORE)(day)
     await asyncio.sleep(day.options.lease_seconds * 1.5)
 
 
+PAIR: Final = both_ways(("primary", "backup"))
+TO_STORE: Final = both_ways(("primary", STORE))
+TO_ALL: Final = both_ways(*(("primary", one) for one in ("backup", STORE, CLIENTS)))
+
 FAULTS: Final = (
-    Fault("primary | backup", for_a_while(cut(*both_ways(("primary", "backup")))), False),
+    Fault("primary | backup", for_a_while(cut(*PAIR)), False),
     Fault("primary > backup", for_a_while(cut(("primary", "backup"))), False),
     Fault("backup > primary", for_a_while(cut(("backup", "primary"))), False),
-    Fault("primary | store", until_it_moves(cut(*both_ways(("primary", "store")))), True),
+    Fault("primary | store", until_it_moves(cut(*TO_STORE)), True),
     Fault("primary > store", until_it_moves(cut(("primary", "store"))), True),
     Fault("store > primary", until_it_moves(cut(("store", "primary"))), True),
     Fault(
         "primary | backup and store",
-        until_it_moves(cut(*both_ways(("primary", "backup"), ("primary", "store")))),
+        until_it_moves(cut(*PAIR, *TO_STORE)),
         True,
     ),
+    Fault("primary | all but a client", cut_off_the_primary_from_all_but_a_client, True),
     Fault(
         "primary | everybody",
-        until_it_moves(cut(*both_ways(*(("primary", one) for one in ("backup", "store", "clients"))))),
+        until_it_moves(cut(*TO_ALL)),
         True,
     ),
     Fault("backup | store", for_a_while(cut(*both_ways(("backup", "store")))), False),
     Fault("store | both", for_a_while(cut(*both_ways(("a", "store"), ("b", "store")))), None),
     Fault("primary | backup, then | store", cut_off_the_backup_and_then_the_primary, False),
+    Fault("primary | backup, late", for_a_while(bad_weather(0.03, 0.0, *PAIR)), False),
+    Fault("primary | backup, lossy", for_a_while(bad_weather(0.001, 0.2, *PAIR)), False),
+    Fault("primary | store, late and lossy", for_a_while(bad_weather(0.1, 0.2, *TO_STORE)), None),
+    Fault("primary | everybody, late and lossy", for_a_while(bad_weather(0.02, 0.1, *TO_ALL)), None),
     Fault("primary stopped", stop_the_primary, True),
     Fault("primary stopped for a moment", stop_the_primary_for_a_moment, None),
     Fault("backup stopped", stop_the_backup, False),
