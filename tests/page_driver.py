@@ -75,7 +75,7 @@ class HandMadeFeed:
 
 def options(**changes: Any) -> PageOptions:
     """Options of a page that is connected to nothing but a feed."""
-    return PageOptions((LOOPBACK, 0), None, "", "", ())._replace(**changes)
+    return PageOptions((LOOPBACK, 0), (), "", "", ())._replace(**changes)
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ async def page_of_exchange(*names: str) -> AsyncIterator[tuple[Page, Server]]:
         serving(
             *names, overrides=("market_data.address=127.0.0.1", f"market_data.port={receiver.port}")
         ) as server,
-        serving_page(Page(options(exchange=server.address), lambda: receiver)) as page,
+        serving_page(Page(options(exchange=[server.address]), lambda: receiver)) as page,
     ):
         yield page, server
 

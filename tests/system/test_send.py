@@ -22,6 +22,7 @@ from exchange.load.logins import Endpoint, Login
 from exchange.load.recording import Destination, send_recording, without_replaces
 from exchange.messages import BUY, SELL, CommandKind
 from exchange.settings import load_profile
+from tests.moving_exchange import free_ports
 from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
 
 EXAMPLE = ROOT / "docs" / "examples" / "XYZ_message_5.csv"
@@ -117,8 +118,10 @@ def replaces(flow: Flow) -> int:
 
 
 def test_the_feeds_book_is_the_replays(served_at: tuple[str, str], tmp_path: Path) -> None:
+    """Sent to two addresses, of which nobody listens at the first: the exchange may be at either."""
+    (at, feed), (refusing,) = served_at, free_ports(1)
     copy = shutil.copy(EXAMPLE, tmp_path / "FILE_message.csv")
-    done = run(served_at, str(copy), "--json", str(tmp_path / "sent.json"))
+    done = run((f"127.0.0.1:{refusing},{at}", feed), str(copy), "--json", str(tmp_path / "sent.json"))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "sent.json").read_text())
     assert report["feed_digest"] == report["replay_digest"]
