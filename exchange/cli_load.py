@@ -14,10 +14,8 @@ from exchange.errors import UserError
 from exchange.logs import start_logging
 
 if TYPE_CHECKING:
-    from exchange.bench.results import BenchResult
     from exchange.load.carriage import LoadCarrier
     from exchange.load.measured import Measured
-    from exchange.load.plan import LoadPlan
 
 _CLOSED_LOOP = "max"
 
@@ -187,7 +185,8 @@ def load(
     from exchange.card_line import CARDS
     from exchange.load.generator import run_load_plan
     from exchange.load.logins import parse_endpoints, read_logins
-    from exchange.load.plan import LoadPlan
+    from exchange.load.plan import LoadPlan, check_plan
+    from exchange.load.timeline import timeline_of
 
     logins = read_logins(users, password_env)
     if sessions is not None and sessions > len(logins):
@@ -205,23 +204,16 @@ def load(
         bucket_ns=0 if timeline_path is None else step_ms * 1_000_000,
         **same,  # the options that are called as the plan calls them
     )
+    check_plan(plan)
     start_logging("text", quiet=True)  # for what a card warns of
     runs: list[Measured] = []
     with progress_bar() as progress:
         result = run_load_plan(plan, command_line(), progress, runs.append)
     if timeline_path is not None:
-        _write_timeline(timeline_path, result, plan, runs)
+        timeline = timeline_of(result, plan, [one.timeline for one in runs if one.timeline is not None])
+        write_file(timeline_path, lambda path: path.write_bytes(msgspec.json.encode(timeline)))
+        click.echo(f"timeline: {timeline_path}")
     finish(result, json_path, html_path)
-
-
-def _write_timeline(
-    timeline_path: Path, result: "BenchResult", plan: "LoadPlan", runs: list["Measured"]
-) -> None:
-    from exchange.load.timeline import timeline_of
-
-    timeline = timeline_of(result, plan, [one.timeline for one in runs if one.timeline is not None])
-    write_file(timeline_path, lambda path: path.write_bytes(msgspec.json.encode(timeline)))
-    click.echo(f"timeline: {timeline_path}")
 
 
 def device_of(transport: str, device: str) -> str:
