@@ -53,6 +53,8 @@ from exchange.wire.soupbintcp import LOGIN_SECONDS_MAX, SILENCE_SECONDS_MAX
 
 LEAD_NS: Final = 20_000_000
 """Between starting the thread and the first intended time."""
+WATCHED_LEAD_NS: Final = 100_000_000
+"""The same if a thread that watches the lines is started before."""
 
 DRAIN_NS: Final = 2_000_000_000
 """How long answers are waited for after the last request was due."""
@@ -315,6 +317,7 @@ class _Run:
 
     def _load(self) -> Load:
         """The loop's state; its clock starts a moment from now."""
+        lead_ns = WATCHED_LEAD_NS if self._mover else LEAD_NS
         deadline_ns = max(self._sending_ns, self._last_intended_ns) + self._drain_ns
         account = Account(
             self._words, address_of(self._latencies), address_of(self._order_latencies), self._warmup_ns
@@ -322,7 +325,7 @@ class _Run:
         return Load(
             self._line.state, account, self._words, self._base, len(self._sessions), self._line.session_bytes,
             self._watched(), address_of(self._events),
-            time.monotonic_ns() + LEAD_NS, self._sending_ns, deadline_ns, self._window, int(self._sleeps),
+            time.monotonic_ns() + lead_ns, self._sending_ns, deadline_ns, self._window, int(self._sleeps),
         )  # fmt: skip
 
     def _watched(self) -> int:
@@ -333,7 +336,7 @@ class _Run:
     def measure(self) -> Measured:
         """Let the loop run to its end."""
         load = self._load()
-        seconds = (load.deadline_ns + LEAD_NS) / 1e9 + 1
+        seconds = (load.deadline_ns + WATCHED_LEAD_NS) / 1e9 + 1
         before = getrusage(RUSAGE_SELF)
         try:
             with self._mover.watching(load) if self._mover else nullcontext():

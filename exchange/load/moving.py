@@ -40,6 +40,7 @@ from exchange.load.words import (
     SILENT,
     STOP,
     add,
+    end_of,
     fail,
 )
 from exchange.native import load_acquire, load_int64, store_int64, store_release
@@ -80,6 +81,9 @@ class Moving:
         self._seeker: Final = Seeker(endpoints, sessions, limits)
         self._away: Final[dict[int, int]] = {}
         self.losses: Final[list[Loss]] = []
+        # What a move calls is compiled, or found in the cache, before anybody waits for it.
+        add(sessions[0].address + FAILURE, 0)
+        end_of(sessions[0].address, 0)
 
     @contextmanager
     def watching(self, load: Load) -> Iterator[None]:
