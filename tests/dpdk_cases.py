@@ -23,7 +23,7 @@ from exchange.datagrams.protocol import attend, receive_many, send_many
 from exchange.datagrams.reflector import measure_echoes, measure_round_trips, reflect
 from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.eal import EalConfig, start_eal
-from exchange.dpdk.port import DpdkPort
+from exchange.dpdk.port import PEER_QUEUE, DpdkPort
 from exchange.errors import UserError
 from exchange.ethernet import PAYLOAD_BYTES_MAX, FrameKind
 from exchange.native import WOULD_BLOCK, address_of
@@ -304,6 +304,46 @@ def several_queues(receiving: str, sending: str) -> dict[str, Any]:
         }  # fmt: skip
 
 
+def two_queues_reflector(name: str) -> dict[str, Any]:
+    """Sends everything back, each on the queue beside that on which it came, until there is a line of input."""
+    with ExitStack() as stack:
+        [device] = _open(stack, name, queues=2)
+        ends = [End(port, b"", PAYLOAD_BYTES_MAX + 1) for port in device.ports]
+        stop, came = threading.Event(), [0, 0]
+
+        def serve() -> None:
+            while not stop.is_set():
+                attend(device.port)
+                for queue, end in enumerate(ends):
+                    if receive_many(end.port, end.memory.batch.headers, 1) == 1:
+                        came[queue] += 1
+                        send(ends[0], [end.memory.payload(0)], end.memory.peer(0))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        stop.set()
+        thread.join()
+        return {"came": came}
+
+
+def two_queues_client(name: str) -> dict[str, Any]:
+    """Asks on one queue and on the other; on which the answers come."""
+    with ExitStack() as stack:
+        [device] = _open(stack, name, is_server=False, link_timeout_s=60, queues=2)
+        peer = peer_of(ADDRESS, UDP_PORT, resolve(device.port, ADDRESS, 60))
+        ends = [End(port, b"", PAYLOAD_BYTES_MAX + 1) for port in device.ports]
+        answered = [[0, 0], [0, 0]]
+        for number in range(100):
+            asked = number % 2
+            send(ends[0], [b"%d" % number], peer[:PEER_QUEUE] + asked.to_bytes(2, "little"))
+            queue, text = _first_of(ends)
+            assert text == f"{number}"
+            answered[asked][queue] += 1
+        return {"answered": answered}
+
+
 def _first_of(ends: list[End]) -> tuple[int, str]:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -371,6 +411,7 @@ CASES: dict[str, Callable[..., Any]] = {
     for case in (
         contract, reflector, client, flooding_client, comes_and_goes, wrong_frames, capture,
         kept_as_it_was, threads_come_and_go, small_pool, several_queues, refused, not_started,
+        two_queues_reflector, two_queues_client,
     )
 }  # fmt: skip
 

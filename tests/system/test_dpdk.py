@@ -178,6 +178,13 @@ def test_a_card_with_two_queues_deals_its_clients_out() -> None:
     }  # fmt: skip
 
 
+def test_each_queue_of_a_machine_answers_that_of_its_guest(tmp_path: Path) -> None:
+    with running("two_queues_reflector", f"net_vhost0,iface={tmp_path}/vhost,queues=2") as server:
+        told = run_case("two_queues_client", f"net_virtio_user0,path={tmp_path}/vhost,queues=2")
+        assert told == {"answered": [[50, 0], [0, 50]]}
+        assert server.end() == {"came": [50, 50]}
+
+
 def test_a_client_that_was_killed_is_followed_by_another() -> None:
     socket = f"socket=exchange-killed-{os.getpid()}"
     device = f"net_memif0,role=client,{socket}"
