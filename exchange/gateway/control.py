@@ -72,6 +72,7 @@ class ControlPlane:
         close_reasons: why the last connection ended of each session that had one.
         limits: what a client may ask of the control plane, as it holds now.
         logons_rejected: how many logons were.
+        is_closed: whether whoever comes is sent away without an answer, to look for another address.
         refusals: what was refused, and closed before it had logged on.
     """
 
@@ -82,6 +83,7 @@ class ControlPlane:
         self.connections: Final[dict[int, Connection]] = {}
         self.close_reasons: Final[dict[int, str]] = {}
         self.logons_rejected = 0
+        self.is_closed = False
         self._sockets: dict[int, Any] = {}  # whatever can be closed: over UDP it is no socket
         self._locks: dict[int, asyncio.Lock] = {}
         self.limits: Final = AdmissionLimits.of(transport.config)
@@ -224,6 +226,8 @@ class ControlPlane:
         return session_id
 
     async def _log_on(self, connection: socket.socket, peer: str, request: LoginRequest) -> bool:
+        if self.is_closed:
+            return False
         session_id = await self._admit(
             peer,
             request.username,

@@ -69,7 +69,7 @@ async def accept_clients(
     loop = asyncio.get_running_loop()
     while True:
         try:
-            connection, address = await loop.sock_accept(listener)
+            connection, address = await _accept(listener)
         except OSError as error:  # no descriptors left, or the peer is gone already
             refusals.note("accept failed", "", error.strerror or str(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -92,6 +92,25 @@ async def accept_clients(
                     connection.close()
                     raise
         places.add(network, loop.create_task(welcome(connection, peer)))
+
+
+async def _accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+    """The next connection. The event loop's own ``sock_accept``, cancelled in the turn in which somebody comes, accepts
+    him all the same, loses him, and logs an error."""
+    while True:
+        with suppress(BlockingIOError, InterruptedError):
+            return listener.accept()
+        await _readable(listener)
+
+
+async def _readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    somebody = asyncio.Event()
+    loop.add_reader(listener, somebody.set)
+    try:
+        await somebody.wait()
+    finally:
+        loop.remove_reader(listener)
 
 
 def _refusal(network: str, places: Places, doorkeeper: Doorkeeper) -> str | None:

@@ -59,6 +59,8 @@ HAND_OVER_SECONDS: Final = 5.0
 END_SECONDS: Final = 0.3
 """How long an end in order waits for the backup to have everything."""
 STOP_SECONDS: Final = 0.8
+LEASE_LOOK_SECONDS: Final = 0.02
+"""So often it is looked whether the lease has run out."""
 SYNC_EVERY_SECONDS: Final = 0.1
 """How often a backup syncs its journal, where the journal's agent has no thread of its own."""
 
@@ -204,7 +206,26 @@ class PairedServer(Server):
         self._loop = asyncio.get_running_loop()
         if self.replaced_by:
             self.request_stop()
-        await super().serve(self._also_to_the_pair(listening))
+        watching = asyncio.create_task(self._watch_lease())
+        try:
+            await super().serve(self._also_to_the_pair(listening))
+        finally:
+            watching.cancel()
+
+    async def _watch_lease(self) -> None:
+        """Let clients go while somebody else may lead. All that they are told is heartbeats, and for those they would
+        stay as long as they reach us, though we do not reach the store."""
+        while not self._stop.is_set():
+            primary = self.primary
+            is_closed = primary is not None and primary.may_be_replaced
+            if is_closed and not self.control.is_closed:
+                log_event("clients let go", level=logging.WARNING, reason="the lease has run out")
+            self.control.is_closed = is_closed
+            if is_closed:
+                for session_id in tuple(self.control.connections):
+                    self.control.disconnect(session_id)
+            await asyncio.sleep(LEASE_LOOK_SECONDS)
+        self.control.is_closed = False
 
     def _also_to_the_pair(self, listening: Listening) -> Listening:
         def told(address: str, port: int) -> None:

@@ -113,7 +113,7 @@ class UdpControlPlane(ControlPlane):
                 continue
             lane = int.from_bytes(origin[:-SOCKET_ADDRESS_BYTES], "little")
             key = (peer, request.login_number)
-            if key in self._working_on or self._repeat(key) or not self._may_log_on(peer):
+            if self.is_closed or key in self._working_on or self._repeat(key) or not self._may_log_on(peer):
                 continue
             self._working_on.add(key)
             self._places.add(_network(peer), loop.create_task(self._welcome_peer(peer, lane, request)))

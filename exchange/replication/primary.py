@@ -63,8 +63,9 @@ from exchange.replication.control_wire import (
     WantOffer,
 )
 from exchange.replication.copying import send_copy
-from exchange.replication.lease import LeaseKeeper
+from exchange.replication.lease import LeaseKeeper, lease_clock_ns
 from exchange.replication.lease_record import LeaseRecord
+from exchange.replication.lease_rules import margin_ns
 from exchange.replication.protocol import ReplicaProgress, StreamStart
 from exchange.replication.providers import host_facts
 from exchange.replication.streams import MemoryLink, ReplicaStreams, SocketLink
@@ -139,6 +140,7 @@ class PrimarySide:
         self._peer = ""
         self._is_in_sync = False
         self._may_be_in_sync = False
+        self._deadline_ns = 0
         self._has_ended: Final = threading.Event()
         self._farewell: Message | None = None
         self._journaled: tuple[int, ...] = ()
@@ -162,7 +164,16 @@ class PrimarySide:
 
     def start(self) -> None:
         """Renew the lease from now on, and let events leave."""
-        self._keeper.start(self._replica.set_lease_deadline_ns, self._replaced)
+        self._keeper.start(self._renewed, self._replaced)
+
+    def _renewed(self, deadline_ns: int) -> None:
+        self._deadline_ns = deadline_ns
+        self._replica.set_lease_deadline_ns(deadline_ns)
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the lease ran out so long ago that somebody else may lead by now."""
+        return lease_clock_ns() > self._deadline_ns + 2 * margin_ns(self._member.config.lease_ns)
 
     def _replaced(self, record: LeaseRecord | None) -> None:
         self._replica.fence()

@@ -72,7 +72,7 @@ def test_the_wire_does_what_it_is_told() -> None:
 
 DAYS = {
     "received": ("primary > store", "primary | backup", "primary stopped"),
-    "applied": ("primary | backup and store", "backup > primary"),
+    "applied": ("primary | all but a client", "backup > primary"),
 }
 
 
