@@ -152,7 +152,8 @@ def _next_line() -> str:
 
 
 def _say(what: Any) -> None:
-    print(msgspec.json.encode(what).decode(), flush=True)
+    sys.stdout.write(msgspec.json.encode(what).decode() + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_a_day_of_an_operator(tmp_path: Path) -> None:
     def look_around(port: int) -> None:
         assert "ALICE  yes        127.0.0.1" in admin(tmp_path, port, "sessions")
         halted = admin(tmp_path, port, "halt", "AAPL", "--reason", "T1")
-        assert halted.splitlines()[1].split() == ["AAPL", "halted", "T1"]
+        assert halted.splitlines()[1].split() == ["AAPL", "halted", "T1", "0"]  # and its shard
         assert "AAPL    halted   T1" in admin(tmp_path, port, "symbols")
         assert "symbol_halted" not in admin(tmp_path, port, "limits")
         document = json.loads(admin(tmp_path, port, "--json", "statistics"))

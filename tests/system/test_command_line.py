@@ -31,7 +31,8 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
         if line.startswith("  ") and line[2] != " "
     ]
     assert names == [
-        "demo", "bench", "replay", "serve", "load", "reflect", "send", "lease-store", "user", "admin", "journal",
+        "demo", "bench", "replay", "serve", "load", "reflect", "send", "lease-store", "status", "promote",
+        "user", "admin", "journal",
         "feed", "glimpse", "page", "simulate", "lab-vm", "export", "compare", "flame", "profile", "topology", "doctor",
     ]  # fmt: skip
     code = (
