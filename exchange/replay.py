@@ -40,7 +40,7 @@ from exchange.market_data.top_of_book import tops_after_commands
 from exchange.messages import BUY, COMMAND_DTYPE, RECORD_BYTES, SELL, CommandKind, EventKind, Reason
 from exchange.native import Arena, view_bytes
 from exchange.placement.memory_owners import memory_as_planned
-from exchange.settings import Settings, to_dict
+from exchange.settings import Settings, to_dict, without_backup
 from exchange.transport.memory import MemoryTransport
 
 SCHEMA_VERSION: Final = 1
@@ -223,6 +223,7 @@ def play(
     Raises:
         RuntimeError: no answer came for a long time. Any error of an agent's thread.
     """
+    settings = without_backup(settings)
     schedule = pacing.saturation(flow) if speed_factor is None else pacing.recorded(flow, speed_factor)
     commands = flow.commands.copy()
     commands["timestamp_ns"] = schedule

@@ -221,6 +221,11 @@ def resolve(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Resolved
     return Resolved(settings, tuple(layer.name for layer in chain), origins)
 
 
+def without_backup(settings: Settings) -> Settings:
+    """The same for an exchange that is alone, whatever the profile says: a replay, or one that is simulated."""
+    return msgspec.structs.replace(settings, replication=NoneReplicationConfig())
+
+
 def list_profiles() -> tuple[str, ...]:
     """Names of the profiles that come with the exchange, each after the one that it extends.
 

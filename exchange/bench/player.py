@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchange
-from exchange.bench.backup import LEAD_NS as BACKUP_LEAD_NS
 from exchange.bench.backup import BackupProcess, backup_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
@@ -23,7 +22,16 @@ from exchange.journal.scratch import scratch_streams
 from exchange.matching.symbol_owners import spread_symbols
 from exchange.placement.memory_owners import memory_as_planned
 from exchange.settings import Settings
-from exchange.transport.memory import ANSWERS, EVENTS, LAST_NS, REJECTS, TRADES, WARM_NS, MemoryTransport
+from exchange.transport.memory import (
+    ANSWERS,
+    EVENTS,
+    LAST_NS,
+    NEVER_NS,
+    REJECTS,
+    TRADES,
+    WARM_NS,
+    MemoryTransport,
+)
 
 LEAD_NS: Final = 20_000_000
 """Between starting the threads and the first intended time: enough for all of them to be in their loops."""
@@ -101,18 +109,23 @@ def play(
         exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan, replica=replica)
         exchange.compile(progress)
         answers = expected_answers(commands, settings.shards.count)
-        lead_ns = LEAD_NS if intended_ns[-1] > 0 else 0
-        start_ns = time.monotonic_ns() + (lead_ns if backup is None else BACKUP_LEAD_NS)
+        start_ns = NEVER_NS if backup is not None else _start_ns(intended_ns)
         transport.start_at(start_ns)
         with exchange.threads:
             if backup is not None:
-                backup.attach(start_ns)
+                backup.attach()
+                start_ns = _start_ns(intended_ns)
+                transport.start_at(start_ns - NEVER_NS)
             check = (lambda: None) if backup is None else backup.check
             wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered, check)
             followed = None if backup is None else backup.finish()
         if followed is not None and followed.digest != exchange.digest():
             raise RuntimeError(f"the backup's books have digest {followed.digest}, ours {exchange.digest()}")
     return _collect(exchange, transport, timed, start_ns, warmup_commands)
+
+
+def _start_ns(intended_ns: NDArray[np.int64]) -> int:
+    return time.monotonic_ns() + (LEAD_NS if intended_ns[-1] > 0 else 0)
 
 
 def wait_for_answers(

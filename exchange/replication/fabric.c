@@ -3,7 +3,8 @@
  * A link is an endpoint (reliable, connectionless), a completion queue for both directions, and two pieces of memory: the
  * source, which only this process touches, and the target, into which the peer may write. exchange_fabric_write() begins a
  * copy from the source to the peer's target; exchange_fabric_reap() lets the provider go on, and says which copies are
- * done. "Done" is FI_DELIVERY_COMPLETE: the bytes are in the peer's memory, and not only on their way.
+ * done. "Done" is FI_DELIVERY_COMPLETE, the bytes are in the peer's memory and not only on their way, wherever the
+ * provider knows that.
  *
  * One thread at a time uses a link. A result below 0 is -errno, and exchange_fabric_error() says in words where it came
  * from.
@@ -159,13 +160,13 @@ API int64_t exchange_fabric_open(int64_t provider, int64_t node, int64_t source,
     struct link *link = calloc(1, sizeof *link);
     if (link == NULL) return result;
     link->flags = FI_DELIVERY_COMPLETE;
-    hints = wishes((const char *)provider, FI_DELIVERY_COMPLETE);
+    hints = wishes((const char *)provider, link->flags);
     if (hints == NULL) goto failed;
     int found = fi_getinfo(FI_VERSION(1, 17), (const char *)node, NULL, FI_SOURCE, hints, &link->info);
-    if (found == -FI_ENODATA) { /* a provider whose completions always say that */
+    if (found == -FI_ENODATA) { /* a provider that knows no FI_DELIVERY_COMPLETE: see exchange_fabric_delivers() */
         fi_freeinfo(hints);
-        hints = wishes((const char *)provider, 0);
-        link->flags = 0;
+        link->flags = FI_TRANSMIT_COMPLETE;
+        hints = wishes((const char *)provider, link->flags);
         if (hints == NULL) goto failed;
         TRY(fi_getinfo(FI_VERSION(1, 17), (const char *)node, NULL, FI_SOURCE, hints, &link->info));
     } else {
@@ -210,9 +211,10 @@ failed:
     return result;
 }
 
-/* Which provider it is, as a text. */
-API int64_t exchange_fabric_provider(int64_t handle) {
-    return (int64_t)(intptr_t)((struct link *)handle)->info->fabric_attr->prov_name;
+/* Whether a copy that is done is in the peer's memory by the provider's own word (FI_DELIVERY_COMPLETE); 0 if it says what
+ * its transport says (FI_TRANSMIT_COMPLETE): with verbs, that the peer's card has acknowledged it. */
+API int64_t exchange_fabric_delivers(int64_t handle) {
+    return ((struct link *)handle)->flags == FI_DELIVERY_COMPLETE;
 }
 
 /* Whom to write to: what the peer's exchange_fabric_describe() gave. */

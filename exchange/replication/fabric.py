@@ -60,6 +60,8 @@ class FabricLink:
     Attributes:
         handle: what the functions for kernels take.
         description: what the peer's :meth:`connect` takes.
+        delivers: whether the provider says of a copy that is done that it is in the peer's memory; otherwise it says
+            what its transport says, which for verbs is that the peer's card has taken it on.
 
     Raises:
         UserError: libfabric is not installed, or cannot give what is asked for.
@@ -80,6 +82,7 @@ class FabricLink:
             self.close()
             raise UserError(f"replication.provider = {provider}, at {node}: {last_error()}")
         self.description: Final = room.raw[:size]
+        self.delivers: Final = bool(SHIM.call("delivers", handle))
 
     def connect(self, description: bytes) -> None:
         """Write to the link that has this description from now on.

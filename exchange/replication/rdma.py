@@ -9,8 +9,8 @@ The backup's memory, as the primary sees it: a page, of which the first line is 
 each stream. The primary's memory, as the backup sees it: the acknowledgements of all streams, which are written with
 one write.
 
-A copy is *done* when the bytes are in the other's memory (FI_DELIVERY_COMPLETE), so the backup's processor has no part
-in what "received" means. What each provider does for that is told in docs/layers/replication.md.
+A copy is *done* when the bytes are in the other's memory, as far as the provider knows, so the backup's processor
+has no part in what "received" means. What each provider does for that is told in docs/layers/replication.md.
 
 To close the backup's end is to revoke: its memory is not registered any more, and what a primary writes that does not
 know yet that it was replaced fails, or is never taken."""

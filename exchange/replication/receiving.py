@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from exchange.errors import UserError
 from exchange.journal.frames import FRAME_PLACE_DTYPE, StreamName
+from exchange.logs import log_event
 from exchange.native import (
     Arena,
     address_of,
@@ -192,6 +193,8 @@ class ReceivedStreams:
             (self._target, self._target_bytes),
         )
         self._fabric = open_fabric(provider, config.address, source, target)
+        done = "delivered" if self._fabric.delivers else "sent"
+        log_event("replication-provider", provider=provider, reason=self.reason, done_means=done)
         store_int64(self._link_words + HANDLE, self._fabric.handle)
         return {"kind": "rdma", "provider": provider, "description": self._fabric.description.hex()}
 

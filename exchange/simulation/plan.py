@@ -26,7 +26,7 @@ from exchange.journal.config import (
 from exchange.journal.layout import SEGMENT_HEADER_BYTES, frame_bytes
 from exchange.market_data.config import NoneMarketDataConfig
 from exchange.risk.config import LimitsRiskConfig, NoneRiskConfig, RiskConfig
-from exchange.settings import Resolved, Settings, resolve
+from exchange.settings import Resolved, Settings, resolve, without_backup
 from exchange.simulation.chance import Chance, Weights
 from exchange.simulation.client import PASSWORD, Habits
 from exchange.simulation.dialects import Dialect, Ouch42, Ouch50
@@ -184,7 +184,7 @@ def _draw_settings(chance: Chance, resolved: Resolved) -> Settings:
         for table, values in tables.items()
     }
     risk = _draw_risk(chance, resolved)
-    settings = structs.replace(resolved.settings, risk=risk, **changed)
+    settings = structs.replace(without_backup(resolved.settings), risk=risk, **changed)
     settings = structs.replace(settings, journal=_draw_journal(chance, resolved, settings))
     shards = structs.replace(settings.shards, threads=(agent_names(settings),))
     return structs.replace(settings, shards=shards)

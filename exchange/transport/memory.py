@@ -52,6 +52,9 @@ LAST_NS: Final = 40
 """When the last answer arrived."""
 SINK_BYTES: Final = 64
 
+NEVER_NS: Final = 1 << 61
+"""A start that does not come."""
+
 
 class MemorySource(NamedTuple):
     """Commands of one lane; the word at ``cursor`` counts those consumed."""
@@ -117,7 +120,10 @@ class MemoryTransport:
         self.start_at(start_ns)
 
     def start_at(self, start_ns: int) -> None:
-        """Add the run's start to every timestamp; call it once, before the exchange runs."""
+        """Add the run's start to every timestamp, before the exchange runs.
+
+        Who does not know it yet begins with :data:`NEVER_NS`, and adds the difference later, when nothing was due.
+        """
         for source in self._sources:
             _view(source)["timestamp_ns"] += start_ns
 
