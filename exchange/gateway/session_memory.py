@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from exchange.gateway.config import GatewayConfig
 from exchange.native import Arena, inlined, view_bytes
-from exchange.placement.memory_nodes import PAGE_BYTES
+from exchange.placement import memory_nodes
 from exchange.placement.memory_owners import hand_over
 
 # control's words
@@ -199,10 +199,12 @@ class SessionMemory:
         index_offset = orders_offset + config.capacity_orders * ORDER_BYTES
         log_offset = index_offset + (config.log_bytes // MESSAGE_BYTES_MIN + 2) * INDEX_ENTRY_BYTES
         log_offset = (log_offset + 127) & -128
-        stride = (log_offset + config.log_bytes + PAGE_BYTES - 1) & -PAGE_BYTES
+        stride = (log_offset + config.log_bytes + memory_nodes.PAGE_BYTES - 1) & -memory_nodes.PAGE_BYTES
         # Huge pages would make the first message of each session cost two megabytes.
-        self.arena: Final = Arena.private(stride * session_count + PAGE_BYTES, huge_pages="never")
-        base = self.arena.allocate(stride * session_count, alignment=PAGE_BYTES)
+        self.arena: Final = Arena.private(
+            stride * session_count + memory_nodes.PAGE_BYTES, huge_pages="never"
+        )
+        base = self.arena.allocate(stride * session_count, alignment=memory_nodes.PAGE_BYTES)
         self.sessions: Final = Sessions(
             base, stride, session_count, sets, orders_offset, index_offset, log_offset, config.log_bytes
         )

@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -183,8 +183,11 @@ def test_pinned_threads_pass_on_results_failures_and_standstills(monkeypatch: py
 
 @pytest.mark.skipif(choose_cores().must_yield, reason="it takes two cores")
 def test_cores_that_others_have_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_still(*_: object, **__: object) -> NoReturn:
+        raise micro.StoodStill
+
     cores = choose_cores()
-    monkeypatch.setattr(micro, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(micro, "run_pinned", stand_still)
     with pytest.raises(UserError, match=f"cores {cores}: .* nothing can be measured while others have"):
         Machine(Table(["a"], cores), cores).measure()
 

@@ -206,6 +206,8 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "one renewal that fails",
             "or nats://",
             "the ring must hold four",
+            "only shards are in processes",
+            "processes do not go with",
         )
         assert any(words_of_refusal in resolved for words_of_refusal in impossible)
         return

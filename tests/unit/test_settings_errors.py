@@ -234,7 +234,7 @@ UNKNOWN_KEYS = [
     ),
     (
         "[shards]\nkind = 'x'",
-        '2: shards.kind = "x": unknown key; allowed: count, threads, batch_commands, assign',
+        '2: shards.kind = "x": unknown key; allowed: count, threads, run_as, batch_commands, assign',
     ),
     (
         "[queue]\nspins = 4",
