@@ -33,7 +33,7 @@ __all__ = ["ready"]
 
 ORDERS = 10_000
 GUEST_SECONDS = 1100
-"""A machine that does nothing else takes a fifth of it."""
+"""A machine that does nothing else takes a seventh of it."""
 
 PAIRS = os.environ.get("EXCHANGE_TEST_CARDS", "e1000e:virtio-net").split(",")
 CLIENT, SERVER = "0000:41:00.0", "0000:81:00.0"
