@@ -75,13 +75,16 @@ class AgentProcess(AgentThread):
         self._is_asked = True
         super().request_stop()
 
+    def compile(self) -> None:
+        """Compile the loop, and that of the thread beside it."""
+        super().compile()
+        if self._streams is not None:
+            self._streams.compile()
+
     def prepare(self) -> None:
         """Fork; the loops are compiled before, so that no child has to."""
         self.compile()
-        keep: list[int] = []
-        if self._streams is not None:
-            self._streams.compile()
-            keep = self._streams.descriptors()
+        keep = [] if self._streams is None else self._streams.descriptors()
         self._child = ForkedChild(self.name, self._live, keep)
         if self._streams is not None:
             self._streams.hand_over(self.finish)

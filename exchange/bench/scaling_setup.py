@@ -68,6 +68,8 @@ QueueKind = Literal["spsc", "mpsc"]
 Commands = NDArray[Any]
 
 BATCH_COMMANDS: Final = 256
+RING_SLOTS: Final = 4096
+"""Some batches of events: a ring that goes round in a core's own cache. A larger one would measure memory instead."""
 IDLE: Final = SpinThenYield(200)
 LOOK_SECONDS: Final = 0.005
 """How often the main thread looks whether a pass has ended."""
@@ -127,7 +129,7 @@ class Pass(NamedTuple):
 
 def settings_for(variant: Variant, shards: int, capacity_orders: int) -> Settings:
     """The settings of an exchange of a setup."""
-    queue = SpscQueueConfig() if variant.queue == "spsc" else MpscQueueConfig()
+    queue = SpscQueueConfig(RING_SLOTS) if variant.queue == "spsc" else MpscQueueConfig(RING_SLOTS)
     names = tuple(f"shard.{shard}" for shard in range(shards))
     whole = (("ingress", *names, "egress"),)
     apart = (("ingress", "egress"), *((name,) for name in names))
