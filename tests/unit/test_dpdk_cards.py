@@ -2,13 +2,16 @@
 
 import os
 import resource
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from exchange.dpdk.cards import card_node, check_card, check_locked_memory
+from exchange.dpdk.device import DpdkDevice
 from exchange.dpdk.devices import parse_device
 from exchange.dpdk.eal import EalConfig, check_huge_pages
+from exchange.dpdk.opened import OpenedCard
 from exchange.errors import UserError
 
 CARD = "0000:41:00.0"
@@ -137,3 +140,42 @@ def test_huge_pages_are_wanted_on_the_node_of_the_card(tmp_path: Path) -> None:
         "transport.memory_mib = 128: NUMA node 1, which the card is near to, has 72 MiB of free huge pages; set them "
         f"aside as root with '{command}', or leave transport.huge_pages = false"
     )
+
+
+class _Wired(DpdkDevice):
+    """A card that has been opened, and whose link comes when it has been looked at so often."""
+
+    def __init__(self, looks: float) -> None:
+        self.name, self.mac, self.numa_node, self.has_wire = "0000:03:00.0", 0x0200_0000_0001, -1, True
+        self._key, self._is_client, self._handshake_s = "transport.device = '0000:03:00.0'", False, 0.5
+        self._looks = looks
+
+    @property
+    def is_link_up(self) -> bool:
+        self._looks -= 1
+        return self._looks <= 0
+
+    def buffers_node(self) -> int:
+        return -1
+
+
+def test_a_link_is_waited_for_and_one_that_does_not_come_is_told() -> None:
+    assert _Wired(looks=3).has_link_within(60)
+    assert not _Wired(looks=inf).has_link_within(0.02)
+    _Wired(looks=3).wait_for_link(60)
+    with pytest.raises(
+        UserError, match=r"0000:03:00.0': no link; is its cable in, and up at the other end\?"
+    ):
+        _Wired(looks=inf).wait_for_link(0.02)
+
+
+@pytest.mark.parametrize(("looks", "told"), [(0, ["card opened"]), (inf, ["card opened", "no link"])])
+def test_a_card_that_has_no_link_is_warned_of(
+    caplog: pytest.LogCaptureFixture, looks: float, told: list[str]
+) -> None:
+    caplog.set_level("INFO")
+    card = OpenedCard.__new__(OpenedCard)
+    card._device = _Wired(looks)  # type: ignore[misc]
+    card._log()
+    assert [record.getMessage() for record in caplog.records] == told
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"][: len(told)]
