@@ -122,8 +122,11 @@ def include_source(path: Path, content: bytes) -> None:
         _package_directory = cache_root() / "kernels" / source_digest()
     _included[path.resolve()] = hashlib.sha256(content).digest()
     use_cache_directory()
+    from exchange.native.cache_file import keep_apart
+
     for dispatcher in _dispatchers:
         dispatcher.enable_caching()
+        keep_apart(dispatcher)
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
@@ -147,5 +150,8 @@ def _compile[F: Callable[..., Any]](function: F, *, forceinline: bool) -> F:
         nogil=True, cache=True, error_model="numpy", forceinline=forceinline, no_cfunc_wrapper=True
     )(function)
     if hasattr(dispatcher, "enable_caching"):  # under NUMBA_DISABLE_JIT=1 it is the plain function
+        from exchange.native.cache_file import keep_apart
+
         _dispatchers.append(dispatcher)
+        keep_apart(dispatcher)
     return dispatcher  # type: ignore[no-any-return]

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 import exchange
 from exchange.cache_folder import cache_root
 from exchange.native import cache
+from exchange.native.cache_file import KeyedCacheFile
 
 SCRIPT = '''
 import json
@@ -111,6 +113,29 @@ def test_the_oldest_directories_are_forgotten_and_the_present_one_is_not(
     left = {path.name for path in (tmp_path / "kernels").iterdir()}
     assert left == {present.name} | {f"digest-{age}" for age in range(cache.KEPT_DIRECTORIES - 1)}
     assert Path(os.environ["NUMBA_CACHE_DIR"]) == present
+
+
+def test_code_that_two_processes_kept_at_once_is_never_loaded_for_other_types(tmp_path: Path) -> None:
+    """Both found no index, so both take the first number; the one's index and the other's code are left."""
+    late, early = (KeyedCacheFile(str(tmp_path), "fill", "stamp") for _ in range(2))
+    late._load_index = dict  # it had looked before the other kept anything
+    early.save("int64", "code for int64")
+    data = late._save_data
+    late._save_data = lambda *_: None  # its index comes last, its code came first
+    late.save("float64", "code for float64")
+    late._save_data = data
+
+    found = KeyedCacheFile(str(tmp_path), "fill", "stamp")
+    assert IndexDataCacheFile.load(found, "float64")[1] == "code for int64", "what numba itself would take"
+    assert found.load("float64") is None
+    found.save("float64", "code for float64")
+    found.save("int64", "code for int64")
+    assert [found.load(key) for key in ("float64", "int64")] == ["code for float64", "code for int64"]
+
+
+def test_every_kernel_keeps_its_code_in_such_files() -> None:
+    assert cache._dispatchers
+    assert {type(one._cache._cache_file) for one in cache._dispatchers} == {KeyedCacheFile}
 
 
 @pytest.mark.parametrize(
