@@ -225,7 +225,7 @@ class Backup:
 
 
 def until(
-    is_so: Callable[[], Any], seconds: float = 20.0, meanwhile: Callable[[], Any] = lambda: time.sleep(0.001)
+    is_so: Callable[[], Any], seconds: float = 60.0, meanwhile: Callable[[], Any] = lambda: time.sleep(0.001)
 ) -> None:
     """Wait until it is so."""
     deadline = time.monotonic() + seconds
