@@ -39,7 +39,7 @@ from typing import Final, NamedTuple
 from exchange.line import Line, TcpLine
 from exchange.recovery.twin import Twin
 from tests.gateway_driver import SETTINGS
-from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders, told_by
+from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders
 from tests.system.kill_client import BEYOND_THE_END, Trader
 from tests.system.kill_processes import Process, Starter, starting
 
@@ -318,7 +318,7 @@ class PairDay:
         for node in (self.primary, self.backup):
             with Twin(node.journal) as twin:
                 twin.replay()
-                for trader, told in zip(self.traders, told_by(twin.transport.memory), strict=True):
+                for trader, told in zip(self.traders, twin.told(), strict=True):
                     assert told == trader.messages, (
                         f"{trader.name}: {len(trader.messages)} messages were heard, {node.name} has {len(told)}"
                     )
