@@ -12,5 +12,6 @@ happened from the run itself: nothing in the picture was there before it.
 * :mod:`~exchange.failover.moments` - when what happened, on one clock, out of the logs and the clients' requests
 * :mod:`~exchange.failover.account` - what was acknowledged, held against the journal of the survivor
 * :mod:`~exchange.failover.results` - what was found, as JSON has it
+* :mod:`~exchange.failover.summary` - what it comes to, in a line and in sentences
 * :mod:`~exchange.failover.plot`, :mod:`~exchange.failover.page`, :mod:`~exchange.failover.terminal` - as people see it
 """

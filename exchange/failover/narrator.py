@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exchange.failover.log_lines import LogLine
+from exchange.replication.backup import LINE_ENDED, TAKING_OVER
 
 
 class Narrator:
@@ -38,8 +39,8 @@ def told_of(name: str, line: LogLine) -> str | None:
     """What the new primary's log says of a failover, in words; None if it says something else."""
     fields = line.fields
     match line.event:
-        case "backup":
-            return f"{name}: {fields.get('state')}"
+        case "backup" if fields.get("state") in (LINE_ENDED, TAKING_OVER):
+            return f"{name}: {fields['state']}"
         case "took over":
             return f"{name} is primary, in epoch {fields.get('epoch')}"
         case "listening":

@@ -24,7 +24,7 @@ MOMENTS: Final[dict[str, str]] = {
     LAST_ANSWER: "the last answer of the old primary comes",
     LINE_LOST: "the first client notices that its line is lost",
     PRIMARY_GONE: "the backup notices that the primary's line has ended",
-    LEASE_OUT: "the backup sees that the primary's lease has run out",
+    LEASE_OUT: "the backup sees that it may take over: the lease has run out, or was handed over",
     LEASE_TAKEN: "the store has given it the lease",
     TOOK_OVER: "it has applied everything and is primary",
     LISTENING: "it listens to clients",
@@ -160,3 +160,9 @@ class FailoverResult(Struct, frozen=True):
         """Whether all that were told are alike, and more than one was."""
         told = [one for one in self.digests.values() if one is not None]
         return len(told) > 1 and len(set(told)) == 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was lost, nothing done twice, and no digest is another one."""
+        told = {one for one in self.digests.values() if one is not None}
+        return self.lost == 0 and self.twice == 0 and len(told) <= 1
