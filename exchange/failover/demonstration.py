@@ -30,7 +30,7 @@ from exchange.failover.log_lines import LogLine
 from exchange.failover.moments import in_order
 from exchange.failover.narrator import Narrator, told_of
 from exchange.failover.nodes import HOST, Node, NodePlace, status_text
-from exchange.failover.plan import ANSWER_SECONDS, PAIR_SETTINGS, FailoverPlan, check_plan, shown_settings
+from exchange.failover.plan import ANSWER_SECONDS, FailoverPlan, check_plan, shown_settings
 from exchange.failover.results import CAUGHT_UP, FIRST_ACKNOWLEDGEMENT, LINE_LOST, FailoverResult
 from exchange.failover.strike import DONE, Strike
 from exchange.gateway.credentials import User, write_user
@@ -39,10 +39,12 @@ from exchange.load.logins import Endpoint, Login
 from exchange.load.measured import Measured
 from exchange.load.plan import LoadPlan
 from exchange.load.plan import check_plan as check_load_plan
+from exchange.market_data.feed_sink import feed_sink
 from exchange.replication.config import EMBEDDED_STORE, NoneReplicationConfig
 from exchange.replication.control_line import make_pair_secret
 from exchange.replication.lease_store import TOKEN_VARIABLE
 from exchange.replication.store_process import StoreProcess
+from exchange.settings import load_profile
 
 START_SECONDS: Final = 900.0
 """On a machine that has never run an exchange everything is compiled first."""
@@ -114,14 +116,14 @@ class Demonstration:
             f"starting a and b: profile {self._settings.name}, gate {config.gate}, a lease of"
             f" {duration(config.lease_ns)}"
         )
-        tell("the first time on a machine everything is compiled, which takes minutes")
+        tell("the first time on a machine everything is compiled, which takes a minute or two")
         primary, backup = self._make_nodes(stack)
         primary.start()
         backup.start(primary)
         compile_loop()
-        primary.wait("listening", START_SECONDS)
+        primary.wait("listening", START_SECONDS, backup)
         tell(f"a is primary; clients reach it at {primary.place.endpoint}")
-        primary.wait("backup in sync", START_SECONDS)
+        primary.wait("backup in sync", START_SECONDS, backup)
         tell("b is in sync: it has all that a has told anybody")
         return primary, backup
 
@@ -130,7 +132,7 @@ class Demonstration:
         for login in self._logins:
             write_user(users, User.create(login.name, login.password))
         store, environment = self._start_store(stack)
-        overrides = (*PAIR_SETTINGS, *self._plan.overrides, *store)
+        overrides = (*self._plan.both(stack.enter_context(feed_sink())), *store)
         nodes = [
             Node(
                 NodePlace.choose(name, self._folder, group), self._plan.profile, overrides, users, environment,
@@ -210,7 +212,7 @@ class Demonstration:
     def _fail_over(self, number: int, primary: Node, backup: Node) -> Evidence:
         """Have clients trade, and strike the primary meanwhile."""
         plan = self._plan
-        config = plan.settings(*primary.overrides).replication
+        config = load_profile(plan.profile, primary.overrides).replication
         assert not isinstance(config, NoneReplicationConfig)
         strike = Strike(primary, config, plan.how, self._chance, self._struck)
         self._strike = strike
@@ -306,5 +308,5 @@ class Demonstration:
     def _come_back(self, primary: Node, old: Node) -> None:
         self._narrator.tell(f"{old.name} is started again, as the backup of {primary.name}")
         old.start(primary)
-        primary.wait("backup in sync", SYNC_SECONDS)
+        primary.wait("backup in sync", SYNC_SECONDS, old)
         self._narrator.tell(f"{old.name} is in sync, and could take over")

@@ -10,6 +10,7 @@ up with :meth:`Node.close`, which is SIGKILL: who wants an end in order asks for
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,8 @@ HOST: Final = "127.0.0.1"
 END_SECONDS: Final = 15.0
 """How long an end in order may take."""
 LOG_END_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+"""So often it is looked whether a process has ended that is waited for."""
 
 
 def free_port() -> int:
@@ -145,17 +148,26 @@ class Node:
         assert self._process.stderr is not None
         self._log = NodeLog(self._process.stderr, lambda line: self._heard(self, line))
 
-    def wait(self, event: str, seconds: float) -> LogLine:
+    def wait(self, event: str, seconds: float, other: "Node | None" = None) -> LogLine:
         """Wait until its log says something.
 
+        Args:
+            event: what.
+            seconds: how long at most.
+            other: a node without which it never would.
+
         Raises:
-            UserError: it does not, or the process ends instead, with what it said last.
+            UserError: it does not, or a process ends instead, with what that said last.
         """
-        line = self.log.wait(event, seconds)
-        if line is not None:
-            return line
-        if self.log.is_over:
-            raise UserError(f"exchange {self.name} has ended with status {self.end()}: {self.last_word()}")
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at:
+            line = self.log.wait(event, LOOK_SECONDS)
+            if line is not None:
+                return line
+            for node in (self,) if other is None else (self, other):
+                if node.log.is_over:
+                    status = status_text(node.end())
+                    raise UserError(f"exchange {node.name} has ended with {status}: {node.last_word()}")
         raise UserError(f"exchange {self.name} does not say {event!r} in {seconds:g} s: {self.last_word()}")
 
     def last_word(self) -> str:

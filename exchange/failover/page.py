@@ -4,6 +4,7 @@ The frame is that of all reports (:mod:`exchange.bench.document`). Rules: what w
 string passes :func:`html.escape`.
 """
 
+import statistics
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
@@ -16,7 +17,7 @@ from exchange.bench.document import host_facts, render_document, repeated_by
 from exchange.bench.markup import card, facts, figure, figure_cell, prose, table
 from exchange.bench.wording import duration, quantity, round_duration, setting, short_digest
 from exchange.failover.plot import SHOWN_RATES, failover_plot
-from exchange.failover.results import MOMENTS, Failover, FailoverResult
+from exchange.failover.results import BEGINNINGS, MOMENTS, Failover, FailoverResult
 from exchange.failover.summary import (
     ACCOUNT_HEADINGS,
     HEADINGS,
@@ -48,7 +49,7 @@ def render_page(result: FailoverResult) -> str:
     created = result.created_utc.replace("T", " ")[:16]
     load = f"{quantity(float(result.load['requests_per_second']))} requests/s of {result.load['sessions']} clients"
     return render_document(
-        title="A primary is lost",
+        title="A primary hands over" if result.failovers[0].how == "promote" else "A primary is lost",
         subtitle=f"{created} UTC · profile {result.profile} · {load}",
         banner_html=_banner(result),
         cards_html=_cards(result),
@@ -79,9 +80,8 @@ def _cards(result: FailoverResult) -> str:
     cards = []
     if found:
         many = f", the median of {len(found)} ({spread_of(found)})" if len(found) > 1 else ""
-        cards.append(
-            (shown_ms(sorted(found)[len(found) // 2]), f"from the strike to the first acknowledgement{many}")
-        )
+        middle_ns, begin = round(statistics.median(found)), BEGINNINGS[result.failovers[0].how]
+        cards.append((shown_ms(middle_ns), f"from the {begin} to the first acknowledgement{many}"))
     acknowledged = sum(one.account.acknowledged for one in result.failovers)
     cards.append((f"{result.lost:,} lost", f"of {acknowledged:,} requests that had been acknowledged"))
     cards.append((f"{result.twice:,} twice", "of the same"))

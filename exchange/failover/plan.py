@@ -1,9 +1,9 @@
 """What a demonstration of a failover is to do, and with which settings both exchanges run.
 
 The two, their store and the clients share one machine, which may have two cores. So nobody spins: threads that have
-nothing to do sleep (``idle.kind = "park"``), and the clients do. What a failover does not need is left out (feed,
-admin interface), and a backup that is slow for a moment is not given up. Everything else is the profile's: the gate,
-the lease, the journal, the cost of a password.
+nothing to do sleep (``idle.kind = "park"``), and the clients do. The feed goes to where nobody reads it, admin
+interface and GLIMPSE are left out, and a backup that is slow for a moment is not given up. Everything else is the
+profile's: the gate, the lease, the journal, the cost of a password.
 
 Rules: what a node must have of its own (ports, names, folders) is not for a person to set; :func:`check_plan` refuses
 it, and whatever else cannot work, before anything is started.
@@ -12,6 +12,7 @@ it, and whatever else cannot work, before anything is started.
 from typing import Any, Final, Literal, NamedTuple
 
 from exchange.errors import UserError
+from exchange.market_data.config import MoldUdp64MarketDataConfig
 from exchange.replication.config import ActiveReplicationConfig, NoneReplicationConfig
 from exchange.settings import Settings, load_profile
 from exchange.transport.config import TcpTransportConfig
@@ -20,13 +21,18 @@ How = Literal["kill", "stop", "promote"]
 
 PAIR_SETTINGS: Final = (
     "idle.kind=park",
-    "market_data.kind=none",
     "admin.kind=none",
     "transport.address=127.0.0.1",
     "replication.address=127.0.0.1",
     "replication.backup_timeout_ns=5000000000",
 )
 """What both have unless a person says otherwise."""
+FEED_SETTINGS: Final = (
+    "market_data.address=127.0.0.1",
+    "market_data.request_port=0",
+    "market_data.glimpse=none",
+)
+"""And if there is a feed."""
 OWN_KEYS: Final = (
     "transport.port", "transport.address", "replication.port", "replication.address", "replication.node",
     "replication.group", "replication.secret_file", "journal.directory", "gateway.users_file",
@@ -67,9 +73,20 @@ class FailoverPlan(NamedTuple):
     sessions: int = 4
     seed: int = 1
 
-    def settings(self, *more: str) -> Settings:
-        """The settings of both, or with what one of them has of its own."""
-        return load_profile(self.profile, (*PAIR_SETTINGS, *self.overrides, *more))
+    def both(self, feed_port: int | None = None) -> tuple[str, ...]:
+        """What is set in the profile of both.
+
+        Args:
+            feed_port: where the feed goes, if there is one.
+
+        Raises:
+            UserError: what a person has set is wrong.
+        """
+        said = load_profile(self.profile, self.overrides)
+        has_feed = isinstance(said.market_data, MoldUdp64MarketDataConfig)
+        feed = FEED_SETTINGS if has_feed else ()
+        port = (f"market_data.port={feed_port}",) if has_feed and feed_port is not None else ()
+        return (*PAIR_SETTINGS, *feed, *port, *self.overrides)
 
     def load_seconds(self, config: ActiveReplicationConfig) -> float:
         """How long the clients trade in each failover."""
@@ -87,11 +104,12 @@ def check_plan(plan: FailoverPlan) -> tuple[Settings, ActiveReplicationConfig]:
         key = one.partition("=")[0].strip()
         if key in OWN_KEYS:
             raise UserError(f"--set {one}: failover-demo chooses {key} for each of the two exchanges itself")
-    settings = plan.settings()
-    if isinstance(settings.replication, NoneReplicationConfig):
+    said = load_profile(plan.profile, plan.overrides)
+    if isinstance(said.replication, NoneReplicationConfig):
         raise UserError(
-            f"profile {settings.name}: replication.kind = none: it is no pair; replicated-tcp and rdma are"
+            f"profile {said.name}: replication.kind = none: it is no pair; replicated-tcp and rdma are"
         )
+    settings = load_profile(plan.profile, plan.both())
     if not isinstance(settings.transport, TcpTransportConfig):
         raise UserError(
             f"profile {settings.name}: transport.kind must be tcp for failover-demo, whose clients speak SoupBinTCP"
@@ -103,6 +121,7 @@ def check_plan(plan: FailoverPlan) -> tuple[Settings, ActiveReplicationConfig]:
     ):
         if not 1 <= value <= most:
             raise UserError(f"{option} {value:g}: allowed is 1 to {most}")
+    assert not isinstance(settings.replication, NoneReplicationConfig)
     return settings, settings.replication
 
 

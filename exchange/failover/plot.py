@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from exchange.bench.plots import _MUTED, _PAPER, _STYLE, _svg, colour
 from exchange.bench.wording import quantity, round_duration
 from exchange.failover.results import (
+    BEGINNINGS,
     FIRST_ACKNOWLEDGEMENT,
     LEASE_OUT,
     LISTENING,
@@ -46,7 +47,6 @@ MARKS: Final = {
 """What is marked: its colour, and how it is called where there is room and where there is less."""
 HANDED_OVER: Final = ("{new} sees the lease handed over", "handed over")
 """What the first of them is called if that was asked for."""
-BEGINNINGS: Final = {"kill": "SIGKILL", "stop": "SIGSTOP", "promote": "order to hand over"}
 STRIKES: Final = {"kill": "SIGKILL to {old}", "stop": "SIGSTOP to {old}", "promote": "{old} is to hand over"}
 SHOWN_RATES: Final = 4.0
 """So many times the usual rate the middle panel goes up at most."""

@@ -20,6 +20,8 @@ FIRST_ACKNOWLEDGEMENT: Final = "first acknowledgement"
 ALL_BACK: Final = "all back"
 CAUGHT_UP: Final = "caught up"
 LAST_ANSWER: Final = "last answer"
+BEGINNINGS: Final = {"kill": "SIGKILL", "stop": "SIGSTOP", "promote": "order to hand over"}
+"""What a strike is, by how it is done."""
 MOMENTS: Final[dict[str, str]] = {
     LAST_ANSWER: "the last answer of the old primary comes",
     LINE_LOST: "the first client notices that its line is lost",

@@ -8,6 +8,7 @@ from typing import Final
 
 from exchange.bench.wording import duration
 from exchange.failover.results import (
+    BEGINNINGS,
     FIRST_ACKNOWLEDGEMENT,
     LEASE_OUT,
     LINE_LOST,
@@ -90,7 +91,8 @@ def _outage(result: FailoverResult) -> list[str]:
     if not found:
         return ["No acknowledgement by a new primary was seen."]
     middle = duration(statistics.median(found))
-    text = f"From the strike to the first acknowledgement by the new primary it took {middle}."
+    beginning = BEGINNINGS[result.failovers[0].how]
+    text = f"From the {beginning} to the first acknowledgement by the new primary it took {middle}."
     if len(found) > 1:
         text = f"{text[:-1]} (median of {len(found)}, {spread_of(found)})."
     parts = []
@@ -108,7 +110,13 @@ def _outage(result: FailoverResult) -> list[str]:
         known = [one for one in times if one is not None]
         if known:
             parts.append(f"{duration(statistics.median(known))} {what}")
-    return [text, f"Of that, {', '.join(parts)}." if parts else ""][: 2 if parts else 1]
+    sentences = [text, *([f"Of that, {', '.join(parts)}."] if parts else [])]
+    if any(one.how == "stop" for one in result.failovers):
+        patience = duration(1e9 * result.load["answer_timeout_s"])
+        sentences.append(
+            f"A primary that is stopped breaks no line: its clients went away after {patience} without an answer."
+        )
+    return sentences
 
 
 def _between(one: Failover, begin: str | None, end: str) -> int | None:
