@@ -4,10 +4,11 @@ Rules: :meth:`Evidence.moments` may be asked as soon as the clients have ended; 
 survivor's journal was replayed, after the end of everything.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from exchange.bench.wording import duration
 from exchange.failover.account import Replayed, account_of
 from exchange.failover.log_lines import LogLine
 from exchange.failover.moments import (
@@ -22,12 +23,21 @@ from exchange.failover.moments import (
 )
 from exchange.failover.nodes import Node
 from exchange.failover.plan import FailoverPlan
-from exchange.failover.results import CAUGHT_UP, FIRST_ACKNOWLEDGEMENT, TOOK_OVER, Failover, Moment
+from exchange.failover.results import (
+    CAUGHT_UP,
+    FIRST_ACKNOWLEDGEMENT,
+    LAST_ANSWER,
+    TOOK_OVER,
+    Failover,
+    Moment,
+)
 from exchange.failover.strike import Strike
 from exchange.load.measured import Measured
 
-CLOCK_STEP_NS_MAX = 1_000_000
+CLOCK_STEP_NS_MAX: Final = 1_000_000
 """More than that no clock is slewed in some seconds."""
+PAUSE_NS_MAX: Final = 50_000_000
+"""A primary that has answered nothing for so long was held up already when it was struck."""
 
 
 class Evidence(NamedTuple):
@@ -83,6 +93,12 @@ class Evidence(NamedTuple):
             found.append(
                 f"failover {self.number}: the lease of {self.old.name} had run out for a moment before anything was"
                 " done to it: the machine is busy"
+            )
+        last_ns = self.moments()[LAST_ANSWER].after_ns
+        if last_ns is not None and last_ns < -PAUSE_NS_MAX:
+            found.append(
+                f"failover {self.number}: {self.old.name} had answered nothing for {duration(-last_ns)} before anything"
+                " was done to it: the machine or its disk was busy, and the figures are of that too"
             )
         return tuple(found)
 
