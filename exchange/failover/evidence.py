@@ -95,10 +95,11 @@ class Evidence(NamedTuple):
                 " done to it: the machine is busy"
             )
         last_ns = self.moments()[LAST_ANSWER].after_ns
-        if last_ns is not None and last_ns < -PAUSE_NS_MAX:
+        if last_ns is None or last_ns < -PAUSE_NS_MAX:
+            since = "" if last_ns is None else f" for {duration(-last_ns)}"
             found.append(
-                f"failover {self.number}: {self.old.name} had answered nothing for {duration(-last_ns)} before anything"
-                " was done to it: the machine or its disk was busy, and the figures are of that too"
+                f"failover {self.number}: {self.old.name} had answered nothing{since} before anything was done to it:"
+                " the machine or its disk was busy, and the figures are of that too"
             )
         return tuple(found)
 
