@@ -3,6 +3,7 @@
 import io
 import random
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from exchange.bench.histogram import empty_counts
 from exchange.errors import UserError
 from exchange.failover.account import Replayed, Told, account_of, read_told
+from exchange.failover.evidence import Evidence, failover_of
 from exchange.failover.log_lines import LogLine, NodeLog, parse_line
 from exchange.failover.moments import (
     STEPS_MAX,
@@ -57,6 +59,7 @@ from exchange.load.logins import Endpoint
 from exchange.load.losses import Loss
 from exchange.load.measured import Measured
 from exchange.load.requests import FIRST_NUMBER, NOBODY, SETTLED, session_requests
+from exchange.load.timeline import RunClock, run_timeline
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OrderAccepted, OrderCanceled, OrderReplaced, SystemEvent
 from tests.unit.test_bench_report import Page
@@ -301,6 +304,52 @@ def test_nothing_is_asked_of_what_was_never_acknowledged() -> None:
     measured.requests[0].records["answered_ns"] = 0
     account = account_of(measured, Replayed((Told(Counter(), Counter()),), "d"))
     assert (account.acknowledged, account.lost, account.sent) == (0, 0, 60)
+
+
+# All of it together.
+
+
+def evidence(lines: tuple[LogLine, ...], *answered: bool, **strike: int) -> Evidence:
+    """A run of 60 requests, one a millisecond, struck at the 20th; those that are answered took a millisecond."""
+    measured = measured_run()
+    (requests,) = measured.requests
+    requests.records["intended_ns"] = np.arange(60) * MS
+    requests.records["answered_ns"] = requests.records["intended_ns"] + MS
+    for index, is_answered in enumerate(answered):
+        if not is_answered:
+            requests.records["answered_ns"][index] = 25 * MS
+    struck_ns = STRIKE_NS + 20 * MS
+    timeline = run_timeline(
+        measured.requests, RunClock(5, STRIKE_NS), rate=1000.0, round_index=0, warmup_ns=0, bucket_ns=MS, sent_again=0,
+        losses=(loss(21, 24),),
+    )  # fmt: skip
+    struck = {"unix_ns": struck_ns, "monotonic_ns": 5 + 20 * MS, **strike}
+    old, new = (SimpleNamespace(name=name) for name in ("a", "b"))
+    return Evidence(
+        1, FailoverPlan(rate=1000.0), old, new, SimpleNamespace(**struck),  # type: ignore[arg-type]
+        measured._replace(timeline=timeline, losses=(loss(21, 24),)), lines, -9, (),
+    )  # fmt: skip
+
+
+def test_a_failover_is_made_of_logs_and_requests() -> None:
+    found = evidence(tuple(one._replace(time_ns=one.time_ns + 20 * MS) for one in KILLED))
+    failover = failover_of(found, Replayed((read_told(whole_log(found.measured)),), "d"))
+    assert (failover.epoch, failover.outage_ns, failover.due_meanwhile) == (2, 4 * MS, 4)
+    assert failover.after_ns(LET_IN) == 240 * MS
+    assert failover.after_ns(LAST_ANSWER) == 3 * MS  # the logs of this example are those of another one
+    assert failover.waited_max_ns == MS
+    assert (failover.account.lost, failover.account.acknowledged) == (0, 60)
+    assert sum(failover.steps.due) <= 60
+    assert found.warnings() == ()
+
+
+def test_what_spoils_the_figures_is_warned_of() -> None:
+    (set_back,) = evidence(KILLED, monotonic_ns=5 + 520 * MS).warnings()
+    assert "the machine's clock was set by -500.0 ms" in set_back
+    (silent,) = evidence(KILLED, *(False,) * 24).warnings()
+    assert "a had answered nothing before" in silent
+    lapsed = evidence(KILLED)._replace(old_lines=(line(-100, "lease lapsed"),))
+    assert "the lease of a had run out for a moment" in lapsed.warnings()[0]
 
 
 # What is settled before anything starts.
