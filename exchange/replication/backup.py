@@ -78,6 +78,10 @@ TELL_SECONDS: Final = 0.02
 ANSWER_SECONDS: Final = 10.0
 LEAVE_SECONDS: Final = 0.3
 
+LINE_ENDED: Final = "the primary's line has ended; waiting for the lease"
+TAKING_OVER: Final = "taking over"
+"""States, as the log tells them."""
+
 
 class TookOver(NamedTuple):
     """The lease is ours, and everything that had arrived is applied."""
@@ -245,7 +249,7 @@ class BackupSide:
     def _wait_for_decision(self, rest_s: float) -> Outcome | None:
         """The line has ended: wait until the store says what that means. None: join again, after a rest."""
         if self._is_in_sync:
-            self._set_state("the primary's line has ended; waiting for the lease")
+            self._set_state(LINE_ENDED)
         while self._is_in_sync and not self._is_stopped.is_set():
             outcome = self._decide()
             if outcome is not None:
@@ -385,7 +389,7 @@ class BackupSide:
         return self._take_over(grant, since_ns)
 
     def _take_over(self, grant: Grant, since_ns: int) -> TookOver:
-        self._set_state("taking over")
+        self._set_state(TAKING_OVER)
         assert self._link is not None
         self._link.receiver.close()
         while self._take_from_ring(0) > 0:

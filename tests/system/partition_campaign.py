@@ -38,7 +38,6 @@ from tests.gateway_driver import PASSWORD
 from tests.history_checker import History, Life, Survivor, count_late, find_violations
 from tests.network_driver import Network, Weather, inside, why_no_network
 from tests.recording_client import RecordingClient
-from tests.system.kill_campaign import told_by
 from tests.system.kill_processes import Process, Starter
 from tests.system.partition_nodes import (
     CLIENTS,
@@ -259,7 +258,7 @@ class PartitionDay:
             with Twin(node.journal, book=book, from_snapshot=book == "ladder") as twin:
                 twin.replay()
                 digests[f"{node.name} {book}"] = str(twin.exchange.digest())
-                told = told or dict(zip((*NAMES, FOLLOWER), told_by(twin.transport.memory), strict=True))
+                told = told or dict(zip((*NAMES, FOLLOWER), twin.told(), strict=True))
         return Survivor(self.primary.journal.name, told, digests)
 
 
