@@ -51,8 +51,6 @@ needs_fabric = pytest.mark.skipif(
     not SHIM.is_installed(), reason=f"libfabric is not installed ({FABRIC_PACKAGES})"
 )
 VARIANTS = [pytest.param(name, marks=needs_fabric if name.startswith("rdma") else ()) for name in CONFIGS]
-CONFIGS["rdma-verbs"] = RdmaReplicationConfig(ring_bytes=RING_BYTES, provider="verbs", address="10.0.0.1")
-"""For the emulated machine, which has a device at that address."""
 each_way = pytest.mark.parametrize("way", VARIANTS)
 IDLE = SpinThenYield(100)
 
