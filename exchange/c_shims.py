@@ -51,6 +51,7 @@ class Shim(NamedTuple):
         packages: what has to be installed.
         source: the C.
         links: what the linker is told beside what ``pkg-config`` says.
+        variables: of the environment, set before the C library is loaded unless the user has set them.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Shim(NamedTuple):
     packages: str
     source: Path
     links: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
 
     def missing(self, what: str) -> UserError:
         """What a user reads whose machine lacks something."""
@@ -144,6 +146,8 @@ class Shim(NamedTuple):
 @cache
 def _load(shim: Shim) -> Any:
     path = shim.build(cache_root() / shim.name)
+    for name, value in shim.variables:
+        os.environ.setdefault(name, value)
     try:
         # libfabric brings a library of which the constructor has every fault of this process end it without a word.
         with kept_signal_handlers():

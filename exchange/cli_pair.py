@@ -103,7 +103,7 @@ def _ensure_beginning(
 def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tuple[str, int]) -> None:
     """Have a copy of the primary's beginnings take the place of our journal; wait for the primary if need be."""
     from exchange.journal.config import NoneJournalConfig
-    from exchange.replication.config import node_name
+    from exchange.replication.config import check_name_of_primary, node_name
     from exchange.replication.control_line import ControlLine, Denied, LineTrouble, read_pair_secret
     from exchange.replication.copying import receive_copy
 
@@ -113,6 +113,7 @@ def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tupl
     while True:
         try:
             with ControlLine.connect(primary, node_name(config), "copy", secret) as line:
+                check_name_of_primary(config, line.node, primary)
                 aside = receive_copy(line, directory)
             break
         except LineTrouble as trouble:

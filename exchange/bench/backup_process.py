@@ -77,10 +77,13 @@ class Follower(NamedTuple):
 
 @kernel
 def follow(follower: Follower) -> None:
-    """Keep, apply and acknowledge what arrives, until the stop word is set."""
+    """Keep, apply and acknowledge what arrives, until the stop word is set and nothing more is in the rings."""
     receiver = follower.receiver
-    while load_acquire(follower.stop) == 0:
+    while True:
+        is_over = load_acquire(follower.stop) != 0
         if poll_frames(receiver, LOOK_NS) == 0:
+            if is_over:
+                return
             continue
         for stream in range(len(follower.journals)):
             words = receiver.streams + stream * RECEIVER_STREAM_BYTES

@@ -39,6 +39,10 @@ class PairRequests:
             case "promote":
                 line.expect(Promote, ASK_SECONDS)
                 self._promote(line)
+            case "join" | "copy" if line.node == node:
+                line.refuse(
+                    f"replication.node = {node!r} is the primary's name; a backup needs one of its own"
+                )
             case "join" if primary is not None:
                 primary.serve_backup(line)
             case "copy" if primary is not None:

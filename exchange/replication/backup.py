@@ -32,6 +32,7 @@ from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.recovery.following import Following
 from exchange.replication.catch_up import stream_ends
+from exchange.replication.config import check_name_of_primary
 from exchange.replication.control_line import ControlLine, Denied, LineTrouble
 from exchange.replication.control_wire import (
     Accepted,
@@ -232,6 +233,7 @@ class BackupSide:
                 with ControlLine.connect(
                     self._primary, self._member.node, "join", self._member.secret
                 ) as line:
+                    check_name_of_primary(self._member.config, line.node, self._primary)
                     outcome = self._follow(line)
             except (LineTrouble, BrokenFrames) as trouble:
                 self._set_state(f"no primary: {trouble}")

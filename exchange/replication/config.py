@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from exchange import limits
+from exchange.errors import UserError
 
 ReplicationGate = Literal["async", "received", "applied"]
 Provider = Literal["auto", "shm", "tcp", "verbs"]
@@ -150,6 +151,26 @@ ActiveReplicationConfig = TcpReplicationConfig | RdmaReplicationConfig
 def node_name(config: ActiveReplicationConfig) -> str:
     """What this one of the pair is called: as the settings say, or as its machine."""
     return config.node or re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64]
+
+
+def check_name_of_primary(config: ActiveReplicationConfig, found: str, address: tuple[str, int]) -> None:
+    """Refuse to be the backup of a primary with our own name: in the lease the two would be one.
+
+    Args:
+        config: our settings.
+        found: what the primary is called.
+        address: where it was found.
+
+    Raises:
+        UserError: it has our name.
+    """
+    ours = node_name(config)
+    if found == ours:
+        meaning = "" if config.node else f", for which the machine's name {ours!r} stands"
+        raise UserError(
+            f"replication.node = {config.node!r}{meaning}: the primary at {address[0]}:{address[1]} is called {found!r}"
+            f" too; the two of a pair need names of their own, such as --set replication.node={ours[:62]}-b"
+        )
 
 
 def find_replication_problem(

@@ -24,6 +24,12 @@ SHIM: Final = Shim(
     library="libfabric",
     packages=FABRIC_PACKAGES,
     source=Path(__file__).with_name("fabric.c"),
+    variables=(
+        # How many peers a provider makes room for: a link has one. Soft-RoCE cannot give what the default asks for.
+        ("FI_UNIVERSE_SIZE", "8"),
+        # A library that it brings along, for cards of Intel's, writes a file about whatever interrupts the process.
+        ("IPATH_NO_BACKTRACE", "1"),
+    ),
 )
 COMPLETIONS: Final = 32
 """How many copies :func:`fabric_reap` reports at once; as in ``fabric.c``."""

@@ -244,10 +244,12 @@ class LeaseKeeper:
         obstacle = observer.obstacle()
         group = f"replication.group = {self._thread.group!r}"
         if record is not None and observer.changes and not (record.handing_over or record.ended):
-            same = " (another process of this name)" if record.primary == self._node else ""
+            is_same = record.primary == self._node
+            same = " (another process of this name)" if is_same else ""
+            renamed = ", with a replication.node of its own" if is_same else ""
             raise UserError(
                 f"{group}: {record.primary!r}{same} is primary, in epoch {record.epoch}, for clients at"
-                f" {record.primary_address}; end it first, or start this one as its backup"
+                f" {record.primary_address}; end it first, or start this one as its backup{renamed}"
             )
         if record is not None and obstacle is not None and (observer.is_expired or record.ended):
             raise UserError(

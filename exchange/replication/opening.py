@@ -17,9 +17,6 @@ _SHARED_MEMORY: Final = Path("/dev/shm")
 _NAME: Final = re.compile(r"exchange-link-([0-9]+)-")
 _count = itertools.count()
 
-FI_UNIVERSE_SIZE: Final = "8"
-"""How many peers a provider makes room for: a link has one. Soft-RoCE cannot give what the default asks for."""
-
 
 def open_fabric(provider: str, address: str, source: tuple[int, int], target: tuple[int, int]) -> FabricLink:
     """An end of a link.
@@ -33,7 +30,6 @@ def open_fabric(provider: str, address: str, source: tuple[int, int], target: tu
     Raises:
         UserError: as :class:`~exchange.replication.fabric.FabricLink`.
     """
-    os.environ.setdefault("FI_UNIVERSE_SIZE", FI_UNIVERSE_SIZE)
     node = address
     if provider == "shm":
         remove_stale_files()

@@ -20,14 +20,16 @@ import pytest
 from exchange.client import Client
 from exchange.recovery.snapshots import snapshot_paths
 from exchange.recovery.twin import Twin, make_snapshot
+from exchange.replication.control_line import ControlLine, LineTrouble
+from exchange.replication.control_wire import GoOn
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OrderAccepted
 from exchange.wire.ouch_codes import Side
 from exchange.wire.soupbintcp import EndOfSession, LoginRequest, SequencedData
 from tests.gateway_driver import PASSWORD, BareClient, eventually, order
 from tests.replication_driver import needs_fabric
-from tests.system.failover_campaign import HOST, Node, Options, PairDay
-from tests.system.kill_processes import ROOT, Starter, starting
+from tests.system.failover_campaign import HOST, SECRET, Node, Options, PairDay
+from tests.system.kill_processes import ROOT, Process, Starter, starting
 
 LEASE_NS = 700_000_000
 SECONDS_MAX = 240.0
@@ -237,8 +239,24 @@ def test_a_backup_that_is_asked_to_end_takes_its_leave(day: PairDay) -> None:
         client = await bare(day.primary, 2)
         await accepted(client, 1)
         await client.close()
+        day.backup.extra = ("replication.node=a",)
+        await refuses(day.backup.start(day.primary), "replication.node = 'a': " + called_too(day))
 
     bounded(scenario())
+
+
+async def refuses(process: Process, reason: str) -> None:
+    """Wait until it has ended, for a mistake that is told in one line."""
+    await process.end()
+    *_, last = process.log.read_text().splitlines()
+    assert last.startswith(f"exchange: {reason}")
+
+
+def called_too(day: PairDay) -> str:
+    return (
+        f"the primary at {HOST}:{day.primary.pair_port} is called 'a' too; the two of a pair need names of their own,"
+        " such as --set replication.node=a-b"
+    )
 
 
 def test_a_primary_hands_over_and_the_feed_goes_on(day: PairDay) -> None:
@@ -311,6 +329,18 @@ def test_two_that_do_not_know_one_another_are_no_pair(day: PairDay) -> None:
         day.backup.start(day.primary)
         await eventually(lambda: "you do not know the pair's secret" in day.backup.log())
         await day.primary.says("'b' does not know the pair's secret")
+        await day.backup.kill()
+        day.backup.extra = ("replication.node=a",)
+        await refuses(day.backup.start(day.primary), "replication.node = 'a': " + called_too(day))
         assert not day.backup.journal.exists()
+        await refuses(
+            day.backup.start(),
+            f"replication.group = {day.primary.folder.name!r}: 'a' (another process of this name)",
+        )
+        with (
+            ControlLine.connect((HOST, day.primary.pair_port), "a", "join", SECRET.replace(" ", "-")) as line,
+            pytest.raises(LineTrouble, match="'a' is the primary's name"),
+        ):
+            line.expect(GoOn, 5)
 
     bounded(scenario())

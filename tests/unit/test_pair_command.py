@@ -9,7 +9,7 @@ from exchange.cli_pair import promote, status
 from exchange.cli_serve import serve
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
-from exchange.replication.config import TcpReplicationConfig, node_name
+from exchange.replication.config import TcpReplicationConfig, check_name_of_primary, node_name
 
 PAIR = ("--set", "replication.kind=tcp")
 
@@ -70,3 +70,19 @@ def test_a_node_is_called_as_its_machine_unless_it_is_said(monkeypatch: pytest.M
     assert node_name(TcpReplicationConfig(node="east-1")) == "east-1"
     monkeypatch.setattr("socket.gethostname", lambda: "host.example.org")
     assert node_name(TcpReplicationConfig()) == "host-example-org"
+
+
+def test_a_backup_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "host")
+    check_name_of_primary(TcpReplicationConfig(node="b"), "host", ("10.0.0.1", 9010))
+    with pytest.raises(UserError) as told:
+        check_name_of_primary(TcpReplicationConfig(), "host", ("10.0.0.1", 9010))
+    assert str(told.value) == (
+        "replication.node = '', for which the machine's name 'host' stands: the primary at 10.0.0.1:9010 is called"
+        " 'host' too; the two of a pair need names of their own, such as --set replication.node=host-b"
+    )
+    longest = "x" * 64
+    with pytest.raises(
+        UserError, match=f"replication.node = '{longest}'.* --set replication.node=x{{62}}-b$"
+    ):
+        check_name_of_primary(TcpReplicationConfig(node=longest), longest, ("10.0.0.1", 9010))

@@ -26,6 +26,7 @@ from exchange.replication.providers import HostFacts, choose_provider, host_fact
 from exchange.replication.words import ENDED, NONSENSE, OVERRUN, SILENT, failure_in_words
 from tests.replication_driver import needs_fabric
 
+REPOSITORY = Path(__file__).parents[2]
 HERE = HostFacts("boot 1", ())
 CARD = HostFacts("boot 1", ("mlx5_0",))
 
@@ -122,6 +123,35 @@ def test_handlers_of_signals_are_kept() -> None:
         assert caught == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+ABORTED = """
+import os
+from contextlib import nullcontext
+from exchange import c_shims
+c_shims.kept_signal_handlers = nullcontext
+from exchange.native import Arena
+from exchange.replication.fabric import FabricLink
+arena = Arena.private(1 << 14, huge_pages="never")
+source, target = ((arena.allocate(4096, 4096), 4096) for _ in range(2))
+FabricLink("tcp;ofi_rxm", "127.0.0.1", source, target)
+os.abort()
+"""
+
+
+@needs_fabric
+def test_a_process_that_is_aborted_leaves_no_file(tmp_path: Path) -> None:
+    """A library that libfabric brings along writes one, if it may, of whatever interrupts the process from its loading
+    on; what is kept of the handlers of signals is kept too late for that."""
+    paths = os.pathsep.join((str(REPOSITORY), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-c", ABORTED],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == -signal.SIGABRT, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 class Memory:
