@@ -79,8 +79,8 @@ COPY_BYTES_MAX: Final = 1 << 18
 """A copy is not larger, so that no turn takes long: a quarter of a MiB is some tens of microseconds."""
 BUSY_BYTES: Final = 1 << 13
 """About a hundred commands."""
-GATHERED_BYTES: Final = 1 << 16
-"""So at most seven turns are waited, each of which has found much more."""
+GATHERED_BYTES: Final = 1 << 17
+"""So at most fifteen turns are waited, each of which has found much more."""
 
 
 class Replicator(NamedTuple):
