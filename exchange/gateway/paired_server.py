@@ -262,6 +262,7 @@ class PairedServer(Server):
             self.handed_over_to = primary.backup
             with suppress(UserError):
                 await asyncio.to_thread(primary.hand_over)
+                log_event("handed over", to=self.handed_over_to, epoch=primary.epoch)
 
     async def _hand_over(self, primary: PrimarySide, told: Future[str]) -> None:
         """Let the backup take over when it has everything. If it cannot, this exchange has taken nothing in any more

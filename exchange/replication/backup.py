@@ -10,7 +10,8 @@ The last is for a backup that was killed and is started again: what had only bee
 does not know that yet.
 
 **A line that breaks** says nothing of the primary. A backup that is in sync then goes on taking what the ring has, and
-waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew.
+waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew. It
+asks the store now and then, so the record that it knows may be older than its being in sync: such a one says nothing.
 
 **Taking over** begins with closing the ring: from then on no write of the old primary changes anything here. What had
 arrived wholly is applied, and that is all that was ever acknowledged. The rest is the end of a restart
@@ -173,6 +174,7 @@ class BackupSide:
         self._build_receiver: Final = build_receiver
         self._between: Final = between
         self._is_in_sync = False
+        self._in_sync_since = (0, 0)
         self._epoch = 0
         self._link: _Link | None = None
         self._told_at = 0.0
@@ -256,8 +258,7 @@ class BackupSide:
             outcome = self._decide()
             if outcome is not None:
                 return outcome
-            record = self._watcher.record()
-            if record is None or record.epoch != self._epoch or record.ended or not record.in_sync:
+            if self._is_told_otherwise():
                 break
             self._take_from_ring(POLL_NS)
             self._between()
@@ -266,6 +267,15 @@ class BackupSide:
         if record is not None and record.ended and record.epoch == self._epoch:
             return ExchangeEnded(is_asked=False)
         return ExchangeEnded(is_asked=True) if self._is_stopped.wait(rest_s) else None
+
+    def _is_told_otherwise(self) -> bool:
+        """Whether the store says that we are in sync no more. What it has said before we were says nothing."""
+        record = self._watcher.record()
+        if record is None:
+            return True
+        if (record.epoch, record.renewal) < self._in_sync_since:
+            return False
+        return record.epoch != self._epoch or record.ended or not record.in_sync
 
     def _drop_link(self) -> None:
         link, self._link, self._is_in_sync = self._link, None, False
@@ -340,8 +350,8 @@ class BackupSide:
                 starts = tuple(map(StreamStart, positions, next_sequences))
                 self._link.receiver.begin(starts, epoch)
                 self._link.starts = starts
-            case InSync() if self._link is not None:
-                self._is_in_sync = True
+            case InSync(renewal) if self._link is not None:
+                self._is_in_sync, self._in_sync_since = True, (self._epoch, renewal)
                 self._set_state("in sync")
             case Ended():
                 return ExchangeEnded(is_asked=False)

@@ -179,7 +179,9 @@ class Progress(Struct, frozen=True, tag="progress"):
 
 
 class InSync(Struct, frozen=True, tag="in sync"):
-    """It stands in the lease store that the backup may take over."""
+    """It stands in the lease store that the backup may take over, since the primary's write of that number."""
+
+    renewal: _Count
 
 
 class Leave(Struct, frozen=True, tag="leave"):

@@ -357,7 +357,7 @@ class PrimarySide:
         if not self._keeper.set_backup(line.node, in_sync=True):
             raise _Lost("the lease store does not answer")
         self._is_in_sync, self.state = True, "in sync"
-        line.send(InSync())
+        line.send(InSync(self._keeper.record.renewal))
         log_event("backup in sync", node=line.node, epoch=self.epoch)
 
     def _go_alone(self, node: str, reason: str) -> None:

@@ -6,18 +6,22 @@ that a pair can come to. A lease is longer here than by default, for the machine
 import asyncio
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exchange.client import Client
+from exchange.market_data.feed_receiver import FeedReceiver
+from exchange.market_data.glimpse_client import GlimpseLogin
 from exchange.recovery.snapshots import snapshot_paths
 from exchange.recovery.twin import Twin, make_snapshot
 from exchange.replication.control_line import ControlLine, LineTrouble
@@ -27,12 +31,16 @@ from exchange.wire.ouch50 import OrderAccepted
 from exchange.wire.ouch_codes import Side
 from exchange.wire.soupbintcp import EndOfSession, LoginRequest, SequencedData
 from tests.gateway_driver import PASSWORD, BareClient, eventually, order
+from tests.market_data_driver import GROUP, book, follow, has_multicast
+from tests.market_data_driver import free_port as free_udp_port
 from tests.replication_driver import needs_fabric
-from tests.system.failover_campaign import HOST, SECRET, Node, Options, PairDay
+from tests.system.failover_campaign import HOST, SECRET, Node, Options, PairDay, free_port
 from tests.system.kill_processes import ROOT, Process, Starter, starting
+from tests.udp_driver import UDP
 
 LEASE_NS = 700_000_000
 SECONDS_MAX = 240.0
+ORDERS_AT_ONCE = 20
 RECEIVED = Options("received", lease_ns=LEASE_NS)
 
 
@@ -259,14 +267,15 @@ def called_too(day: PairDay) -> str:
     )
 
 
+@pytest.mark.skipif(not has_multicast(), reason="no multicast over this machine's loopback")
 def test_a_primary_hands_over_and_the_feed_goes_on(day: PairDay) -> None:
-    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    receiver.bind((HOST, 0))
-    receiver.setblocking(False)
+    """There and back again, asked of either node; who joins late, at the new primary, has the same books."""
+    feed_port, glimpse = free_udp_port(), GlimpseLogin(HOST, free_port(), "alice", PASSWORD)
     for node in (day.primary, day.backup):
-        node.extra = (f"market_data.address={HOST}", f"market_data.port={receiver.getsockname()[1]}")
+        node.extra = (f"market_data.address={GROUP}", f"market_data.port={feed_port}")
+    day.backup.extra += ("market_data.glimpse=process", f"market_data.glimpse_port={glimpse.port}")
 
-    async def scenario() -> None:
+    async def scenario(heard: FeedReceiver, early: FeedReceiver, stack: ExitStack) -> None:
         await in_sync(day)
         client = await Client.connect(
             HOST, day.primary.clients_port, "alice", PASSWORD, backups=[(HOST, day.backup.clients_port)]
@@ -274,24 +283,115 @@ def test_a_primary_hands_over_and_the_feed_goes_on(day: PairDay) -> None:
         for price in (99_0000, 98_0000):
             await client.place("AAPL", Side.BUY, 100, price_ticks=price)
         await heard_orders(client, 2)
-        done = await asyncio.to_thread(command, day, "promote")
-        assert done.stdout == "'a' has handed over to 'b'\n", done
-        day.primary, day.backup = day.backup, day.primary
+        await hand_over(day, day.primary)
         await client.place("AAPL", Side.SELL, 150, price_ticks=98_0000)
         await heard_orders(client, 1)
-        assert day.backup.process is not None
-        await day.backup.process.end()
-        assert "handed over to b" in day.backup.log()
+        await day.primary.says("glimpse listening")
+        late = stack.enter_context(
+            FeedReceiver(GROUP, feed_port, book, requests=[(HOST, free_udp_port())], glimpse=[glimpse])
+        )
+        following = asyncio.create_task(follow(late, lambda: late.subscriber.counts().snapshots == 1))
+        await client.place("AAPL", Side.BUY, 70, price_ticks=97_0000)
+        await following
+        day.backup.start(day.primary)
+        await day.primary.says("backup in sync")
+        await hand_over(day, day.backup)
+        await client.place("AAPL", Side.BUY, 80, price_ticks=96_0000)
+        await heard_orders(client, 2)
         day.backup.start(day.primary)
         await day.primary.says("backup in sync")
         await end(day)
         await client.close()
-        messages, sources = datagrams(receiver)
+        await follow(early, lambda: early.subscriber.has_ended)
+        await follow(late, lambda: late.subscriber.has_ended)
+        messages, sources = datagrams(heard._feed)
         assert list(messages) == list(range(1, len(messages) + 1))
-        assert len(sources) == 2
+        assert len(sources) == 3
+        with Twin(day.primary.journal) as twin:
+            twin.replay()
+            digests = [one.subscriber.book.digest(public=True) for one in (early, late)]
+            assert digests == [twin.exchange.digest(public=True)] * 2
+        assert early.subscriber.counts().snapshots == 0
+
+    with (
+        FeedReceiver(GROUP, feed_port, book) as heard,
+        FeedReceiver(GROUP, feed_port, book) as early,
+        ExitStack() as stack,
+    ):
+        bounded(scenario(heard, early, stack))
+
+
+async def hand_over(day: PairDay, asked: Node) -> None:
+    """Have the backup take over by asking one of the two; the one that was primary has ended then."""
+    done = await asyncio.to_thread(command, day, "promote", "--node", f"{HOST}:{asked.pair_port}")
+    assert done.stdout == f"{day.primary.name!r} has handed over to {day.backup.name!r}\n", done
+    day.primary, day.backup = day.backup, day.primary
+    assert day.backup.process is not None
+    await day.backup.process.end()
+    assert f"handed over to {day.primary.name}" in day.backup.log()
+
+
+def test_a_primary_whose_disk_has_no_room_hands_over(day: PairDay) -> None:
+    for node in (day.primary, day.backup):
+        node.extra = ("journal.segment_bytes=64KiB",)
+
+    async def scenario() -> None:
+        await in_sync(day, forked=False)
+        old = day.primary
+        client = await Client.connect(
+            HOST, old.clients_port, "alice", PASSWORD, backups=[(HOST, day.backup.clients_port)]
+        )
+        await client.place("AAPL", Side.BUY, 100, price_ticks=99_0000)
+        await heard_orders(client, 1)
+        assert old.process is not None
+        resource.prlimit(old.process.number, resource.RLIMIT_FSIZE, (1 << 15, resource.RLIM_INFINITY))
+        while not old.process.has_ended():
+            for _ in range(ORDERS_AT_ONCE):
+                await client.place("AAPL", Side.BUY, 1, price_ticks=98_0000)
+            await heard_orders(client, ORDERS_AT_ONCE)
+        day.primary, day.backup = day.backup, old
+        assert f"handed over to={day.primary.name} epoch=1" in old.log()
+        day.backup.start(day.primary)
+        await day.primary.says("backup in sync")
+        await end(day)
+        await client.close()
 
     bounded(scenario())
-    receiver.close()
+
+
+def test_clients_over_udp_go_on_though_the_primary_dies_as_soon_as_it_has_a_backup(
+    tmp_path: Path, starter: Starter
+) -> None:
+    """The backup has asked the store last before that said that it is in sync."""
+    day = PairDay(tmp_path / "over-udp", RECEIVED, 1, starter)
+    starter.prepare((*RECEIVED.overrides(), *UDP))
+    for node in (day.primary, day.backup):
+        node.extra = (*UDP, f"replication.renew_every_ns={LEASE_NS // 2}")
+
+    async def scenario() -> None:
+        day.primary.start()
+        await day.primary.listens()
+        places = [(HOST, node.clients_port) for node in (day.primary, day.backup)]
+        client = await Client.connect(
+            *places[0], "alice", PASSWORD, backups=places[1:], answer_seconds=1.0, transport="udp"
+        )
+        for price in (99_0000, 98_0000, 97_0000):
+            await client.place("AAPL", Side.BUY, 100, price_ticks=price)
+            await heard_orders(client, 1)
+            day.backup.start(day.primary)
+            await day.primary.says("backup in sync")
+            await day.primary.kill()
+            day.primary, day.backup = day.backup, day.primary
+            await client.place("AAPL", Side.SELL, 50, price_ticks=price)
+            await heard_orders(client, 1)
+        assert client.reconnections == 3
+        assert client.taken_back == 0
+        day.backup.start(day.primary)
+        await day.primary.says("backup in sync")
+        await end(day)
+        await client.close()
+
+    bounded(scenario())
 
 
 async def heard_orders(client: Client, count: int) -> None:

@@ -37,6 +37,20 @@ def test_the_only_address_is_asked_at_once_though_it_was_silent() -> None:
     assert AddressSearch(1, 0.0, suspect=0).due(0.0) == [0]
 
 
+def test_an_address_that_is_avoided_is_never_asked_and_is_not_waited_for() -> None:
+    now, asked = 7.0, [0] * 3
+    search = AddressSearch(3, now, suspect=1, avoided=1, chance=random.Random(1))
+    for _ in range(50):
+        assert not search.has_failed_everywhere or min(asked[0], asked[2]) > 0
+        for index in search.due(now):
+            asked[index] += 1
+            search.failed(index, now)
+        now = search.next_at
+    assert asked[1] == 0
+    assert min(asked[0], asked[2]) > 1
+    assert search.has_failed_everywhere
+
+
 @given(
     st.integers(1, 4),
     st.integers(0, 1 << 20),
@@ -97,10 +111,11 @@ class Places:
     async def discard(self, answer: int) -> None:
         self.let_go.append(answer - 10)
 
-    async def find(self, give_up_after: float | None) -> tuple[int, int]:
+    async def find(self, give_up_after: float | None, avoided: int | None = None) -> tuple[int, int]:
         now = asyncio.get_running_loop().time()
         give_up_at = None if give_up_after is None else now + give_up_after
-        return await find(AddressSearch(len(self.behaviours), now), self.attempt, self.discard, give_up_at)
+        search = AddressSearch(len(self.behaviours), now, avoided=avoided)
+        return await find(search, self.attempt, self.discard, give_up_at)
 
 
 def test_neither_a_silent_address_nor_one_that_refuses_holds_up_the_one_that_answers() -> None:
@@ -109,6 +124,18 @@ def test_neither_a_silent_address_nor_one_that_refuses_holds_up_the_one_that_ans
     assert places.asked[1] > 1
     assert (places.asked[0], places.asked[2]) == (1, 1)
     assert places.cancelled == [0]
+
+
+def test_whoever_avoids_an_address_goes_on_at_another_or_nowhere() -> None:
+    places = Places(0.0, 0.05)
+    assert asyncio.run(places.find(30.0, avoided=0)) == (1, 11)
+    for give_up_after in (None, 0.05):
+        with pytest.raises(TimeoutError, match="nobody answers"):
+            asyncio.run(Places(0.0).find(give_up_after, avoided=0))
+    refusing = Places(0.0, "refuses")
+    with pytest.raises(ConnectionRefusedError):
+        asyncio.run(refusing.find(None, avoided=0))
+    assert (places.asked, refusing.asked) == ([0, 1], [0, 1])
 
 
 def test_an_address_that_opens_later_is_found() -> None:
