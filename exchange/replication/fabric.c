@@ -137,6 +137,20 @@ static struct fi_info *wishes(const char *provider, uint64_t flags) {
     return hints;
 }
 
+/* Whether a provider can say that bytes are in the peer's memory. Of one that is laid over connections (";ofi_rxm") those
+ * are asked: it says yes to whatever is wanted, and hands on what they say. */
+static int knows_delivery(const char *provider, const char *node) {
+    size_t length = strcspn(provider, ";");
+    struct fi_info *info = NULL, *hints = wishes(provider, FI_DELIVERY_COMPLETE);
+    if (hints == NULL) return 0;
+    if (provider[length] != 0) hints->ep_attr->type = FI_EP_MSG;
+    hints->fabric_attr->prov_name[length] = 0;
+    int found = fi_getinfo(FI_VERSION(1, 17), node, NULL, FI_SOURCE, hints, &info);
+    if (info) fi_freeinfo(info);
+    fi_freeinfo(hints);
+    return found == 0;
+}
+
 /* The memory of a side, as the peer may use it. */
 static int64_t register_memory(struct link *link, int64_t address, int64_t size, uint64_t access, uint64_t key,
                                struct fid_mr **memory) {
@@ -159,19 +173,10 @@ API int64_t exchange_fabric_open(int64_t provider, int64_t node, int64_t source,
     struct fi_info *hints = NULL;
     struct link *link = calloc(1, sizeof *link);
     if (link == NULL) return result;
-    link->flags = FI_DELIVERY_COMPLETE;
+    link->flags = knows_delivery((const char *)provider, (const char *)node) ? FI_DELIVERY_COMPLETE : FI_TRANSMIT_COMPLETE;
     hints = wishes((const char *)provider, link->flags);
     if (hints == NULL) goto failed;
-    int found = fi_getinfo(FI_VERSION(1, 17), (const char *)node, NULL, FI_SOURCE, hints, &link->info);
-    if (found == -FI_ENODATA) { /* a provider that knows no FI_DELIVERY_COMPLETE: see exchange_fabric_delivers() */
-        fi_freeinfo(hints);
-        link->flags = FI_TRANSMIT_COMPLETE;
-        hints = wishes((const char *)provider, link->flags);
-        if (hints == NULL) goto failed;
-        TRY(fi_getinfo(FI_VERSION(1, 17), (const char *)node, NULL, FI_SOURCE, hints, &link->info));
-    } else {
-        TRY(found);
-    }
+    TRY(fi_getinfo(FI_VERSION(1, 17), (const char *)node, NULL, FI_SOURCE, hints, &link->info));
     TRY(fi_fabric(link->info->fabric_attr, &link->fabric, NULL));
     TRY(fi_domain(link->fabric, link->info, &link->domain, NULL));
     struct fi_cq_attr queue = {.size = SLOTS_MAX, .format = FI_CQ_FORMAT_CONTEXT, .wait_obj = FI_WAIT_NONE};

@@ -110,7 +110,11 @@ def revoke(way: str, backup: Forked) -> dict[str, Any]:
         assert primary.append_frames(FRAMES) == len(FRAMES)
         time.sleep(1)
         later = backup.step()
-        return {"records": later["next"] - 1, "is_untouched": later["ring"] == closed["ring"]}
+        return {
+            "records": later["next"] - 1,
+            "is_untouched": later["ring"] == closed["ring"],
+            "delivers": primary.link._fabric.delivers,
+        }
 
 
 def say(text: str) -> None:
