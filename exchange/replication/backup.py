@@ -10,8 +10,8 @@ The last is for a backup that was killed and is started again: what had only bee
 does not know that yet.
 
 **A line that breaks** says nothing of the primary. A backup that is in sync then goes on taking what the ring has, and
-waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew. It
-asks the store now and then, so the record that it knows may be older than its being in sync: such a one says nothing.
+waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew.
+It asks the store now and then, so the record that it knows may be older than its being in sync: it says nothing then.
 
 **Taking over** begins with closing the ring: from then on no write of the old primary changes anything here. What had
 arrived wholly is applied, and that is all that was ever acknowledged. The rest is the end of a restart
