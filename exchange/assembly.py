@@ -134,7 +134,7 @@ class Exchange:
         ]  # fmt: skip
         with memory_of(EGRESS_AGENT, "egress"):
             self._egress_memory = EgressMemory(batch)
-            self._gate_memory = GatedEgressMemory(self.journals.merge_sequence) if self._has_gate() else None
+            self._gate_memory = self._build_gate_memory()
         self._idle_memory = Arena.private(4096, huge_pages="never")
 
     def _build_threads(self) -> ThreadGroup:
@@ -209,6 +209,11 @@ class Exchange:
             )
         ]
 
+    def _build_gate_memory(self) -> GatedEgressMemory | None:
+        if not self._has_gate():
+            return None
+        return GatedEgressMemory(self.journals.gate == "synced", self.journals.merge_sequence)
+
     def _has_gate(self) -> bool:
         """Whether events have to pass a gate: to wait for disk or backup, or to have their order written down."""
         waits = self.journals.gate == "synced" or isinstance(self.replica, ReplicaStreams)
@@ -230,6 +235,7 @@ class Exchange:
             waits_for_disk=int(self.journals.gate == "synced"),
             words=gate.words,
             events=gate.events,
+            events_slots=gate.events_slots,
             records=gate.records,
             runs=gate.runs,
             batch_events=batch,

@@ -50,6 +50,10 @@ _COMMANDS: Final = {
     ),
     "status": ("exchange.cli_pair:status", "Show how a pair of exchanges is: who leads, who is in sync."),
     "promote": ("exchange.cli_pair:promote", "Have the backup of a pair of exchanges take over."),
+    "failover-demo": (
+        "exchange.cli_failover:failover_demo",
+        "Kill a primary under load, and see what its clients felt.",
+    ),
     "user": ("exchange.cli_serve:user", "Manage who may log on to an exchange on the network."),
     "admin": ("exchange.cli_admin:admin", "Look into a served exchange, halt a symbol, disconnect a user."),
     "journal": (

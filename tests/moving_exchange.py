@@ -19,7 +19,7 @@ from exchange.recovery.twin import Twin
 from exchange.wire.layout import Message
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES
 from tests.gateway_driver import PASSWORD, SETTINGS
-from tests.system.kill_campaign import Options, told_by
+from tests.system.kill_campaign import Options
 from tests.system.kill_processes import Process, Starter
 
 NAMES = ("alice", "bob", "carol")
@@ -125,7 +125,7 @@ class MovingExchange:
         for book in ("naive", "ladder"):
             with Twin(self.journal, book=book) as twin:
                 twin.replay()
-                told = told_by(twin.transport.memory)
+                told = twin.told()
                 digests.append(twin.exchange.digest())
         assert digests[0] == digests[1]
         messages = [[OUTBOUND_MESSAGES.decode(one) for one in session] for session in told]

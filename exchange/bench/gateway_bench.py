@@ -53,6 +53,7 @@ from exchange.load.generator import LEAVING, SENDING, compile_loop, run_once
 from exchange.load.logins import Endpoint, Login
 from exchange.load.measured import Measured
 from exchange.load.plan import LoadPlan
+from exchange.market_data.feed_sink import feed_sink
 from exchange.wire.ouch50 import EnterOrder
 from exchange.wire.soupbintcp import UnsequencedData
 
@@ -134,7 +135,7 @@ def run_gateway_bench(plan: GatewayBenchPlan, command_line: str, progress: "Prog
             runs[name] = partial(_measure_sockperf, table, name, server, cores.second, plan)
         feed = (
             "market_data.request_port=0",
-            f"market_data.port={stack.enter_context(_feed_sink())}",
+            f"market_data.port={stack.enter_context(feed_sink())}",
             "market_data.address=127.0.0.1",
             "market_data.glimpse=none",
         )
@@ -305,15 +306,6 @@ def _add_rate(table: Table, name: str, measured: Measured, server_ns: Sequence[i
         ("clients' core for a request, in the kernel", measured.system_ns),
     ):
         table.add(what, name, spent_ns / requests, "ns", "lower", parameters)
-
-
-@contextmanager
-def _feed_sink() -> Iterator[int]:
-    """The port of a socket that nobody reads: a listener would take a core from those who are measured, and without a
-    socket the kernel would answer every datagram with an error."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
-        sink.bind(("127.0.0.1", 0))
-        yield int(sink.getsockname()[1])
 
 
 @contextmanager

@@ -3,22 +3,21 @@ years.
 
 :func:`render_report` turns a result into one page: verdict, tables, plots (inline SVG), the machine, the
 resolved profiles as differences, a glossary, and the result itself as a download. The page refers to nothing
-outside itself, and adapts to a dark theme and to a telephone. Page frame, style and glossary are in
-``report.html``.
+outside itself, and adapts to a dark theme and to a telephone. The page's frame is :mod:`exchange.bench.document`'s, the
+glossary is in ``words.html``.
 
 Rules: every string that came from outside (names, descriptions, host facts) passes :func:`html.escape` before
 it is put into the page; a figure that is ``None`` is written as the reason for its absence; a void comparison
 shows no ratios.
 """
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from string import Template
-from typing import Any, Final
+from typing import Final
 
+from exchange.bench.document import host_facts, render_document, repeated_by
 from exchange.bench.load_page import load_sections
 from exchange.bench.load_rows import load_verdict
 from exchange.bench.markup import (
@@ -58,7 +57,6 @@ from exchange.bench.summary import (
     summarize_threads,
 )
 from exchange.bench.wording import (
-    binary_size,
     common_load_note,
     duration,
     family_title,
@@ -111,21 +109,15 @@ def render_report(result: BenchResult) -> str:
     Raises:
         UserError: a histogram in the result is corrupt.
     """
-    sections = _sections(result)
-    sections.append(("machine", "Machine and run", _machine(result)))
-    titles = [*((name, title) for name, title, _ in sections), ("words", "The words a student needs")]
-    template = Template(files("exchange.bench").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=escape(_title(result)),
-        subtitle=escape(_subtitle(result)),
-        banner=_banner(result),
-        cards=_cards(result) if result.kind == "profiles" and result.comparison_void is None else "",
-        navigation=" ".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in titles),
-        sections="\n".join(
-            f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' for name, title, body in sections
-        ),
-        download=base64.b64encode(to_json(result)).decode("ascii"),
-        download_name=escape(f"exchange-{result.kind}.json"),
+    return render_document(
+        title=_title(result),
+        subtitle=_subtitle(result),
+        banner_html=_banner(result),
+        cards_html=_cards(result) if result.kind == "profiles" and result.comparison_void is None else "",
+        sections_html=[*_sections(result), ("machine", "Machine and run", _machine(result))],
+        words_html=files("exchange.bench").joinpath("words.html").read_text(encoding="utf-8"),
+        download=to_json(result),
+        download_name=f"exchange-{result.kind}.json",
     )
 
 
@@ -466,8 +458,7 @@ def _micro_group(group: MicroGroup, name: str) -> str:
 
 
 def _machine(result: BenchResult) -> str:
-    host = {key: value for key, value in result.host.items() if key != "not_measured"}
-    text = facts((_fact_name(key), _fact(result, key, value)) for key, value in flatten(host))
+    text = host_facts(result.host, lambda key: not_measured(result, key))
     if result.flow is not None:
         flow = result.flow
         text += "<h3>The flow</h3><p>" + escape(flow.description) + "</p>"
@@ -476,17 +467,4 @@ def _machine(result: BenchResult) -> str:
             [("commands", f"{flow.commands:,}"), ("symbols", f"{flow.symbols:,}"), ("seed", escape(seed))]
         )
         text += "".join(f'<p class="note">{escape(note)}</p>' for note in flow.notes)
-    text += f"<h3>To repeat it</h3><p><code>{escape(result.command_line)}</code></p>"
-    return text
-
-
-def _fact_name(key: str) -> str:
-    return key.replace("_bytes", "").replace("_", " ").replace(".", ": ")
-
-
-def _fact(result: BenchResult, key: str, value: Any) -> str:
-    if value is None:
-        return f'<span class="absent">{escape(not_measured(result, key))}</span>'
-    if "_bytes" in key and isinstance(value, int):
-        return escape(binary_size(value))
-    return escape(", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else setting(value))
+    return text + repeated_by(result.command_line)

@@ -373,6 +373,7 @@ class _Run:
             losses=losses,
             silence=longest_silence(self._requests) if losses else Silence(0, 0),
             timeline=self._timeline(load, losses) if self._plan.bucket_ns else None,
+            requests=tuple(self._requests) if self._plan.keeps_requests else (),
         )
 
     def _timeline(self, load: Load, losses: tuple[Loss, ...]) -> RunTimeline:

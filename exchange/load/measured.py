@@ -8,6 +8,7 @@ from exchange.bench.results import LoadPoint, SaturationRound
 from exchange.bench.runner import BEHIND_FRACTION, BEHIND_NS_MIN
 from exchange.bench.wording import duration
 from exchange.load.losses import Loss, reason_text
+from exchange.load.requests import SessionRequests
 from exchange.load.timeline import RunTimeline, Silence
 
 NOT_SEEN: Final = "not seen from a client"
@@ -20,7 +21,8 @@ class Measured(NamedTuple):
     ``latencies`` are of all requests, ``order_latencies`` of new orders alone. ``user_ns`` and ``system_ns`` are what
     this process took of a processor meanwhile, warm-up included, outside the kernel and in it. ``back_pressure`` is how
     often the line was full, and what it had to repeat. ``losses`` are lines that were lost and found again elsewhere,
-    ``silence`` the longest time without an answer, ``timeline`` what happened when, if that is wanted.
+    ``silence`` the longest time without an answer, ``timeline`` what happened when, and ``requests`` what became of
+    each session's requests, if these are wanted.
     """
 
     counts: dict[str, int]
@@ -35,6 +37,7 @@ class Measured(NamedTuple):
     losses: tuple[Loss, ...] = ()
     silence: Silence = Silence(0, 0)
     timeline: RunTimeline | None = None
+    requests: tuple[SessionRequests, ...] = ()
 
 
 def load_point(measured: Measured, rate: float, round_index: int) -> LoadPoint:

@@ -36,7 +36,7 @@ class LoadPlan(NamedTuple):
 
     ``backups`` are other places where the exchange may be, now or later. Sessions that lose their line go where they
     are let in, also when it has been silent for ``silence_s``, or for ``answer_s`` while a request is unanswered. With
-    ``bucket_ns`` a timeline is kept, in steps of that length."""
+    ``bucket_ns`` a timeline is kept, in steps of that length; ``keeps_requests`` keeps all requests, as they ended."""
 
     endpoint: Endpoint
     logins: tuple[Login, ...]
@@ -61,6 +61,7 @@ class LoadPlan(NamedTuple):
     silence_s: float = SILENCE_SECONDS_MAX
     answer_s: float = ANSWER_SECONDS
     bucket_ns: int = 0
+    keeps_requests: bool = False
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -118,7 +119,7 @@ def intended_ns_of(plan: LoadPlan, rate: float | None, round_index: int) -> NDAr
 
 def settings_of(plan: LoadPlan) -> dict[str, Any]:
     """A plan as a result shows it: without passwords, and without what does not concern it."""
-    left_out = ["endpoint", "logins", "rates", "backups", "bucket_ns"]
+    left_out = ["endpoint", "logins", "rates", "backups", "bucket_ns", "keeps_requests"]
     left_out += [] if plan.device else ["device", "address"]
     left_out += [] if plan.backups else ["silence_s", "answer_s"]
     values = {key: value for key, value in plan._asdict().items() if key not in left_out}

@@ -41,8 +41,10 @@ from exchange.queues.protocol import poll_batch
 from exchange.replication.protocol import may_release, replicated_sequence
 from exchange.transport.protocol import flush, send
 
-EVENTS_SLOTS: Final = 1 << 16
-"""Events that may wait: a sync takes milliseconds, and a shard makes some thousand events in one."""
+DISK_EVENTS_SLOTS: Final = 1 << 16
+"""Events that may wait for a disk: a sync takes milliseconds, and a shard makes some thousand events in one."""
+EVENTS_SLOTS: Final = 1 << 13
+"""Events that may wait for a backup, which is there in microseconds: half a MiB, which a core's own cache holds."""
 RUNS_SLOTS: Final = 1 << 12
 
 # words; counts only grow, and a slot is a count modulo its ring
@@ -73,8 +75,8 @@ class GatedEgress(NamedTuple):
 
     ``journals`` are those of the shards, and ``merge`` that of the order of their events; ``waits_for_disk`` is not 0
     if both have to be durable. ``replica`` is the gate of the backup, which knows the streams by their numbers: the
-    shards', and behind them that of their order. ``records`` is a ring of merge records, ``runs`` one of what each
-    waits for.
+    shards', and behind them that of their order. ``events`` is a ring of ``events_slots``, a power of two, ``records``
+    one of merge records, and ``runs`` one of what each waits for.
     """
 
     outboxes: tuple[Any, ...]
@@ -85,6 +87,7 @@ class GatedEgress(NamedTuple):
     waits_for_disk: int
     words: int
     events: int
+    events_slots: int
     records: int
     runs: int
     batch_events: int
@@ -94,14 +97,16 @@ class GatedEgressMemory:
     """Owner of the queue.
 
     Args:
+        waits_for_disk: whether events wait for a sync.
         merge_sequence: the last record that the merge stream has.
     """
 
-    def __init__(self, merge_sequence: int = 0) -> None:
-        size_bytes = WORDS_BYTES + EVENTS_SLOTS * RECORD_BYTES + RUNS_SLOTS * (RECORD_BYTES + RUN_BYTES)
+    def __init__(self, waits_for_disk: bool, merge_sequence: int = 0) -> None:
+        self.events_slots: Final = DISK_EVENTS_SLOTS if waits_for_disk else EVENTS_SLOTS
+        size_bytes = WORDS_BYTES + self.events_slots * RECORD_BYTES + RUNS_SLOTS * (RECORD_BYTES + RUN_BYTES)
         self.arena: Final = Arena.private(size_bytes + 1024)
         self.words: Final = self.arena.allocate(WORDS_BYTES)
-        self.events: Final = self.arena.allocate(EVENTS_SLOTS * RECORD_BYTES)
+        self.events: Final = self.arena.allocate(self.events_slots * RECORD_BYTES)
         self.records: Final = self.arena.allocate(RUNS_SLOTS * RECORD_BYTES)
         self.runs: Final = self.arena.allocate(RUNS_SLOTS * RUN_BYTES)
         store_int64(self.words + MERGE_SEQUENCE, merge_sequence)
@@ -118,7 +123,7 @@ class GatedEgressMemory:
 @implements(do_work, GatedEgress, inline=False)
 def _do_work(egress: GatedEgress) -> int:
     moved = 0
-    _begin_at_the_front(egress.words)
+    _begin_at_the_front(egress.words, egress.events_slots)
     for shard in range(len(egress.outboxes)):
         moved += _take_run(egress, shard, egress.outboxes[shard])
     moved += _append_runs(egress)
@@ -128,11 +133,11 @@ def _do_work(egress: GatedEgress) -> int:
 
 
 @inlined
-def _begin_at_the_front(words: int) -> None:
+def _begin_at_the_front(words: int, slots: int) -> None:
     """If nothing waits, go on where the rings begin: in memory that is in the cache, as long as nothing has to wait."""
     runs, events = load_int64(words + RUNS_TAKEN), load_int64(words + EVENTS_TAKEN)
     if load_int64(words + RUNS_LEFT) == runs:
-        runs, events = -(-runs // RUNS_SLOTS) * RUNS_SLOTS, -(-events // EVENTS_SLOTS) * EVENTS_SLOTS
+        runs, events = -(-runs // RUNS_SLOTS) * RUNS_SLOTS, (events + slots - 1) & -slots
         for word in (RUNS_TAKEN, RUNS_APPENDED, RUNS_LEFT):
             store_int64(words + word, runs)
         for word in (EVENTS_TAKEN, EVENTS_LEFT):
@@ -142,10 +147,10 @@ def _begin_at_the_front(words: int) -> None:
 @inlined
 def _take_run(egress: GatedEgress, shard: int, outbox: Any) -> int:
     """Take what a shard has, up to a batch and as far as there is room in one piece; how many events."""
-    words = egress.words
+    words, slots = egress.words, egress.events_slots
     taken, runs = load_int64(words + EVENTS_TAKEN), load_int64(words + RUNS_TAKEN)
-    slot = taken & (EVENTS_SLOTS - 1)
-    room = min(EVENTS_SLOTS - taken + load_int64(words + EVENTS_LEFT), EVENTS_SLOTS - slot)
+    slot = taken & (slots - 1)
+    room = min(slots - taken + load_int64(words + EVENTS_LEFT), slots - slot)
     if room == 0 or runs - load_int64(words + RUNS_LEFT) == RUNS_SLOTS:
         return 0
     count = poll_batch(outbox, egress.events + slot * RECORD_BYTES, min(room, egress.batch_events))
@@ -197,7 +202,7 @@ def _release(egress: GatedEgress) -> int:
     run, left = load_int64(words + RUNS_LEFT), load_int64(words + EVENTS_LEFT)
     while run < load_int64(words + RUNS_APPENDED) and _may_leave(egress, run & (RUNS_SLOTS - 1)):
         count = load_uint32(egress.records + (run & (RUNS_SLOTS - 1)) * RECORD_BYTES + MERGE_COUNT)
-        send(egress.sink, egress.events + (left & (EVENTS_SLOTS - 1)) * RECORD_BYTES, count)
+        send(egress.sink, egress.events + (left & (egress.events_slots - 1)) * RECORD_BYTES, count)
         run, left, moved = run + 1, left + count, moved + count
     store_int64(words + RUNS_LEFT, run)
     store_int64(words + EVENTS_LEFT, left)
@@ -224,4 +229,4 @@ def _durable(journals: tuple[Any, ...], shard: int) -> int:
     return durable_sequence(journals[shard])
 
 
-assert EVENTS_SLOTS & (EVENTS_SLOTS - 1) == RUNS_SLOTS & (RUNS_SLOTS - 1) == 0
+assert all(slots & (slots - 1) == 0 for slots in (EVENTS_SLOTS, DISK_EVENTS_SLOTS, RUNS_SLOTS))

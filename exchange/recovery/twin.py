@@ -23,7 +23,8 @@ from exchange.errors import UserError
 from exchange.gateway.config import GatewayConfig
 from exchange.gateway.credentials import OUCH42
 from exchange.gateway.outbound import DAY_NS
-from exchange.gateway.session_memory import LOG_MESSAGES
+from exchange.gateway.session_log import HEADER_BYTES
+from exchange.gateway.session_memory import LOG_END, LOG_MESSAGES
 from exchange.journal.identity import Identity, owners_of, read_identity
 from exchange.journal.judging import Tear, judge_end_now
 from exchange.journal.layout import first_sequence_of
@@ -33,6 +34,7 @@ from exchange.journal.streams import stream_names
 from exchange.market_data.datagram_store import DatagramStore
 from exchange.market_data.publisher import Publisher
 from exchange.matching.config import ShardsConfig
+from exchange.native import load_int64, view_bytes
 from exchange.queues.config import SpscQueueConfig
 from exchange.recovery.kept import SESSIONS_NAME, read_sessions
 from exchange.recovery.opening import START, close_readers, first_sequences, open_readers
@@ -52,6 +54,7 @@ from exchange.transport.config import TcpTransportConfig
 from exchange.transport.network import NetworkOptions
 from exchange.transport.tcp import TcpTransport
 from exchange.transport.tee import Tee
+from exchange.wire.soupbintcp import SERVER_PACKETS, PacketSplitter
 
 SNAPSHOTS_KEPT: Final = 2
 """The newest may turn out to be damaged; then the one before and its tail of the journal are still there."""
@@ -179,6 +182,15 @@ class Twin:
     def message_count(self) -> int:
         """How many messages the logs of all sessions have."""
         return int(self.transport.memory.column(LOG_MESSAGES).sum())
+
+    def told(self) -> list[list[bytes]]:
+        """For each session the messages in its log, from the first on: all that its client was ever told."""
+        memory, told = self.transport.memory, []
+        for session_id in range(memory.sessions.session_count):
+            session = memory.address(session_id)
+            log = view_bytes(session + memory.sessions.log_offset, load_int64(session + LOG_END))
+            told.append([packet[HEADER_BYTES:] for packet in PacketSplitter(SERVER_PACKETS).feed(log)])
+        return told
 
     def save(self) -> Path:
         """Write a snapshot of what there is now into the journal's folder."""

@@ -11,7 +11,8 @@ does not know that yet.
 
 **A line that breaks** says nothing of the primary. A backup that is in sync then goes on taking what the ring has, and
 waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew.
-It asks the store now and then, so the record that it knows may be older than its being in sync: it says nothing then.
+It asks the store now and then, so the record that it knows may be older than its being in sync: such a one says
+nothing.
 
 **Taking over** begins with closing the ring: from then on no write of the old primary changes anything here. What had
 arrived wholly is applied, and that is all that was ever acknowledged. The rest is the end of a restart
@@ -79,6 +80,10 @@ TELL_SECONDS: Final = 0.02
 """How often the primary is told how far everything is, if nothing has changed."""
 ANSWER_SECONDS: Final = 10.0
 LEAVE_SECONDS: Final = 0.3
+
+LINE_ENDED: Final = "the primary's line has ended; waiting for the lease"
+TAKING_OVER: Final = "taking over"
+"""States, as the log tells them."""
 
 
 class TookOver(NamedTuple):
@@ -249,7 +254,7 @@ class BackupSide:
     def _wait_for_decision(self, rest_s: float) -> Outcome | None:
         """The line has ended: wait until the store says what that means. None: join again, after a rest."""
         if self._is_in_sync:
-            self._set_state("the primary's line has ended; waiting for the lease")
+            self._set_state(LINE_ENDED)
         while self._is_in_sync and not self._is_stopped.is_set():
             outcome = self._decide()
             if outcome is not None:
@@ -397,7 +402,7 @@ class BackupSide:
         return self._take_over(grant, since_ns)
 
     def _take_over(self, grant: Grant, since_ns: int) -> TookOver:
-        self._set_state("taking over")
+        self._set_state(TAKING_OVER)
         assert self._link is not None
         self._link.receiver.close()
         while self._take_from_ring(0) > 0:

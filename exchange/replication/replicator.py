@@ -4,8 +4,10 @@ In a turn it lets the link go on (:func:`~exchange.replication.protocol.reap`), 
 
 1. take what the backup has acknowledged, which makes room for the writer and may open the gate;
 2. see which copies are done: what they carried has been received;
-3. begin to copy what is new, all that lies in one piece at once. So a batch of the shard is one copy when there is
-   little to do, and many batches are one when there is much.
+3. begin to copy what is new, all that lies in one piece at once. A batch of the shard is one copy when there is
+   little to do. When there is much, that is when a shard appends :data:`BUSY_BYTES` between two turns, batches are
+   gathered up to :data:`GATHERED_BYTES`: what a copy costs by itself, a system call or more, is then paid once for
+   many commands, which wait for each other in a queue anyway. A single order never waits for a next one.
 
 The link that it uses can be changed while everything runs: whoever wants another one writes it down and counts up
 :data:`~exchange.replication.words.REQUESTS`; a turn begins with that. A link that fails, or is silent, or whose ring
@@ -59,6 +61,7 @@ from exchange.replication.words import (
     RECEIVED_SEQUENCE,
     REPLICATED,
     REQUESTS,
+    SEEN_POSITION,
     SHIPPED_POSITION,
     SILENT,
     SLOTS,
@@ -74,6 +77,10 @@ from exchange.replication.words import (
 
 COPY_BYTES_MAX: Final = 1 << 18
 """A copy is not larger, so that no turn takes long: a quarter of a MiB is some tens of microseconds."""
+BUSY_BYTES: Final = 1 << 13
+"""About a hundred commands."""
+GATHERED_BYTES: Final = 1 << 17
+"""So at most fifteen turns are waited, each of which has found much more."""
 
 
 class Replicator(NamedTuple):
@@ -100,6 +107,8 @@ def _do_work(agent: Replicator) -> int:
         return 1
     if load_int64(control + ATTACHED_LINK) == 0:
         return 0
+    if _is_gathering(agent):
+        return 1
     now_ns = monotonic_ns()
     moved = reap(agent.link)
     if unlikely(moved < 0):
@@ -133,7 +142,7 @@ def answer_request(agent: Any) -> None:
                 load_acquire(words + APPENDED_POSITION),
                 load_int64(words + NEXT_SEQUENCE),
             )
-        for word in (START_POSITION, CONSUMED_POSITION, SHIPPED_POSITION, RECEIVED_POSITION):
+        for word in (START_POSITION, SEEN_POSITION, CONSUMED_POSITION, SHIPPED_POSITION, RECEIVED_POSITION):
             store_release(words + word, position)
         store_int64(words + START_SEQUENCE, next_sequence)
         store_release(words + RECEIVED_SEQUENCE, next_sequence - 1)
@@ -220,6 +229,20 @@ def _finish_copies(agent: Replicator, words: int) -> None:
         if agent.waits_for_applied == 0:
             store_release(words + REPLICATED, next_sequence - 1)
     store_release(words + RECEIVED_POSITION, received)
+
+
+@inlined
+def _is_gathering(agent: Replicator) -> bool:
+    """Whether streams are busy, and none has enough for a copy that is worth its price."""
+    is_busy = False
+    for stream in range(agent.stream_count):
+        words = agent.streams + stream * STREAM_BYTES
+        position, seen = load_acquire(words + APPENDED_POSITION), load_int64(words + SEEN_POSITION)
+        store_int64(words + SEEN_POSITION, position)
+        is_busy |= position - seen >= BUSY_BYTES
+        if position - load_int64(words + SHIPPED_POSITION) >= GATHERED_BYTES:
+            return False
+    return is_busy
 
 
 @inlined

@@ -11,12 +11,10 @@ Rules: one thread, the one that lives longest, for the kernel kills the child wh
 One store for a folder: the folder is locked. What nats-server has to say stands in the folder, in :data:`LOG_NAME`.
 """
 
-import ctypes
 import fcntl
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -24,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
+from exchange.child_command import die_with_parent
 from exchange.errors import UserError
 from exchange.logs import log_event
 
@@ -38,7 +37,6 @@ RESTART_SECONDS: Final = 1.0
 """Between two starts of a server that dies again and again."""
 
 _LOOK_SECONDS: Final = 0.002
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def find_server() -> Path:
@@ -97,7 +95,7 @@ class StoreProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C is for us
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         while not _is_answering(self.address, self.port):
             status = self._child.poll()
@@ -197,8 +195,3 @@ def _is_answering(address: str, port: int) -> bool:
             return connection.recv(5) == b"INFO "
     except OSError:
         return False
-
-
-def _die_with_parent() -> None:
-    """In the child, before it becomes the server: let the kernel kill it when its parent has gone."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

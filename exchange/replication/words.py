@@ -76,6 +76,8 @@ BEGUN_COUNT: Final = 176
 DONE_COUNT: Final = 184
 START_POSITION: Final = 192
 START_SEQUENCE: Final = 200
+SEEN_POSITION: Final = 208
+"""Up to where frames reached in the turn before."""
 UNDER_WAY: Final = 256
 UNDER_WAY_BYTES: Final = 16
 SLOTS: Final = 64

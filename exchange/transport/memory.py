@@ -173,7 +173,8 @@ def _receive(source: MemorySource, limit: int) -> tuple[int, int]:
     if load_int64(first + (most - 1) * RECORD_BYTES + TIMESTAMP) <= now_ns:
         return first, most
     due = 0
-    while load_int64(first + due * RECORD_BYTES + TIMESTAMP) <= now_ns:
+    # The last one is looked at again: all may become due while this looks (start_at() of a running exchange).
+    while due < most and load_int64(first + due * RECORD_BYTES + TIMESTAMP) <= now_ns:
         due += 1
     return first, due
 

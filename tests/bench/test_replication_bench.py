@@ -29,10 +29,11 @@ WRONG = ("replication.kind=tcp", "replication.address=192.0.2.77")
 TINY = ReplicationBenchPlan(commands=20_000, single_commands=500, rounds=1)
 
 
-def test_every_row_has_a_value_for_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_has_a_value_for_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chosen = {name: VARIANTS[name] for name in ("none", "tcp", "rdma-shm")}
     monkeypatch.setattr(replication_bench, "VARIANTS", chosen)
-    before = set(Path("/dev/shm").glob("exchange-journal-*"))
+    ours = (*CORE_SETTINGS, f"journal.directory={tmp_path}/exchange-bench-journal")
+    monkeypatch.setattr(replication_bench, "CORE_SETTINGS", ours)
     result = from_json(
         to_json(run_replication_bench(TINY, "exchange bench replication", Progress())), "a smoke run"
     )
@@ -45,7 +46,7 @@ def test_every_row_has_a_value_for_each_round(monkeypatch: pytest.MonkeyPatch) -
                 assert (len(rows[row, name, gate].values) == TINY.rounds) == is_there
             for row in ("added to the median", "part of the throughput without"):
                 assert ((row, name, gate) in rows) == (name != "none")
-    assert set(Path("/dev/shm").glob("exchange-journal-*")) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shards", [(), ("shards.count=2", "shards.threads=auto")], ids=["one", "two"])

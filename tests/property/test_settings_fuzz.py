@@ -193,6 +193,7 @@ def test_allowed_values_are_taken_and_survive_being_shown(
             "above price_max_ticks",
             "GiB are allowed",
             "a disruptor has one producer",
+            "newer requests could overtake",
             "threads leave out",
             "is none of gateway.symbols",
             "threads name an unknown agent",

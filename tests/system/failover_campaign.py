@@ -27,23 +27,21 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from exchange.failover.nodes import HOST, NodePlace
 from exchange.line import Line, TcpLine
 from exchange.recovery.twin import Twin
 from tests.gateway_driver import SETTINGS
-from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders, told_by
+from tests.system.kill_campaign import CANCELS, IN_OUCH42, NAMES, THREADS, Day, live_orders
 from tests.system.kill_client import BEYOND_THE_END, Trader
 from tests.system.kill_processes import Process, Starter, starting
 
-HOST: Final = "127.0.0.1"
 SYNC_SECONDS_MAX: Final = 60.0
 MOVE_SECONDS_MAX: Final = 30.0
 LOAD_SECONDS: Final = 0.3
@@ -77,21 +75,14 @@ class Options(NamedTuple):
         )
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with closing(socket.socket()) as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
-
-
 class Node:
     """One of the pair: its folder, its ports, and the process that runs it now."""
 
     def __init__(self, name: str, folder: Path, options: Options, starter: Starter) -> None:
         self.name: Final = name
-        self.journal: Final = folder / name
-        self.clients_port: Final = free_port()
-        self.pair_port: Final = free_port()
+        self.place: Final = NodePlace.choose(name, folder, folder.name)
+        self.journal: Final = self.place.journal
+        self.clients_port: Final = self.place.clients_port
         self.process: Process | None = None
         self.starts = 0
         self.extra: tuple[str, ...] = ()
@@ -101,17 +92,7 @@ class Node:
 
     def overrides(self) -> tuple[str, ...]:
         """What a profile has to say of this node."""
-        return (
-            *SETTINGS,
-            *self._options.overrides(),
-            f"transport.port={self.clients_port}",
-            f"replication.port={self.pair_port}",
-            f"replication.node={self.name}",
-            f"replication.group={self.folder.name}",
-            f"replication.secret_file={self.folder / 'secret'}",
-            f"journal.directory={self.journal}",
-            *self.extra,
-        )
+        return (*SETTINGS, *self._options.overrides(), *self.place.overrides(), *self.extra)
 
     def start(self, backup_of: "Node | None" = None, *, forked: bool = True) -> Process:
         """Run it, as the primary or as a backup."""
@@ -119,7 +100,7 @@ class Node:
         sets = [part for one in self.overrides() for part in ("--set", one)]
         arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
         if backup_of is not None:
-            arguments += ["--backup-of", f"{HOST}:{backup_of.pair_port}"]
+            arguments += ["--backup-of", backup_of.place.pair_address]
         self.process = self._starter.start(
             f"{self.folder.name}-{self.name}-{self.starts}", arguments, forked=forked
         )
@@ -318,7 +299,7 @@ class PairDay:
         for node in (self.primary, self.backup):
             with Twin(node.journal) as twin:
                 twin.replay()
-                for trader, told in zip(self.traders, told_by(twin.transport.memory), strict=True):
+                for trader, told in zip(self.traders, twin.told(), strict=True):
                     assert told == trader.messages, (
                         f"{trader.name}: {len(trader.messages)} messages were heard, {node.name} has {len(told)}"
                     )

@@ -40,13 +40,11 @@ import numpy as np
 
 from exchange.book.protocol import export_orders, live_order_count
 from exchange.gateway.credentials import User, write_user
-from exchange.gateway.session_memory import LOG_END, SessionMemory
 from exchange.journal.identity import IDENTITY_NAME
 from exchange.line import Line
 from exchange.messages import BUY, COMMAND_DTYPE
-from exchange.native import address_of, load_int64, view_bytes
+from exchange.native import address_of
 from exchange.recovery.twin import Twin
-from exchange.wire.soupbintcp import SERVER_PACKETS, PacketSplitter
 from tests.gateway_driver import PASSWORD, SETTINGS
 from tests.system.kill_client import Live, Trader, open_tcp
 from tests.system.kill_processes import Process, Starter, starting
@@ -260,7 +258,7 @@ class Day:
             return
         with Twin(self.journal) as twin:
             twin.replay()
-            for trader, told in zip(self.traders, told_by(twin.transport.memory), strict=True):
+            for trader, told in zip(self.traders, twin.told(), strict=True):
                 count = len(trader.messages)
                 assert told[:count] == trader.messages, (
                     f"{trader.name}: {count} messages are known and {_alike(told, trader.messages)} are in the journal"
@@ -305,7 +303,7 @@ class Day:
     def _check_replay(self) -> str:
         with Twin(self.journal) as twin:
             twin.replay()
-            for trader, told in zip(self.traders, told_by(twin.transport.memory), strict=True):
+            for trader, told in zip(self.traders, twin.told(), strict=True):
                 assert told == trader.messages, (
                     f"{trader.name}: {len(trader.messages)} messages were heard and {len(told)} are in the journal,"
                     f" {_alike(told, trader.messages)} of them alike"
@@ -323,16 +321,6 @@ class Day:
             assert twin.exchange.digest() == digest
         self.counts["replays compared" if is_whole else "replays compared, from a snapshot"] += 1
         return digest
-
-
-def told_by(memory: SessionMemory) -> list[list[bytes]]:
-    """The messages in the log of each session."""
-    logs = []
-    for number in range(memory.sessions.session_count):
-        address = memory.address(number)
-        log = view_bytes(address + memory.sessions.log_offset, load_int64(address + LOG_END))
-        logs.append([packet[3:] for packet in PacketSplitter(SERVER_PACKETS).feed(log)])
-    return logs
 
 
 def live_orders(twin: Twin) -> list[tuple[int, *tuple[Any, ...]]]:

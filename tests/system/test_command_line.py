@@ -32,7 +32,7 @@ def test_help_shows_the_main_job_first_and_imports_nothing_heavy() -> None:
     ]
     assert names == [
         "demo", "bench", "replay", "serve", "load", "reflect", "send", "lease-store", "status", "promote",
-        "user", "admin", "journal",
+        "failover-demo", "user", "admin", "journal",
         "feed", "glimpse", "page", "simulate", "lab-vm", "export", "compare", "flame", "profile", "topology", "doctor",
     ]  # fmt: skip
     code = (

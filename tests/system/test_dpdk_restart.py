@@ -18,7 +18,6 @@ from exchange.recovery.inspecting import survey_journal
 from exchange.recovery.twin import Twin
 from exchange.wire.ouch50 import OUTBOUND_MESSAGES, SystemEvent
 from tests.dpdk_driver import needs_dpdk, needs_namespaces
-from tests.system.kill_campaign import told_by
 from tests.system.remembering_client import NAME, accepted_number, read_messages
 from tests.system.test_dpdk import wire
 from tests.system.test_dpdk_exchange import START_SECONDS, finish_load, on_dpdk, served, start_load
@@ -86,7 +85,7 @@ def check(folder: Path, journal: Path) -> None:
     for book in ("ladder", "naive"):
         with Twin(journal, book=book, from_snapshot=False) as twin:
             twin.replay()
-            told = told_by(twin.transport.memory)[0]
+            told = twin.told()[0]
             digests.add(twin.exchange.digest())
     assert told[: len(messages)] == messages
     assert [type(OUTBOUND_MESSAGES.decode(one)) for one in told[len(messages) :]] == [SystemEvent]
