@@ -344,7 +344,7 @@ def test_a_primary_whose_disk_has_no_room_hands_over(day: PairDay) -> None:
         node.extra = ("journal.segment_bytes=64KiB",)
 
     async def scenario() -> None:
-        await in_sync(day, forked=False)
+        await in_sync(day)
         old = day.primary
         client = await Client.connect(
             HOST, old.clients_port, "alice", PASSWORD, backups=[(HOST, day.backup.clients_port)]
