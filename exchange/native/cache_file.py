@@ -6,7 +6,9 @@ depends on who came last. Whoever loads then gets code for other types than it h
 another record's fields does not fail but goes on. An exchange, its load and its feed that are started together on a
 fresh machine are such processes.
 
-So each file says what it is for, and what is for something else counts as not there: it is compiled once more.
+So each file says what it is for, and what is for something else counts as not there: it is compiled once more. So does
+an index that names a type of a module which this process does not have, a test's for instance: numba would end with the
+error of the import.
 
 Rules: it stands in for numba's own file of a dispatcher's cache; see :func:`keep_apart`."""
 
@@ -21,6 +23,12 @@ class KeyedCacheFile(IndexDataCacheFile):  # type: ignore[misc]
     def save(self, key: Any, data: Any) -> None:
         """Keep what was compiled for a key."""
         super().save(key, (key, data))
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (ImportError, AttributeError):
+            return {}
 
     def load(self, key: Any) -> Any:
         """What was compiled for the key; None if there is nothing."""

@@ -3,6 +3,7 @@
 Each run is a process of its own on a copy of the package, as it is for a student who edits a file and runs again.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from exchange.native import cache
 from exchange.native.cache_file import KeyedCacheFile
 
 SCRIPT = '''
+import importlib
 import json
 from exchange.native import Arena, kernel
 from exchange.queues.protocol import try_push
@@ -131,6 +133,27 @@ def test_code_that_two_processes_kept_at_once_is_never_loaded_for_other_types(tm
     found.save("float64", "code for float64")
     found.save("int64", "code for int64")
     assert [found.load(key) for key in ("float64", "int64")] == ["code for float64", "code for int64"]
+
+
+def test_an_index_with_types_of_a_module_that_is_not_here_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_types_of_a_test.py").write_text("class Own: ...\n")
+    kept = KeyedCacheFile(str(tmp_path), "fill", "stamp")
+    with monkeypatch.context() as here:
+        here.syspath_prepend(tmp_path)
+        own = importlib.import_module("own_types_of_a_test")
+        kept.save(own.Own, "code for its own")
+        assert kept.load(own.Own) == "code for its own"
+    del sys.modules["own_types_of_a_test"]
+    (tmp_path / "own_types_of_a_test.py").unlink()
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    importlib.invalidate_caches()
+    with pytest.raises(ModuleNotFoundError):
+        IndexDataCacheFile._load_index(kept)  # as numba itself does
+    assert kept.load("int64") is None
+    kept.save("int64", "code for int64")
+    assert kept.load("int64") == "code for int64"
 
 
 def test_every_kernel_keeps_its_code_in_such_files() -> None:
