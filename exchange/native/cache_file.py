@@ -7,8 +7,8 @@ another record's fields does not fail but goes on. An exchange, its load and its
 fresh machine are such processes.
 
 So each file says what it is for, and what is for something else counts as not there: it is compiled once more. So does
-an index that names a type of a module which this process does not have, a test's for instance: numba would end with the
-error of the import.
+an index, or a code, that names a type of a module which this process does not have, a test's for instance: numba would
+end with the error of the import.
 
 Rules: it stands in for numba's own file of a dispatcher's cache; see :func:`keep_apart`."""
 
@@ -32,7 +32,10 @@ class KeyedCacheFile(IndexDataCacheFile):  # type: ignore[misc]
 
     def load(self, key: Any) -> Any:
         """What was compiled for the key; None if there is nothing."""
-        found = super().load(key)
+        try:
+            found = super().load(key)
+        except (ImportError, AttributeError):  # of a code that is left where ours was about to be
+            return None
         return found[1] if found is not None and found[0] == key else None
 
 

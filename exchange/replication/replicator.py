@@ -7,7 +7,8 @@ In a turn it lets the link go on (:func:`~exchange.replication.protocol.reap`), 
 3. begin to copy what is new, all that lies in one piece at once. A batch of the shard is one copy when there is
    little to do. When there is much, that is when a shard appends :data:`BUSY_BYTES` between two turns, batches are
    gathered up to :data:`GATHERED_BYTES`: what a copy costs by itself, a system call or more, is then paid once for
-   many commands, which wait for each other in a queue anyway. A single order never waits for a next one.
+   many commands, which wait for each other in a queue anyway. A single order waits for no other, also not for those of
+   a busy stream beside its own.
 
 The link that it uses can be changed while everything runs: whoever wants another one writes it down and counts up
 :data:`~exchange.replication.words.REQUESTS`; a turn begins with that. A link that fails, or is silent, or whose ring
@@ -80,7 +81,9 @@ COPY_BYTES_MAX: Final = 1 << 18
 BUSY_BYTES: Final = 1 << 13
 """About a hundred commands."""
 GATHERED_BYTES: Final = 1 << 17
-"""So at most fifteen turns are waited, each of which has found much more."""
+"""So at most fifteen turns are waited, each of which has found much more in every stream that waits."""
+GATHERED_PART: Final = 3
+"""And no more than an eighth of the ring: a writer that need not wait would go round a small one meanwhile."""
 
 
 class Replicator(NamedTuple):
@@ -107,7 +110,7 @@ def _do_work(agent: Replicator) -> int:
         return 1
     if load_int64(control + ATTACHED_LINK) == 0:
         return 0
-    if _is_gathering(agent):
+    if is_gathering(agent):
         return 1
     now_ns = monotonic_ns()
     moved = reap(agent.link)
@@ -232,17 +235,18 @@ def _finish_copies(agent: Replicator, words: int) -> None:
 
 
 @inlined
-def _is_gathering(agent: Replicator) -> bool:
-    """Whether streams are busy, and none has enough for a copy that is worth its price."""
-    is_busy = False
+def is_gathering(agent: Replicator) -> bool:
+    """Whether all that has something to be copied is busy, and has too little for a copy that is worth its price."""
+    enough = min(GATHERED_BYTES, agent.ring_bytes >> GATHERED_PART)
+    has_some, is_due = False, False
     for stream in range(agent.stream_count):
         words = agent.streams + stream * STREAM_BYTES
         position, seen = load_acquire(words + APPENDED_POSITION), load_int64(words + SEEN_POSITION)
         store_int64(words + SEEN_POSITION, position)
-        is_busy |= position - seen >= BUSY_BYTES
-        if position - load_int64(words + SHIPPED_POSITION) >= GATHERED_BYTES:
-            return False
-    return is_busy
+        waiting = position - load_int64(words + SHIPPED_POSITION)
+        has_some |= waiting > 0
+        is_due |= waiting > 0 and (position - seen < BUSY_BYTES or waiting >= enough)
+    return has_some and not is_due
 
 
 @inlined

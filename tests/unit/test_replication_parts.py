@@ -18,12 +18,20 @@ from exchange.c_shims import kept_signal_handlers
 from exchange.errors import UserError
 from exchange.native import Arena
 from exchange.replication import opening, providers
-from exchange.replication.config import FABRIC_PACKAGES, RdmaReplicationConfig
+from exchange.replication.config import (
+    FABRIC_PACKAGES,
+    RING_BYTES_DEFAULT,
+    RdmaReplicationConfig,
+    TcpReplicationConfig,
+)
 from exchange.replication.fabric import SHIM, FabricLink
 from exchange.replication.none import NoReplica
 from exchange.replication.protocol import ALL_REPLICATED, may_release, replicated_sequence
 from exchange.replication.providers import HostFacts, choose_provider, host_facts, read_facts
-from exchange.replication.words import ENDED, NONSENSE, OVERRUN, SILENT, failure_in_words
+from exchange.replication.replicator import BUSY_BYTES, GATHERED_BYTES, is_gathering
+from exchange.replication.ring import publish_position
+from exchange.replication.streams import ReplicaStreams
+from exchange.replication.words import ENDED, NONSENSE, OVERRUN, SILENT, STREAM_BYTES, failure_in_words
 from tests.replication_driver import needs_fabric
 
 REPOSITORY = Path(__file__).parents[2]
@@ -198,3 +206,33 @@ def test_whatever_describes_a_peer_it_is_taken_or_refused(description: bytes) ->
         with suppress(UserError):
             link.connect(description)
         link.close()
+
+
+BIG = RING_BYTES_DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("ring_bytes", "turns"),
+    [
+        (BIG, [((0, 0), False)]),
+        (BIG, [((64, 0), False), ((64, 0), False)]),  # one order, and then nothing: never waits
+        (BIG, [((BUSY_BYTES, 0), True), ((0, 0), False)]),  # until the stream is busy no more
+        (BIG, [((BUSY_BYTES, 0), True), ((BUSY_BYTES, 64), False)]),  # nor for what is busy beside it
+        (BIG, [((BUSY_BYTES, BUSY_BYTES), True)]),
+        (BIG, [((GATHERED_BYTES - 64, 0), True), ((BUSY_BYTES, 0), False)]),  # enough
+        (BIG, [((BUSY_BYTES, 0), True)] * 15 + [((BUSY_BYTES, 0), False)]),
+        (BUSY_BYTES << 3, [((BUSY_BYTES, 0), False)]),  # a small ring is not waited for to go round
+        (BUSY_BYTES << 4, [((BUSY_BYTES, 0), True), ((BUSY_BYTES, 0), False)]),
+    ],
+)
+def test_batches_are_gathered_while_all_that_waits_is_busy(
+    ring_bytes: int, turns: list[tuple[tuple[int, int], bool]]
+) -> None:
+    """What two streams append before a turn, and whether that turn leaves it for later."""
+    replica = ReplicaStreams(TcpReplicationConfig(ring_bytes=ring_bytes), 2)
+    agent, ends = replica.agent(), [0] * replica.stream_count
+    for appended, waits in turns:
+        for stream, size_bytes in enumerate(appended):
+            ends[stream] += size_bytes
+            publish_position(agent.streams + stream * STREAM_BYTES, ends[stream], 1)
+        assert is_gathering(agent) == waits
