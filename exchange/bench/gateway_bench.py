@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exchange.bench.histogram import latency_percentiles
 from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns, on_core
 from exchange.bench.results import BenchResult
+from exchange.child_command import die_with_parent
 from exchange.dpdk.building import PACKAGES, is_installed
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
@@ -194,10 +195,15 @@ class Served(NamedTuple):
 
 @contextmanager
 def _started(arguments: Sequence[str], core: int) -> Iterator["subprocess.Popen[str]"]:
-    """A child on a core, which is gone when the block ends."""
+    """A child on a core, which is gone when the block ends, and also when we are killed: it may be a stopped one."""
     with on_core(core):
         process = subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
     try:
         yield process

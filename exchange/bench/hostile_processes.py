@@ -24,6 +24,7 @@ import msgspec
 
 from exchange.admin.access import TOKEN_VARIABLE
 from exchange.admin.client import AdminClient
+from exchange.child_command import die_with_parent
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
 from exchange.load.hostile import HostilePlan
@@ -142,6 +143,7 @@ def served_exchange(settings: Sequence[str]) -> Iterator[ServedExchange]:
             text=True,
             process_group=0,  # Ctrl-C is for us; and no session of its own, for between sessions nice means nothing
             env=os.environ | {TOKEN_VARIABLE: token},
+            preexec_fn=die_with_parent,
         )
         try:
             assert process.stdout is not None

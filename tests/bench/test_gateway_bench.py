@@ -1,7 +1,12 @@
 """``exchange bench gateway`` at a tiny size: every variant has its rows, and a missing sockperf is named."""
 
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +96,32 @@ def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         measure()
     assert started
     assert all(process.returncode is not None for process in started)
+
+
+STARTS_ONE = """
+import os, sys, time
+from exchange.bench.gateway_bench import _started
+with _started((sys.executable, "-c", "import time; time.sleep(600)"), min(os.sched_getaffinity(0))) as child:
+    child.send_signal(19)
+    print(child.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_does_not_outlive_a_bench_that_is_killed(number: signal.Signals) -> None:
+    """Not even one that is stopped, because it is not its turn."""
+    bench = subprocess.Popen([sys.executable, "-c", STARTS_ONE], stdout=subprocess.PIPE, text=True)
+    assert bench.stdout is not None
+    server = Path("/proc", bench.stdout.readline().strip())
+    assert server.exists()
+    bench.send_signal(number)
+    bench.communicate()
+    deadline = time.monotonic() + 20
+    with suppress(FileNotFoundError, ProcessLookupError):  # that is what is waited for
+        while "State:\tZ" not in (server / "status").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_an_exchange_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
