@@ -338,8 +338,10 @@ class ThreadGroup:
 
     def __exit__(self, *exception: object) -> None:
         if exception[0] is None:
-            self.stop()
-            self.check()
+            try:
+                self.stop()
+            finally:  # what one has failed with is the news, not that another is slow to end
+                self.check()
         else:
             with suppress(RuntimeError):  # what ended the block is the news, not that a thread is slow to end
                 self.stop()

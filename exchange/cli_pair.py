@@ -120,6 +120,8 @@ def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tupl
             if str(trouble) != told:
                 _progress(f"waiting for the primary at {primary[0]}:{primary[1]}: {trouble}")
             told = str(trouble)
+            if isinstance(trouble, Denied):
+                trouble.raise_if_final()
             time.sleep(DENIED_SECONDS if isinstance(trouble, Denied) else RETRY_SECONDS)
     _progress(f"copied the beginnings of the primary's journal to {directory}")
     if aside is not None:

@@ -248,6 +248,9 @@ EPOCH_MAX: Final = (1 << 62) - 1
 NODE_CHARACTERS_MAX: Final = 64
 """Names of nodes stand in logs and in the store's record."""
 
+LINK_CHARACTERS_MAX: Final = 64
+"""A word that nobody else makes up takes 16 to 32."""
+
 ADDRESS_CHARACTERS_MAX: Final = 512
 """A host's name may have 253, and a primary may have an address in more than one network."""
 

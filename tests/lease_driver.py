@@ -65,11 +65,13 @@ class Way:
     Attributes:
         delay_s: how long each piece is held up, in either direction.
         is_blocked: nothing passes, and nobody is told; new connections are accepted and lead nowhere.
+        lost_text: what is said to whoever came by this way, with this in it, is lost.
     """
 
     def __init__(self, port: int) -> None:
         self.delay_s = 0.0
         self.is_blocked = False
+        self.lost_text: bytes | None = None
         self._to: Final = port
         self._listener: Final = socket.create_server(("127.0.0.1", 0))
         self.port: Final = int(self._listener.getsockname()[1])
@@ -114,5 +116,6 @@ class Way:
                 while self.is_blocked:
                     time.sleep(0.001)
                 time.sleep(self.delay_s)
-                if not (is_answer and source in self._losing):
+                is_lost = self.lost_text is not None and self.lost_text in piece
+                if not (is_answer and (is_lost or source in self._losing)):
                     target.sendall(piece)

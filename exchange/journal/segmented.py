@@ -279,6 +279,7 @@ class SegmentedJournal(ABC):
             self._continue_preparation()
         except OSError as error:
             if error.errno not in _NO_ROOM:
+                error.filename = error.filename or str(self.folder)
                 raise
             if not self._is_full:
                 self._log("journal-full", logging.ERROR, wanted="segment", needed_bytes=self.segment_bytes)

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exchange.agent_layout import EGRESS_AGENT, JOURNAL_AGENT, shard_agent
+from exchange.errors import UserError
 from exchange.journal import build_journal
 from exchange.journal.apart import StreamsApart
 from exchange.journal.config import JournalConfig, NoneJournalConfig
 from exchange.journal.identity import JournalDirectory
-from exchange.journal.keeper import KEEP_EVERY_S, JournalKeeper
+from exchange.journal.keeper import KEEP_EVERY_S, DiskFailure, JournalKeeper
 from exchange.journal.layout import MERGE_STREAM, shard_stream
 from exchange.journal.protocol import Journal, append
 from exchange.journal.segmented import SegmentedJournal
@@ -179,15 +180,17 @@ class JournalStreams:
         """Sync and close all streams. No thread may use them any more.
 
         Raises:
-            OSError: the disk fails; all streams are closed nevertheless.
-            RuntimeError: what a process says that has closed its own.
+            DiskFailure: the disk fails; all streams are closed nevertheless.
+            Exception: what a process says that has closed its own.
         """
-        failures: list[OSError | RuntimeError] = []
+        failures: list[Exception] = []
         closing: list[Journal | StreamsApart] = [*self._own, *self._parts]
         for one in closing:
             try:
                 one.close()
-            except (OSError, RuntimeError) as error:
+            except OSError as error:
+                failures.append(DiskFailure(error))
+            except (UserError, RuntimeError) as error:
                 failures.append(error)
         if failures:
             raise failures[0]

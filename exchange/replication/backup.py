@@ -4,15 +4,17 @@ One thread does everything that the backup does with records: it hears the prima
 primary writes into, writes what comes into the journal and applies it (:mod:`exchange.replication.intake`). What is
 said is told in :mod:`exchange.replication.primary`.
 
-**When it may take over.** Three things have to be true: the lease has run out, or is handed over; the store's record
-says that this node is in sync; and the primary has told *this process* so, over the line that it has followed since.
-The last is for a backup that was killed and is started again: what had only been in its memory is gone, and the record
-does not know that yet.
+**When it may take over.** Two things have to be true: the lease has run out, or is handed over; and the store's record
+says that this node is in sync, *by the ring that it has now*. A ring has a name, made up with it, which the primary
+writes into the record. So a record of an earlier ring says nothing: what had only been in the memory of a backup that
+was killed, or has joined anew, is gone. It is the record that counts, and not whether the primary has come to tell:
+that message may be lost with the primary, which has just written the record.
 
-**A line that breaks** says nothing of the primary. A backup that is in sync then goes on taking what the ring has, and
-waits for the store: either the lease runs out, or the record says that it is in sync no more, and then it joins anew.
-It asks the store now and then, so the record that it knows may be older than its being in sync: such a one says
-nothing.
+**A line that breaks** says nothing of the primary. A backup whose ring has everything then goes on taking what it has,
+and waits for the store: either the lease runs out, or the record says that this ring is in sync no more, and then it
+joins anew. It asks the store now and then, so the record that it knows may be older than its being in sync: such a one
+says nothing. Nor does one that was asked for before the line had ended; and behind that the primary's last write may
+still have been under way (:class:`_LineEnd`).
 
 **Taking over** begins with closing the ring: from then on no write of the old primary changes anything here. What had
 arrived wholly is applied, and that is all that was ever acknowledged. The rest is the end of a restart
@@ -21,6 +23,8 @@ arrived wholly is applied, and that is all that was ever acknowledged. The rest 
 
 Rules: until there is an outcome no other thread touches the exchange, its journals or what follows them."""
 
+import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +62,7 @@ from exchange.replication.control_wire import (
 )
 from exchange.replication.intake import BrokenFrames, Intake
 from exchange.replication.lease import LeaseWatcher
+from exchange.replication.lease_record import LeaseRecord
 from exchange.replication.lease_rules import Grant
 from exchange.replication.primary import PairMember, sessions_digest
 from exchange.replication.protocol import StreamStart
@@ -80,6 +85,7 @@ TELL_SECONDS: Final = 0.02
 """How often the primary is told how far everything is, if nothing has changed."""
 ANSWER_SECONDS: Final = 10.0
 LEAVE_SECONDS: Final = 0.3
+LINK_NAME_BYTES: Final = 8
 
 LINE_ENDED: Final = "the primary's line has ended; waiting for the lease"
 TAKING_OVER: Final = "taking over"
@@ -114,12 +120,14 @@ class _Link:
 
     Attributes:
         receiver: it.
+        name: that no other ring has.
         starts: where it begins; nothing before it is attached.
         acknowledged: what the primary was told last to be applied.
     """
 
     def __init__(self, receiver: ReceivedStreams) -> None:
         self.receiver: Final = receiver
+        self.name: Final = secrets.token_hex(LINK_NAME_BYTES)
         self.starts: tuple[StreamStart, ...] = ()
         self.acknowledged: tuple[int, ...] = ()
 
@@ -129,6 +137,29 @@ class _Link:
             following >= start.next_sequence
             for following, start in zip(next_sequences, self.starts, strict=True)
         )
+
+
+class _LineEnd:
+    """The moment at which a primary's line has ended, by what the store says from then on.
+
+    A primary has one write under way at the most. So if an answer that was asked for behind that moment has shown one
+    write, and a later answer shows another, then the last one that was under way is known.
+    """
+
+    def __init__(self, watcher: LeaseWatcher) -> None:
+        self._watcher: Final = watcher
+        self._answers: Final = watcher.answers() + 2
+        self._renewal: int | None = None
+
+    def is_passed(self) -> bool:
+        """Whether whatever was under way is known: the primary has written something since."""
+        if self._watcher.answers() < self._answers:
+            return False
+        record = self._watcher.record()
+        renewal = 0 if record is None else record.renewal
+        if self._renewal is None:
+            self._renewal = renewal
+        return renewal > self._renewal
 
 
 class BackupSide:
@@ -239,27 +270,52 @@ class BackupSide:
                     check_name_of_primary(self._member.config, line.node, self._primary)
                     outcome = self._follow(line)
             except (LineTrouble, BrokenFrames) as trouble:
-                self._set_state(f"no primary: {trouble}")
-                rest_s = DENIED_SECONDS if isinstance(trouble, Denied) else RETRY_SECONDS
+                self._set_state(f"no primary: {trouble}", self._obstacle())
+                if isinstance(trouble, Denied):
+                    trouble.raise_if_final()
+                    rest_s = DENIED_SECONDS
             if outcome is None:
                 outcome = self._wait_for_decision(rest_s)
             if outcome is not None:
                 return outcome
 
-    def _set_state(self, state: str) -> None:
-        if state != self.state:
-            log_event("backup", state=state, epoch=self._epoch)
-        self.state = state
+    def _set_state(self, state: str, obstacle: str = "") -> None:
+        told = f"{state}; no takeover: {obstacle}" if obstacle else state
+        if told != self.state:
+            level = logging.WARNING if obstacle else logging.INFO
+            log_event("backup", level=level, state=told, epoch=self._epoch)
+        self.state = told
+
+    def _obstacle(self) -> str:
+        """Why we do not take over a lease that has run out, and what a person can do; nothing as long as it lasts."""
+        record = self._watcher.record()
+        if record is None or record.ended or not self._watcher.expired():
+            return ""
+        primary, node = record.primary, self._member.node
+        if self._is_named_by(record):
+            return ""
+        if record.in_sync and record.backup == node:
+            return (
+                f"{node!r} was in sync with {primary!r} in epoch {record.epoch}, but was started again since or has"
+                f" joined anew, and lacks what had only been in its memory; start {primary!r}; only if it is lost for"
+                f" good, end {node!r} and start it without --backup-of, to go on without that"
+            )
+        return (
+            f"{primary!r} was primary in epoch {record.epoch}, and {node!r} was not in sync with it: orders that were"
+            f" acknowledged would be lost; start {primary!r}; only if it is lost for good, end {node!r} and start it"
+            " without --backup-of and with another replication.group, to go on without them"
+        )
 
     def _wait_for_decision(self, rest_s: float) -> Outcome | None:
         """The line has ended: wait until the store says what that means. None: join again, after a rest."""
-        if self._is_in_sync:
+        if self._has_everything():
             self._set_state(LINE_ENDED)
-        while self._is_in_sync and not self._is_stopped.is_set():
+        line_end = _LineEnd(self._watcher)
+        while self._has_everything() and not self._is_stopped.is_set():
             outcome = self._decide()
             if outcome is not None:
                 return outcome
-            if self._is_told_otherwise():
+            if self._is_told_otherwise(line_end):
                 break
             self._take_from_ring(POLL_NS)
             self._between()
@@ -269,14 +325,32 @@ class BackupSide:
             return ExchangeEnded(is_asked=False)
         return ExchangeEnded(is_asked=True) if self._is_stopped.wait(rest_s) else None
 
-    def _is_told_otherwise(self) -> bool:
-        """Whether the store says that we are in sync no more. What it has said before we were says nothing."""
+    def _is_told_otherwise(self, line_end: _LineEnd) -> bool:
+        """Whether the store says that we are not in sync, or no more. What it has said before we were says nothing."""
         record = self._watcher.record()
         if record is None:
             return True
         if (record.epoch, record.renewal) < self._in_sync_since:
             return False
-        return record.epoch != self._epoch or record.ended or not record.in_sync
+        if record.epoch != self._epoch or record.ended:
+            return True
+        if self._is_named_by(record):
+            self._is_in_sync, self._in_sync_since = True, (record.epoch, record.renewal)
+            return False
+        return self._is_in_sync or self._watcher.expired() or line_end.is_passed()
+
+    def _is_named_by(self, record: LeaseRecord) -> bool:
+        """Whether a record says that we are in sync, by the ring that we have."""
+        link = self._link
+        return (
+            link is not None
+            and record.in_sync
+            and (record.backup, record.link) == (self._member.node, link.name)
+        )
+
+    def _has_everything(self) -> bool:
+        """Whether all that comes from now on comes by the ring."""
+        return self._link is not None and self._link.has_reached(self._intake.next_sequences)
 
     def _drop_link(self) -> None:
         link, self._link, self._is_in_sync = self._link, None, False
@@ -290,13 +364,13 @@ class BackupSide:
         if isinstance(said, NeedsCopy):
             return CopyWanted(said.reason)
         if isinstance(said, Refused):
-            raise Denied(f"refused: {said.reason}")
+            raise Denied(said)
         if not isinstance(said, GoOn):
             raise LineTrouble("it does not say whether to go on")
-        self._epoch = said.epoch
+        self._epoch, self._in_sync_since = said.epoch, (said.epoch, 0)
         self._set_state("catching up")
         while True:
-            is_live = self._link is not None and self._link.has_reached(self._intake.next_sequences)
+            is_live = self._has_everything()
             said = line.receive(0.0 if is_live else LISTEN_SECONDS)
             while said is not None:
                 outcome = self._hear(line, said)
@@ -312,6 +386,8 @@ class BackupSide:
             outcome = self._decide()
             if outcome is not None:
                 return outcome
+            if not self._is_in_sync:
+                self._set_state("catching up", self._obstacle())
             if self._is_stopped.is_set():
                 return self._leave(line)
 
@@ -338,7 +414,8 @@ class BackupSide:
             case WantOffer(host):
                 self._drop_link()
                 self._link = _Link(self._build_receiver())
-                line.send(Offer(self._link.receiver.offer(read_facts(host))))
+                self._watcher.stand_by_with(self._link.name)
+                line.send(Offer(self._link.receiver.offer(read_facts(host)), self._link.name))
             case Answer(answer) if self._link is not None:
                 try:
                     self._link.receiver.accept(answer)
@@ -358,8 +435,8 @@ class BackupSide:
                 return ExchangeEnded(is_asked=False)
             case HandingOver():
                 self._set_state("taking over from a primary that has ended")
-            case Refused(reason):
-                raise Denied(f"refused: {reason}")
+            case Refused():
+                raise Denied(said)
             case _:
                 raise LineTrouble(f"{type(said).__name__} is not expected now")
         return None
@@ -367,7 +444,7 @@ class BackupSide:
     def _take_from_ring(self, timeout_ns: int) -> int:
         """Journal and apply what has come by the ring, and have its room used again; how many frames that was."""
         link = self._link
-        if link is None or not link.has_reached(self._intake.next_sequences):
+        if link is None or not self._has_everything():
             return 0
         receiver, streams = link.receiver, range(len(self._names))
         found = receiver.poll(timeout_ns)
@@ -392,8 +469,8 @@ class BackupSide:
         self._told_at = now
 
     def _decide(self) -> Outcome | None:
-        """Take over, if everything says that we may."""
-        if not self._is_in_sync or not self._watcher.wait(0.0):
+        """Take over, if the store says that we may."""
+        if not self._has_everything() or not self._watcher.wait(0.0):
             return None
         since_ns = time.monotonic_ns()
         grant = self._watcher.try_take_over()

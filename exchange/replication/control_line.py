@@ -59,7 +59,17 @@ class HungUp(LineTrouble):
 
 
 class Denied(LineTrouble):
-    """The other side has said no, and why."""
+    """The other side has said no, and why; for the moment, or for good."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(f"refused: {refused.reason}")
+        self.reason: Final = refused.reason
+        self.is_final: Final = refused.is_final
+
+    def raise_if_final(self) -> None:
+        """Raise UserError if asking again is of no use."""
+        if self.is_final:
+            raise UserError(self.reason) from self
 
 
 def make_pair_secret(path: Path) -> bool:
@@ -158,10 +168,10 @@ class ControlLine:
             self.refuse(reason)
             raise LineTrouble(reason)
 
-    def refuse(self, reason: str) -> None:
-        """Say no, if that can still be said."""
+    def refuse(self, reason: str, *, is_final: bool = False) -> None:
+        """Say no, if that can still be said; for good, if asking again is of no use."""
         with suppress(LineTrouble):
-            self.send(Refused(reason))
+            self.send(Refused(reason, is_final))
 
     def send(self, message: Message) -> None:
         """Say something. Raises LineTrouble if it cannot be said within :data:`SEND_SECONDS`."""
@@ -218,7 +228,7 @@ class ControlLine:
         if isinstance(found, kind):
             return found
         if isinstance(found, Refused):
-            raise Denied(f"refused: {found.reason}")
+            raise Denied(found)
         told = "nothing" if found is None else type(found).__name__
         raise LineTrouble(f"{self.node or 'the other side'} said {told}, and {kind.__name__} was expected")
 

@@ -29,7 +29,7 @@ from msgspec import Meta, Struct
 from exchange import limits
 from exchange.messages import RECORD_BYTES
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 MESSAGE: Final = ord("J")
 FRAMES: Final = ord("F")
@@ -83,9 +83,10 @@ class Proof(Struct, frozen=True, tag="proof"):
 
 
 class Refused(Struct, frozen=True, tag="refused"):
-    """No, and why; then the connection ends."""
+    """No, and why; then the connection ends. ``is_final``: asking again is of no use as things are."""
 
     reason: _Text
+    is_final: bool = False
 
 
 class StreamEnd(Struct, frozen=True):
@@ -148,9 +149,11 @@ class WantOffer(Struct, frozen=True, tag="want offer"):
 
 
 class Offer(Struct, frozen=True, tag="offer"):
-    """What :meth:`~exchange.replication.receiving.ReceivedStreams.offer` says."""
+    """What :meth:`~exchange.replication.receiving.ReceivedStreams.offer` says, and a word for that memory that no other
+    has: by it the lease store names who is in sync."""
 
     offer: dict[str, Any]
+    link: Annotated[str, Meta(min_length=1, max_length=limits.LINK_CHARACTERS_MAX)]
 
 
 class Answer(Struct, frozen=True, tag="answer"):

@@ -113,7 +113,7 @@ def _receive_files(line: ControlLine, fresh: Path) -> None:
                 raise LineTrouble(f"the copy has only {sorted(names)}")
             return
         if isinstance(said, Refused):
-            raise Denied(f"refused: {said.reason}")
+            raise Denied(said)
         if not isinstance(said, CopyFile) or not _is_expected(said.path):
             raise LineTrouble("no file of a journal's beginning")
         _receive_file(line, fresh / said.path, said.size_bytes)

@@ -183,8 +183,10 @@ class LeaseKeeper:
         self._on_renewed, self._on_replaced = on_renewed, on_replaced
         self._thread.call(self._start())
 
-    def set_backup(self, node: str, in_sync: bool, timeout_s: float = PATIENCE_SECONDS) -> bool:
-        """Write down who the backup is, and whether it has all that we may have released.
+    def set_backup(
+        self, node: str, in_sync: bool, link: str = "", timeout_s: float = PATIENCE_SECONDS
+    ) -> bool:
+        """Write down who the backup is, and whether it has all that we may have released, and by what.
 
         Returns:
             Whether it is in the store. False: nobody knows, or we are replaced. To release what ``in_sync=False``
@@ -193,7 +195,7 @@ class LeaseKeeper:
         Raises:
             ValueError: the node's name is none.
         """
-        return self._thread.call(self._change(timeout_s, backup=node, in_sync=in_sync))
+        return self._thread.call(self._change(timeout_s, backup=node, in_sync=in_sync, link=link))
 
     def hand_over(self, timeout_s: float = PATIENCE_SECONDS) -> bool:
         """Let the backup that is in sync take over at once. We are primary no more, whatever this returns.
@@ -371,6 +373,15 @@ class LeaseWatcher:
     def record(self) -> LeaseRecord | None:
         """The record, as the store had it when it answered last; None: nobody was ever primary."""
         return self._observer.record
+
+    def answers(self) -> int:
+        """How often the store has said what the record is. The next answer may have been asked for before this call,
+        the one behind it was not."""
+        return self._observer.answers
+
+    def stand_by_with(self, link: str) -> None:
+        """From now on this node may take over only if it is in sync by that link. For the thread that takes over."""
+        self._observer.link = link
 
     def expired(self) -> bool:
         """Whether the lease has run out."""

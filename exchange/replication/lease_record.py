@@ -27,7 +27,9 @@ class LeaseRecord(Struct, frozen=True, forbid_unknown_fields=True):
     ``holder`` names the process: a node that is started again is another holder, and has to wait for the lease of the
     one before like everybody else. ``renewal`` counts what a holder has tried to write in its epoch: by it a holder
     knows its own write again whose answer it never got. ``lease_ns`` is what this holder goes by, so that nodes with
-    different settings agree. Times are not in it: nobody has the same.
+    different settings agree. ``link`` is by what the backup is in sync: a word that the backup has made up for the
+    memory that frames come into. One that was started again, or has joined anew, has another. Times are not in it:
+    nobody has the same.
     """
 
     epoch: Annotated[int, Meta(ge=1, le=limits.EPOCH_MAX)]
@@ -38,6 +40,7 @@ class LeaseRecord(Struct, frozen=True, forbid_unknown_fields=True):
     renewal: Annotated[int, Meta(ge=0, le=(1 << 62))] = 0
     backup: _Name = ""
     in_sync: bool = False
+    link: Annotated[str, Meta(max_length=limits.LINK_CHARACTERS_MAX)] = ""
     handing_over: bool = False
     ended: bool = False
 

@@ -191,13 +191,17 @@ class Observer:
     Attributes:
         record: as the store had it last; None: there was none.
         is_expired: the lease has run out, by the last answer of the store.
+        answers: how often the store has said what the record is.
+        link: by what this process follows the holder: who takes over has to be in sync by that, and not by what an
+            earlier one of our name has had.
     """
 
     def __init__(self, node: str, holder: str) -> None:
         self.record: LeaseRecord | None = None
         self.is_expired = False
         self.has_seen = False
-        self.changes = 0
+        self.changes = self.answers = 0
+        self.link = ""
         self._node: Final = node
         self._holder: Final = holder
         self._revision = 0
@@ -207,6 +211,7 @@ class Observer:
 
     def found(self, found: Found, now_ns: int) -> None:
         """The store has said what the record is; ``now_ns`` was read after its answer had come."""
+        self.answers += 1
         if found.record is not None and found.revision < self._revision:
             return  # a member of the store that is behind
         if not self.has_seen or found.revision != self._revision:
@@ -247,7 +252,8 @@ class Observer:
         record = self.record
         if not self.has_seen or record is None or record.ended or not record.in_sync:
             return False
-        return record.backup == self._node and (record.handing_over or self.is_expired)
+        is_ours = record.backup == self._node and record.link == self.link
+        return is_ours and (record.handing_over or self.is_expired)
 
     def may_acquire(self, now_ns: int) -> bool:
         """Whether a node that is started as the primary may be it now."""

@@ -23,7 +23,11 @@ States, and how the one becomes the other:
 * **replaced**: the store says that somebody else is primary. No event leaves any more
   (:meth:`~exchange.replication.streams.ReplicaStreams.fence`).
 
-Rules: methods may be called by any thread but by none that a callback runs on. One backup at a time."""
+One backup at a time. Whoever comes while there is one waits until that has gone, and is refused for good if it is
+still heard of: it has been given an address or a name that belongs to another. What was not heard of meanwhile may be a
+machine that is lost.
+
+Rules: methods may be called by any thread but by none that a callback runs on."""
 
 import hashlib
 import logging
@@ -76,7 +80,10 @@ NEAR_BYTES: Final = PIECE_BYTES
 LOOK_SECONDS: Final = 0.01
 ANSWER_SECONDS: Final = 10.0
 """How long a backup may take to make its end of a link."""
-LOCK_SECONDS: Final = 2.0
+TURN_SECONDS: Final = 2.0
+"""How long another backup waits for the one that there is to go."""
+HEARD_SECONDS: Final = 0.5
+"""One that was heard of so short a time ago, behind that, is there; it says something fifty times a second."""
 FAREWELL_SECONDS: Final = 0.3
 """How long the lease store and the backup are waited for at the end."""
 
@@ -193,6 +200,9 @@ class PrimarySide:
 
     def copy_to(self, line: ControlLine) -> None:
         """Send a backup what a journal is begun with."""
+        if not self._get_turn(line):
+            return
+        self._turn.release()
         log_event("backup copies", node=line.node)
         send_copy(line, self._directory)
 
@@ -220,11 +230,7 @@ class PrimarySide:
         Raises:
             LineTrouble: its line has ended.
         """
-        known = self._line
-        if known is not None and self._backup == line.node:
-            known.close()  # it has come back before we have noticed that it was gone
-        if not self._turn.acquire(timeout=LOCK_SECONDS):
-            line.refuse(f"{self._member.node!r} has a backup already, {self._backup!r}")
+        if not self._get_turn(line):
             return
         try:
             if self._has_ended.is_set():
@@ -237,6 +243,25 @@ class PrimarySide:
             self._line, self._backup, self._peer = None, "", ""
             self._journaled = self._applied = ()
             self._turn.release()
+
+    def _get_turn(self, line: ControlLine) -> bool:
+        """Wait until no backup is followed by a thread of another line; whether that is so. If not it is refused."""
+        if self._turn.acquire(timeout=TURN_SECONDS):
+            return True
+        known, backup, silent_s = self._line, self._backup, time.monotonic() - self._heard_at
+        told = f"{self._member.node!r} is backed up by {backup!r} already{f', at {self._peer}' if self._peer else ''}"
+        is_same = backup == line.node
+        if silent_s < HEARD_SECONDS:
+            names = ", which has the same replication.node: each needs a name of its own" if is_same else ""
+            log_event("backup refused", level=logging.WARNING, node=line.node, reason=told + names)
+            line.refuse(f"{told}{names}; a pair has one backup, so end that one first", is_final=True)
+            return False
+        if is_same and known is not None and silent_s > self._member.config.backup_timeout_ns / 1e9:
+            known.close()  # it has come back before its line has shown that it was gone
+            if self._turn.acquire(timeout=TURN_SECONDS):
+                return True
+        line.refuse(f"{told}, of which nothing was heard for {silent_s:.1f} s")
+        return False
 
     def _serve(self, line: ControlLine) -> None:
         join = line.expect(Join, ANSWER_SECONDS)
@@ -270,7 +295,8 @@ class PrimarySide:
         try:
             self._send_until_near(line, catch_up)
             line.send(WantOffer(host_facts()._asdict()))
-            link = self._replica.connect(self._await(line, Offer).offer)
+            offer = self._await(line, Offer)
+            link = self._replica.connect(offer.offer)
             line.send(Answer(link.answer()))
             self._await(line, Accepted)
             self._send_until_near(line, catch_up)
@@ -279,7 +305,7 @@ class PrimarySide:
             line.send(Attached(tuple(start.position for start in starts), following, self.epoch))
             while any(has < end for has, end in zip(catch_up.next_sequences, following, strict=True)):
                 catch_up.send(line, following)
-            self._stay(line, starts)
+            self._stay(line, starts, offer.link)
         except (LineTrouble, _Lost) as trouble:
             reason = str(trouble)
         except UserError as error:
@@ -321,7 +347,7 @@ class PrimarySide:
         self._journaled, self._applied = said.journaled, said.applied
         return None
 
-    def _stay(self, line: ControlLine, starts: tuple[StreamStart, ...]) -> None:
+    def _stay(self, line: ControlLine, starts: tuple[StreamStart, ...], link: str) -> None:
         """As long as the backup is there. Raises _Lost when it is not any more."""
         watch = _Watch(self._member.config.backup_timeout_ns / 1e9)
         while True:
@@ -335,7 +361,7 @@ class PrimarySide:
             self._check_end(line)
             watch.check(self._replica.progress(), time.monotonic() - self._heard_at)
             if not self._is_in_sync and self._has_caught_up(starts):
-                self._come_into_sync(line)
+                self._come_into_sync(line, link)
 
     def _check_end(self, line: ControlLine) -> None:
         """Raises _Lost if we end."""
@@ -348,13 +374,14 @@ class PrimarySide:
         journaled = self._journaled or (0,) * len(starts)
         return all(last >= start.next_sequence - 1 for last, start in zip(journaled, starts, strict=True))
 
-    def _come_into_sync(self, line: ControlLine) -> None:
-        """The gate holds, then what was released reaches the backup, and then the store is told."""
+    def _come_into_sync(self, line: ControlLine, link: str) -> None:
+        """The gate holds, then what was released reaches the backup, and then the store is told. From then on the
+        backup may take over, whether or not it hears of that from us."""
         if not self._replica.hold(self._member.config.backup_timeout_ns / 1e9):
             self._replica.let_go()
             raise _Lost("it does not keep up")
         self._may_be_in_sync = True
-        if not self._keeper.set_backup(line.node, in_sync=True):
+        if not self._keeper.set_backup(line.node, in_sync=True, link=link):
             raise _Lost("the lease store does not answer")
         self._is_in_sync, self.state = True, "in sync"
         line.send(InSync(self._keeper.record.renewal))

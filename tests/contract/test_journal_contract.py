@@ -19,7 +19,7 @@ from exchange.errors import UserError
 from exchange.journal import build_journal, segmented
 from exchange.journal.identity import JournalDirectory
 from exchange.journal.judging import judge_end
-from exchange.journal.keeper import JournalKeeper
+from exchange.journal.keeper import DiskFailure, JournalKeeper
 from exchange.journal.layout import PREPARED_NAME, segment_name
 from exchange.journal.protocol import ALL_DURABLE, last_header
 from exchange.journal.reading import StreamReader
@@ -409,7 +409,7 @@ def test_a_descriptor_that_is_gone_ends_the_keeper_and_its_group(tmp_path: Path)
         desk.sync()
         keeper = JournalKeeper([desk.journal])
         group = ThreadGroup([keeper])
-        with pytest.raises(OSError, match="cannot be synced: Bad file descriptor"), group:
+        with pytest.raises(DiskFailure, match=r"^journal .*cannot be synced: Bad file descriptor$"), group:
             keeper.join(30)
 
 

@@ -15,6 +15,7 @@ from exchange.replication.control_line import ControlLine, LineTrouble, parse_ad
 from exchange.replication.control_wire import (
     MESSAGE_BYTES_MAX,
     PIECE_BYTES_MAX,
+    PROTOCOL_VERSION,
     STRANGER_BYTES_MAX,
     Attached,
     Chunk,
@@ -39,10 +40,10 @@ from exchange.replication.control_wire import (
 
 HEX = "0123456789abcdef" * 4
 SAID: tuple[Message, ...] = (
-    Hello(1, "a", "join", HEX),
+    Hello(PROTOCOL_VERSION, "a", "join", HEX),
     Join(-5, 7, HEX, (StreamEnd(1), StreamEnd(9, 2, 77)), "10.0.0.1:9020"),
     GoOn(3),
-    Offer({"address": [1, 2, 3]}),
+    Offer({"address": [1, 2, 3]}, "ab12"),
     Attached((0, 64), (1, 9), 3),
     Refused("no"),
 )
@@ -192,7 +193,9 @@ def test_whoever_only_repeats_what_it_was_told_does_not_pass() -> None:
             connection, _peer = listener.accept()
             line = ControlLine(connection)
             line.expect(Hello, 1.0)
-            content = msgspec.json.encode({"type": "challenge", "version": 1, "node": "server", "nonce": HEX})
+            content = msgspec.json.encode(
+                {"type": "challenge", "version": PROTOCOL_VERSION, "node": "server", "nonce": HEX}
+            )
             line.send_bytes((b"J" + len(content).to_bytes(4, "little") + content,))
             proof = line.expect(Proof, 1.0)
             line.send(proof if shown is None else Proof(shown))

@@ -94,13 +94,13 @@ class Node:
         """What a profile has to say of this node."""
         return (*SETTINGS, *self._options.overrides(), *self.place.overrides(), *self.extra)
 
-    def start(self, backup_of: "Node | None" = None, *, forked: bool = True) -> Process:
-        """Run it, as the primary or as a backup."""
+    def start(self, backup_of: "Node | None" = None, *, forked: bool = True, way: str = "") -> Process:
+        """Run it, as the primary or as a backup, which finds its primary by another way if that is said."""
         self.starts += 1
         sets = [part for one in self.overrides() for part in ("--set", one)]
         arguments = ["serve", "journaled", "--users", str(self.folder / "users"), *sets]
         if backup_of is not None:
-            arguments += ["--backup-of", backup_of.place.pair_address]
+            arguments += ["--backup-of", way or backup_of.place.pair_address]
         self.process = self._starter.start(
             f"{self.folder.name}-{self.name}-{self.starts}", arguments, forked=forked
         )

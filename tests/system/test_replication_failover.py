@@ -344,7 +344,7 @@ def test_a_primary_whose_disk_has_no_room_hands_over(day: PairDay) -> None:
         node.extra = ("journal.segment_bytes=64KiB",)
 
     async def scenario() -> None:
-        await in_sync(day)
+        await in_sync(day, forked=False)
         old = day.primary
         client = await Client.connect(
             HOST, old.clients_port, "alice", PASSWORD, backups=[(HOST, day.backup.clients_port)]
@@ -358,7 +358,12 @@ def test_a_primary_whose_disk_has_no_room_hands_over(day: PairDay) -> None:
                 await client.place("AAPL", Side.BUY, 1, price_ticks=98_0000)
             await heard_orders(client, ORDERS_AT_ONCE)
         day.primary, day.backup = day.backup, old
-        assert f"handed over to={day.primary.name} epoch=1" in old.log()
+        said = old.log()
+        assert f"handed over to={day.primary.name} epoch=1" in said
+        assert "Traceback" not in said
+        assert said.splitlines()[-1].startswith(f"exchange: journal {old.journal}/shard-0")
+        assert said.endswith(": File too large\n")
+        assert old.process.status() == 2
         day.backup.start(day.primary)
         await day.primary.says("backup in sync")
         await end(day)

@@ -189,6 +189,12 @@ class TestObserver:
             assert not observer.may_acquire(100 * late_ns)
             assert "'a' was primary in epoch 3" in str(observer.obstacle())
 
+    def test_who_is_in_sync_by_a_link_that_is_no_more_does_not_take_over(self) -> None:
+        for ours, may in (("ring-1", True), ("ring-2", False), ("", False)):
+            observer = self.seen("b", msgspec.structs.replace(SYNCED, link="ring-1", handing_over=True))
+            observer.link = ours
+            assert observer.may_take_over() is may
+
     def test_a_lease_that_is_handed_over_is_taken_at_once(self) -> None:
         record = msgspec.structs.replace(SYNCED, handing_over=True)
         assert self.seen("b", record).may_take_over()

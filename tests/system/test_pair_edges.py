@@ -1,0 +1,106 @@
+"""A pair in the moments between its states: a backup that is in sync and was not told, two backups, a disk that fails.
+
+The nodes are processes, as in :mod:`tests.system.test_replication_failover`."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from exchange.replication.control_line import ControlLine, Denied
+from exchange.replication.control_wire import GoOn
+from tests.lease_driver import Way
+from tests.system.failover_campaign import HOST, SECRET, Node, PairDay
+from tests.system.kill_processes import Starter
+from tests.system.test_replication_failover import (
+    accepted,
+    bare,
+    bounded,
+    command,
+    day,
+    in_sync,
+    refuses,
+    starter,
+)
+
+__all__ = ["day", "starter"]
+
+
+def test_a_backup_that_was_not_told_that_it_is_in_sync_takes_over_and_one_that_lost_its_memory_does_not(
+    day: PairDay,
+) -> None:
+    """The primary dies between telling the lease store and telling the backup."""
+    way = Way(day.primary.place.pair_port)
+    way.lost_text = b'"in sync"'
+
+    async def scenario() -> None:
+        old, new = day.primary, day.backup
+        old.start()
+        await old.listens()
+        new.start(old, way=f"{HOST}:{way.port}")
+        await old.says("backup in sync")
+        client = await bare(old, 2)
+        await accepted(client, 1)
+        await old.kill()
+        await client.close()
+        await new.listens()
+        assert "state=in sync" not in new.log().replace('"', "")
+        client = await bare(new, 3)
+        await accepted(client, 2)
+        await client.close()
+
+        day.primary, day.backup = new, old
+        old.start(new)
+        await new.says("backup in sync")
+        assert new.process is not None
+        new.process.signal(signal.SIGSTOP)  # so that it cannot write down that it goes on alone
+        await old.kill()
+        await new.kill()
+        old.start(new)
+        said = await old.says("no takeover: ")
+        assert "'a' was in sync with 'b' in epoch 2, but was started again since" in said
+        assert "only if it is lost for good, end 'a' and start it without --backup-of" in said
+        status = command(day, "status", "--node", old.place.pair_address)
+        assert "; no takeover: 'a' was in sync with 'b' in epoch 2, but was started" in status.stdout
+
+    try:
+        bounded(scenario())
+    finally:
+        way.close()
+
+
+def test_a_second_backup_is_refused_until_the_first_is_really_gone(day: PairDay, starter: Starter) -> None:
+    """And the first, when it comes back, is refused in its turn: they do not push each other out."""
+    timeout = ("replication.backup_timeout_ns=1000000000",)
+    day.primary.extra = day.backup.extra = timeout
+    second = Node("b", day.primary.folder, day.options, starter)
+    second.extra = (*timeout, f"journal.directory={second.journal}-2")
+
+    async def scenario() -> None:
+        await in_sync(day)
+        primary, first = day.primary, day.backup
+        told = (
+            f"'a' is backed up by 'b' already, at {first.place.pair_address}, which has the same replication.node:"
+            " each needs a name of its own; a pair has one backup, so end that one first"
+        )
+        await refuses(second.start(primary), told)
+        assert not Path(f"{second.journal}-2").exists(), "nothing is copied for one that is refused"
+        secret = SECRET.replace(" ", "-")
+        with (
+            ControlLine.connect((HOST, primary.place.pair_port), "c", "join", secret) as line,
+            pytest.raises(Denied, match=r"already, at [0-9.:]+; a pair has one backup") as denied,
+        ):
+            line.expect(GoOn, 5)
+        assert denied.value.is_final
+        assert primary.log().count("backup in sync") == 1
+        assert "backup gone" not in primary.log()
+
+        assert first.process is not None
+        first.process.signal(signal.SIGSTOP)
+        second.start(primary)
+        await primary.says("backup in sync", 2)
+        first.process.signal(signal.SIGCONT)
+        await refuses(first.process, told.replace(first.place.pair_address, second.place.pair_address))
+        assert primary.log().count("backup in sync") == 2
+
+    bounded(scenario())
