@@ -1,16 +1,12 @@
-"""A pair in the moments between its states: a backup that is in sync and was not told, two backups, a disk that fails.
+"""A pair in the moments between its states: a backup that is in sync and was not told, and a second one.
 
 The nodes are processes, as in :mod:`tests.system.test_replication_failover`."""
 
 import signal
 from pathlib import Path
 
-import pytest
-
-from exchange.replication.control_line import ControlLine, Denied
-from exchange.replication.control_wire import GoOn
 from tests.lease_driver import Way
-from tests.system.failover_campaign import HOST, SECRET, Node, PairDay
+from tests.system.failover_campaign import HOST, Node, PairDay
 from tests.system.kill_processes import Starter
 from tests.system.test_replication_failover import (
     accepted,
@@ -69,38 +65,21 @@ def test_a_backup_that_was_not_told_that_it_is_in_sync_takes_over_and_one_that_l
         way.close()
 
 
-def test_a_second_backup_is_refused_until_the_first_is_really_gone(day: PairDay, starter: Starter) -> None:
-    """And the first, when it comes back, is refused in its turn: they do not push each other out."""
-    timeout = ("replication.backup_timeout_ns=1000000000",)
-    day.primary.extra = day.backup.extra = timeout
+def test_a_second_backup_is_refused_in_a_line(day: PairDay, starter: Starter) -> None:
+    """What becomes of it when the first one is gone is told in tests/unit/test_pair_sides.py."""
     second = Node("b", day.primary.folder, day.options, starter)
-    second.extra = (*timeout, f"journal.directory={second.journal}-2")
+    second.extra = (f"journal.directory={second.journal}-2",)
 
     async def scenario() -> None:
         await in_sync(day)
-        primary, first = day.primary, day.backup
         told = (
-            f"'a' is backed up by 'b' already, at {first.place.pair_address}, which has the same replication.node:"
-            " each needs a name of its own; a pair has one backup, so end that one first"
+            f"'a' is backed up by 'b' already, at {day.backup.place.pair_address}, which has the same"
+            " replication.node: each needs a name of its own; a pair has one backup, so end that one first"
         )
-        await refuses(second.start(primary), told)
+        await refuses(second.start(day.primary), told)
         assert not Path(f"{second.journal}-2").exists(), "nothing is copied for one that is refused"
-        secret = SECRET.replace(" ", "-")
-        with (
-            ControlLine.connect((HOST, primary.place.pair_port), "c", "join", secret) as line,
-            pytest.raises(Denied, match=r"already, at [0-9.:]+; a pair has one backup") as denied,
-        ):
-            line.expect(GoOn, 5)
-        assert denied.value.is_final
-        assert primary.log().count("backup in sync") == 1
-        assert "backup gone" not in primary.log()
-
-        assert first.process is not None
-        first.process.signal(signal.SIGSTOP)
-        second.start(primary)
-        await primary.says("backup in sync", 2)
-        first.process.signal(signal.SIGCONT)
-        await refuses(first.process, told.replace(first.place.pair_address, second.place.pair_address))
-        assert primary.log().count("backup in sync") == 2
+        assert "Traceback" not in second.log()
+        await day.primary.says("backup refused node=b")
+        assert "backup gone" not in day.primary.log()
 
     bounded(scenario())
