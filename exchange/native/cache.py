@@ -151,7 +151,9 @@ def _compile[F: Callable[..., Any]](function: F, *, forceinline: bool) -> F:
     )(function)
     if hasattr(dispatcher, "enable_caching"):  # under NUMBA_DISABLE_JIT=1 it is the plain function
         from exchange.native.cache_file import keep_apart
+        from exchange.native.declarations import pass_over_declarations
 
+        pass_over_declarations()
         _dispatchers.append(dispatcher)
         keep_apart(dispatcher)
     return dispatcher  # type: ignore[no-any-return]
