@@ -10,6 +10,8 @@ def pytest_collection_finish() -> None:
     A full collection would look through all of it again and again, above all while something is compiled: a fifth of a
     second each time. What a test makes is collected as ever.
     """
-    if "hypothesis" in sys.modules:  # which looks for the owners of generators when it is imported, and would miss some
+    if (
+        "hypothesis" in sys.modules
+    ):  # which looks for the owners of generators when it is imported, and would miss some
         gc.collect()
         gc.freeze()

@@ -18,7 +18,7 @@ import pytest
 from tests.dpdk_driver import needs_dpdk
 from tests.interop.test_send_real_data import FOLDER, LOBSTER
 from tests.system.test_send import free_port
-from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange
+from tests.system.test_serve_command import PASSWORD, ROOT, exchange, write_cheap_user
 
 START_SECONDS = 240
 TRANSPORTS = ("tcp", "udp", "dpdk")
@@ -44,7 +44,7 @@ def sent_over(transport: str, recording: Path, symbol: str, folder: Path) -> tup
     """The report of a recording that was sent to an exchange of its own, and the digest of that exchange's journal."""
     folder.mkdir(parents=True)
     users, feed = folder / "users", free_port()
-    assert add_user(users, "alice").returncode == 0
+    write_cheap_user(users, "alice")
     socket = f"socket=exchange-send-{os.getpid()}"
     settings = [
         f"transport.kind={transport}", "market_data.address=127.0.0.1", f"market_data.port={feed}",
