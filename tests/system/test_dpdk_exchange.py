@@ -83,12 +83,13 @@ def start_load(
     users: Sequence[str] = USERS,
     transport: str = "dpdk",
     endpoint: str = "10.0.0.1:9005",
+    more: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """A load over a card; over the kernel's own UDP, if there is no card."""
     line = ("--transport", transport, "--device", device) if device else ("--transport", "udp")
     return subprocess.Popen(
         [*inside, *command("load", endpoint, "--users", ",".join(users), "--password-env", "SECRET",
-         *line, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
+         *line, *more, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
          "--json", str(folder / "load.json"), "--html", str(folder / "load.html"))],
         env=os.environ | {"SECRET": PASSWORD}, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
