@@ -5,7 +5,8 @@ pipeline of passes anew. Nine of ten of those functions have no body: they are w
 linker. A pass has nothing to do in them, but to build the pipeline takes a millisecond, and that is a twentieth of the
 time in which an exchange is compiled. The code that comes out is the same.
 
-Rules: :func:`pass_over_declarations` is called before anything is compiled; more than once does no harm."""
+Rules: :func:`pass_over_declarations` is called before anything is compiled; more than once does no harm. It changes a
+method of numba's that is no part of its interface. A numba that has none of this name is left as it is."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -36,7 +37,9 @@ class _Module:
 @cache
 def pass_over_declarations() -> None:
     """From now on, optimize only functions that have a body."""
-    whole = CPUCodeLibrary._optimize_functions
+    whole = getattr(CPUCodeLibrary, "_optimize_functions", None)
+    if whole is None:
+        return
 
     def optimize_functions(library: Any, module: Any) -> None:
         whole(library, _Module(module))

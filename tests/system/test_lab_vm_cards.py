@@ -1,9 +1,8 @@
 """In the emulated machine: two PCI cards that vfio has, the exchange on one, its clients on the other.
 
-The whole path of a real card runs: vfio and the IOMMU, DPDK's poll-mode drivers, huge pages on the card's node. Three
-thousand orders go over the wire (or as many as EXCHANGE_TEST_CARDS_ORDERS says), each is answered, and the books that
-the exchange had at its end are those that its journal comes to outside, with the compiled book and with the textbook's.
-Times mean nothing there; none is looked at.
+The whole path of a real card runs: vfio and the IOMMU, DPDK's poll-mode drivers, huge pages on the card's node. Ten
+thousand orders go over the wire, each is answered, and the books that the exchange had at its end are those that its
+journal comes to outside, with the compiled book and with the textbook's. Times mean nothing there; none is looked at.
 
 The loops are compiled outside, for the guest's processor, by the same exchange over shared memory; modules of Python,
 too. The guest takes minutes still, so both kinds of cards are in one boot and joined to each other, the exchange having
@@ -32,8 +31,7 @@ from tests.system.test_serve_command import PASSWORD
 
 __all__ = ["ready"]
 
-ORDERS = int(os.environ.get("EXCHANGE_TEST_CARDS_ORDERS", "3000"))
-"""More than a card's ring has places for, in either direction; there go 500 a second."""
+ORDERS = 10_000
 GUEST_SECONDS = 1100
 """A machine that does nothing else takes a tenth of it."""
 
