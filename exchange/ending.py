@@ -57,7 +57,9 @@ def keep_ctrl_c() -> None:
 
     def hook(ignored: "sys.UnraisableHookArgs") -> None:
         if ignored.exc_type is KeyboardInterrupt:
-            _again.append(threading.Timer(RAISED_AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,)))
+            # To the main thread: the timer's own would take it, and the main one wait on in the call that it is in.
+            main = (threading.main_thread().ident, signal.SIGINT)
+            _again.append(threading.Timer(RAISED_AGAIN_SECONDS, signal.pthread_kill, main))
             _again[-1].start()
         else:
             before(ignored)

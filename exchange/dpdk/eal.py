@@ -124,6 +124,9 @@ def eal_arguments(
     arguments = [f"--lcores=0@({','.join(map(str, cores))})", f"--file-prefix={prefix}", "--no-telemetry"]
     arguments.append(f"--log-level={config.log_level}")
     arguments.extend(_memory_arguments(config, table))
+    if any(device.parameters.get("zero-copy") == "yes" for device in devices):
+        # memif then shows its peer the packet buffers themselves, and hands over the file that they are in.
+        arguments.append("--single-file-segments")
     on_pci = [device for device in devices if device.driver == "pci"]
     arguments.extend(f"--allow={device.text}" for device in on_pci)
     arguments.extend(f"--vdev={device.text}" for device in devices if device.driver != "pci")

@@ -116,11 +116,19 @@ def use_cache_directory() -> Path:
 
 
 def include_source(path: Path, content: bytes) -> None:
-    """Let a user's layer file take part in the digest, and move every kernel's cache to the new directory."""
+    """Let a user's layer file take part in the digest, as it is now."""
     global _package_directory
+    place, digest = path.resolve(), hashlib.sha256(content).digest()
+    if _included.get(place) == digest:
+        return
     if not _included:
         _package_directory = cache_root() / "kernels" / source_digest()
-    _included[path.resolve()] = hashlib.sha256(content).digest()
+    _included[place] = digest
+    move_caches()
+
+
+def move_caches() -> None:
+    """Move every kernel's cache to the directory of the present digest."""
     use_cache_directory()
     from exchange.native.cache_file import keep_apart
 
@@ -151,7 +159,9 @@ def _compile[F: Callable[..., Any]](function: F, *, forceinline: bool) -> F:
     )(function)
     if hasattr(dispatcher, "enable_caching"):  # under NUMBA_DISABLE_JIT=1 it is the plain function
         from exchange.native.cache_file import keep_apart
+        from exchange.native.declarations import pass_over_declarations
 
+        pass_over_declarations()
         _dispatchers.append(dispatcher)
         keep_apart(dispatcher)
     return dispatcher  # type: ignore[no-any-return]

@@ -65,9 +65,9 @@ def _import_file(path: Path) -> ModuleType:
         raise UserError(f"queue file {path}: {error.strerror}") from error
     digest = hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:12]
     name = f"exchange_user_{path.stem}_{digest}"
+    include_source(path, content)
     if name in sys.modules:
         return sys.modules[name]
-    include_source(path, content)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"queue file {path}: must be a Python file ending in .py")

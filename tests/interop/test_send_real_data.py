@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.test_send import NAMES, free_port
-from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
+from tests.system.test_serve_command import PASSWORD, ROOT, exchange, served, write_cheap_user
 
 FOLDER = os.environ.get("EXCHANGE_DATA")
 LOBSTER = "AAPL_2012-06-21_34200000_37800000_message_50.csv.gz"
@@ -35,7 +35,7 @@ def test_the_feeds_book_is_the_replays(
 ) -> None:
     users, feed = tmp_path / "users", free_port()
     for user in NAMES[:clients]:
-        assert add_user(users, user).returncode == 0
+        write_cheap_user(users, user)
     settings = (
         f"transport.kind={transport}",
         "market_data.address=127.0.0.1",

@@ -25,6 +25,8 @@ from exchange.messages import RECORD_BYTES
 from exchange.native import body_for, kernel, load_int64, load_uint16, store_int64
 from exchange.native.datagram_headers import socket_address
 from exchange.queues.protocol import poll_batch
+from exchange.risk.limits import LimitsMemory
+from exchange.transport.network import NetworkOptions
 from exchange.transport.protocol import consume, receive
 from exchange.transport.udp import UdpTransport
 from exchange.transport.udp_receiving import ASK_SESSION, STRANGE
@@ -58,9 +60,10 @@ class Bench:
             one.bind((LOOPBACK, 0))
             one.setblocking(False)
         config = GatewayConfig(capacity_orders=1 << 14, log_bytes=1 << 16, time_zone="UTC")
-        self.transport = UdpTransport(
-            config, LadderBookConfig(), 3, [0] * len(config.symbols), 1, 64, SocketPort(self.listener)
-        )
+        symbols, port = len(config.symbols), SocketPort(self.listener)
+        # A served exchange's risk, which limits nobody here: so its loops are compiled once for all tests.
+        options = NetworkOptions(risk=LimitsMemory(3, symbols))
+        self.transport = UdpTransport(config, LadderBookConfig(), 3, [0] * symbols, 1, 64, port, options)
         self.source = self.transport.source(0)
         self.session = self.transport.memory.address(SESSION)
         self.receive = receive_compiled if is_compiled else body_for(receive, self.source)

@@ -12,7 +12,7 @@ from tests.dpdk_driver import needs_afxdp, run_case
 from tests.market_data_driver import free_port
 from tests.system.test_dpdk import wire
 from tests.system.test_dpdk_exchange import START_SECONDS, check, command, load, served
-from tests.system.test_serve_command import add_user
+from tests.system.test_serve_command import write_cheap_user
 
 __all__ = ["wire"]
 
@@ -62,7 +62,7 @@ def test_an_exchange_that_sleeps_until_a_frame_comes(
 
 
 def test_an_exchange_without_its_interface_says_so(tmp_path: Path) -> None:
-    add_user(tmp_path / "users", "alice")
+    write_cheap_user(tmp_path / "users", "alice")
     done = subprocess.run(
         command("serve", "serve", "--users", str(tmp_path / "users"), "--set", "transport.kind=afxdp",
                 "--set", "transport.interface=nowhere"),

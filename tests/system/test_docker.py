@@ -263,10 +263,6 @@ def short_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE", RATE)
 
 
-ASKED = "EXCHANGE_TEST_DOCKER" in os.environ
-"""Whether there is time for the other images, and to compile for more than one set-up: some minutes more for each."""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("short_load")
@@ -276,9 +272,6 @@ def test_images_are_built_and_an_exchange_is_traded_on_in_them(tmp_path: Path) -
         plain = build(docker, base, "plain")
         docker.checked("docker", "volume", "create", COMPILED_CODE)
         every = dict.fromkeys(("users", "exchange", "feed", "load"), plain)
-        if not ASKED:
-            trade(Composition(docker, PLAIN, every, tmp_path))
-            return
         # The exchange compiles for a minute, on one core: time to install in the other images.
         with ThreadPoolExecutor(max_workers=1) as meanwhile:
             others = [meanwhile.submit(build, docker, base, target) for target in ("dpdk", "rdma")]
@@ -294,7 +287,8 @@ def test_images_are_built_and_an_exchange_is_traded_on_in_them(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(
-    not ASKED, reason="some minutes more, to compile for a pair: EXCHANGE_TEST_DOCKER=1 runs it"
+    "EXCHANGE_TEST_DOCKER" not in os.environ,
+    reason="some minutes more, to compile for a pair: EXCHANGE_TEST_DOCKER=1 runs it",
 )
 @pytest.mark.usefixtures("short_load")
 @pytest.mark.parametrize(("kind", "target"), [("tcp", "plain"), ("rdma", "rdma")])

@@ -58,11 +58,12 @@ def check_round_trips(server: Case, client: dict[str, float], held: int = 0) -> 
     assert reflected["frames"]["DATAGRAM"] >= client["echoes"] + int(ROUNDS)
 
 
-def test_two_processes_over_shared_memory() -> None:
+@pytest.mark.parametrize(("more", "held"), [("", 0), (",zero-copy=yes", 2048)])
+def test_two_processes_over_shared_memory(more: str, held: int) -> None:
     socket = f"socket=exchange-pair-{os.getpid()}"
     with running("reflector", f"net_memif0,role=server,{socket}") as server:
-        client = run_case("client", f"net_memif0,role=client,{socket}", ROUNDS, DURATION_MS, WINDOW)
-        check_round_trips(server, client)
+        client = run_case("client", f"net_memif0,role=client,{socket}{more}", ROUNDS, DURATION_MS, WINDOW)
+        check_round_trips(server, client, held)
 
 
 def test_two_processes_as_a_machine_and_its_guest(tmp_path: Path) -> None:

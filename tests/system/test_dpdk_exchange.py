@@ -19,7 +19,7 @@ import pytest
 from tests.dpdk_driver import needs_dpdk, needs_namespaces, needs_tap, needs_xdp
 from tests.market_data_driver import free_port
 from tests.system.test_dpdk import KERNEL_CLIENT, wire
-from tests.system.test_serve_command import PASSWORD, add_user
+from tests.system.test_serve_command import PASSWORD, write_cheap_user
 
 __all__ = ["wire"]
 
@@ -47,7 +47,7 @@ def served(
 ) -> Iterator[subprocess.Popen[str]]:
     """An exchange on a card, until the block ends; it has to end in order then, unless the block has ended it."""
     for name in names:
-        add_user(users, name)
+        write_cheap_user(users, name)
     sets = [
         part for one in (*SETTINGS, f"transport.card_address={address}", *settings) for part in ("--set", one)
     ]
@@ -83,12 +83,13 @@ def start_load(
     users: Sequence[str] = USERS,
     transport: str = "dpdk",
     endpoint: str = "10.0.0.1:9005",
+    more: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """A load over a card; over the kernel's own UDP, if there is no card."""
     line = ("--transport", transport, "--device", device) if device else ("--transport", "udp")
     return subprocess.Popen(
         [*inside, *command("load", endpoint, "--users", ",".join(users), "--password-env", "SECRET",
-         *line, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
+         *line, *more, "--rate", str(rate), "--seconds", str(seconds), "--warm-up", "0.2",
          "--json", str(folder / "load.json"), "--html", str(folder / "load.html"))],
         env=os.environ | {"SECRET": PASSWORD}, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -186,7 +187,7 @@ def test_clients_are_dealt_out_to_two_queues_and_each_is_served_by_its_lane(
 @needs_namespaces
 def test_more_lanes_than_the_device_has_queues_are_refused(tmp_path: Path, wire: Any) -> None:
     inside, _ = wire
-    add_user(tmp_path / "users", "alice")
+    write_cheap_user(tmp_path / "users", "alice")
     settings = (
         "transport.kind=dpdk", "transport.device=net_af_packet0,iface=left", "transport.ingress_lanes=3",
         "queue.kind=mpsc", "shards.threads=auto",
@@ -205,7 +206,7 @@ def test_more_lanes_than_the_device_has_queues_are_refused(tmp_path: Path, wire:
 
 
 def test_an_exchange_without_its_device_says_so(tmp_path: Path) -> None:
-    add_user(tmp_path / "users", "alice")
+    write_cheap_user(tmp_path / "users", "alice")
     done = subprocess.run(
         command("serve", "serve", "--users", str(tmp_path / "users"), "--set", "transport.kind=dpdk",
                 "--set", "transport.device=net_af_packet0,iface=nowhere"),

@@ -20,7 +20,7 @@ from exchange.load.generator import compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
 from exchange.load.plan import LoadPlan
 from exchange.load.timeline import LoadTimeline
-from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
+from tests.system.test_serve_command import PASSWORD, ROOT, exchange, served, write_cheap_user
 
 END_SECONDS_MAX = 2.0
 """Half of it is for a machine with other things to do: logging out and ending Python take some tenths of a second."""
@@ -32,7 +32,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """Where an exchange with six users listens, with logs for all that a quick machine can do in these tests."""
     users = tmp_path_factory.mktemp("load") / "users"
     for name in NAMES:
-        assert add_user(users, name).returncode == 0
+        write_cheap_user(users, name)
     compile_loop()
     with served(users, "--quiet", "--set", "gateway.log_bytes=1GiB") as (_process, port):
         yield Endpoint("127.0.0.1", port)
@@ -190,7 +190,7 @@ def _assert_mistake(place: str, arguments: tuple[str, ...], told: str) -> None:
 def test_an_exchange_that_hangs_up_is_named(tmp_path: Path) -> None:
     """The log of a session is 4 MiB here, some sixty thousand answers; then the exchange ends the connection."""
     users = tmp_path / "users"
-    assert add_user(users, "frank").returncode == 0
+    write_cheap_user(users, "frank")
     with served(users, "--quiet") as (_process, port):
         asked = LoadPlan(
             Endpoint("127.0.0.1", port), (Login("FRANK", PASSWORD),), (None,), seconds=20.0, window=1000

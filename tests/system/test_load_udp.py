@@ -19,7 +19,7 @@ from exchange.load.generator import compile_loop, run_load_plan
 from exchange.load.logins import Endpoint, Login
 from exchange.load.plan import LoadPlan
 from tests.system.test_load import NAMES, plan, start, unused_port
-from tests.system.test_serve_command import PASSWORD, add_user, served
+from tests.system.test_serve_command import PASSWORD, served, write_cheap_user
 from tests.udp_driver import relaying
 
 SETTINGS = ("--quiet", "--set", "transport.kind=udp", "--set", "gateway.log_bytes=1GiB")
@@ -30,7 +30,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """Where an exchange over UDP with six users listens, with logs for all that a quick machine can do here."""
     users = tmp_path_factory.mktemp("load") / "users"
     for name in NAMES:
-        assert add_user(users, name).returncode == 0
+        write_cheap_user(users, name)
     compile_loop("udp")
     with served(users, *SETTINGS) as (_process, port):
         yield Endpoint("127.0.0.1", port)
@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
 def test_an_exchange_that_hangs_up_is_named(tmp_path: Path) -> None:
     """The log of a session is 4 MiB here, some sixty thousand answers; then the exchange ends the connection."""
     users = tmp_path / "users"
-    assert add_user(users, "frank").returncode == 0
+    write_cheap_user(users, "frank")
     with served(users, *SETTINGS[:3]) as (_process, port):
         asked = LoadPlan(
             Endpoint("127.0.0.1", port), (Login("FRANK", PASSWORD),), (None,), seconds=20.0, window=500, transport="udp"
@@ -163,7 +163,7 @@ def wait_for_socket(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_exchange_that_ends_is_told(tmp_path: Path, number: signal.Signals) -> None:
     users = tmp_path / "users"
-    assert add_user(users, "frank").returncode == 0
+    write_cheap_user(users, "frank")
     with served(users, *SETTINGS) as (process, port):
         load = start(
             f"127.0.0.1:{port}", "--transport", "udp", "--users", "frank", "--password-env", "SECRET", "--rate", "1000",

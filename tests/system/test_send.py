@@ -23,7 +23,7 @@ from exchange.load.recording import Destination, send_recording, without_replace
 from exchange.messages import BUY, SELL, CommandKind
 from exchange.settings import load_profile
 from tests.moving_exchange import free_ports
-from tests.system.test_serve_command import PASSWORD, ROOT, add_user, exchange, served
+from tests.system.test_serve_command import PASSWORD, ROOT, exchange, served, write_cheap_user
 
 EXAMPLE = ROOT / "docs" / "examples" / "XYZ_message_5.csv"
 NAMES = ("alice", "bob", "carol")
@@ -41,7 +41,7 @@ def free_port() -> int:
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("send") / "users"
     for name in NAMES:
-        assert add_user(path, name).returncode == 0
+        write_cheap_user(path, name)
     return path
 
 

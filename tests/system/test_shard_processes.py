@@ -23,7 +23,7 @@ from exchange.messages import COMMAND_DTYPE
 from exchange.native import Arena, load_int64, shared_with_children, store_int64
 from exchange.settings import load_profile
 from exchange.transport.memory import MemoryTransport
-from tests.system.test_serve_command import PASSWORD, add_user, served
+from tests.system.test_serve_command import PASSWORD, served, write_cheap_user
 
 PROCESSES = ("queue.kind=spsc", "book.kind=ladder", "shards.run_as=processes")
 ENDS_SECONDS = 10.0
@@ -205,7 +205,7 @@ def test_it_serves_clients_and_a_signal_to_all_ends_it_in_order(
     tmp_path: Path, transport: str, number: signal.Signals, status: int
 ) -> None:
     users = tmp_path / "users"
-    add_user(users, "alice")
+    write_cheap_user(users, "alice")
 
     async def scenario(port: int) -> None:
         client = await Client.connect("127.0.0.1", port, "alice", PASSWORD, transport=transport)  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ def test_it_serves_clients_and_a_signal_to_all_ends_it_in_order(
 
 def test_a_served_exchange_whose_shard_is_killed_ends_and_says_why(tmp_path: Path) -> None:
     users = tmp_path / "users"
-    add_user(users, "alice")
+    write_cheap_user(users, "alice")
     with served(users, *SERVED) as (process, _):
         victim, *others = shards_of(process)
         name = name_of(victim)
@@ -246,7 +246,7 @@ def test_a_served_exchange_whose_shard_is_killed_ends_and_says_why(tmp_path: Pat
 
 def test_an_exchange_that_is_killed_leaves_no_process_and_no_memory(tmp_path: Path) -> None:
     users = tmp_path / "users"
-    add_user(users, "alice")
+    write_cheap_user(users, "alice")
     with served(users, *SERVED) as (process, _):
         shards = shards_of(process)
         assert shards

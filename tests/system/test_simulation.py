@@ -56,6 +56,8 @@ JOURNAL = ("shards.count=1", "journal.kind=mapped", "journal.gate=synced", "risk
 TWO_SHARDS = ("shards.count=2", "journal.kind=mapped", "risk.kind=limits")
 FILE = ("shards.count=1", "journal.kind=file", "journal.gate=synced", "risk.kind=limits")
 """Some loops less to compile than if the seed draws these as well."""
+SEEDS = int(os.environ.get("EXCHANGE_TEST_SEEDS", "12"))
+"""How many are run of each exchange; ``exchange simulate --seeds`` runs any number, with other settings each."""
 FOUND_WITHIN = range(1, 1001)
 SET = [word for override in NO_JOURNAL for word in ("--set", override)]
 
@@ -68,7 +70,7 @@ def failures(seeds: Iterator[int] | range, overrides: tuple[str, ...] = NO_JOURN
 def told(overrides: tuple[str, ...]) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
     """What came of some seeds, and all that they did; run once for all tests that look into it."""
     steps: list[str] = []
-    outcomes = tuple(simulate(seed, overrides=overrides, tell=steps.append) for seed in range(1, 26))
+    outcomes = tuple(simulate(seed, overrides=overrides, tell=steps.append) for seed in range(1, SEEDS + 1))
     return outcomes, tuple(steps)
 
 

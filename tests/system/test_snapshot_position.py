@@ -4,6 +4,7 @@ The merge stream says in which order the egress took the events of the shards. A
 stream is known to be synced, which may be in the middle of what a record of the merge stream names. Whoever
 goes on from it has to go on in the middle."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -16,7 +17,8 @@ from tests.gateway_driver import run, serving
 from tests.system.test_recovery import NAMES, VARIANTS, compile_recovery, logs_of, overrides, traded
 
 OPTIONS = VARIANTS[1]
-PLACES = 25
+PLACES = int(os.environ.get("EXCHANGE_TEST_PLACES", "10"))
+"""At how many a snapshot is tried, twice each."""
 
 
 async def written(path: Path, copy: Path) -> None:

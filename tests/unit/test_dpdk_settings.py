@@ -29,6 +29,15 @@ def test_a_virtual_device_needs_neither_huge_pages_nor_the_bus() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_packet_buffers_that_the_peer_sees_are_in_files_that_can_be_handed_over(huge_pages: bool) -> None:
+    device = "net_memif0,role=client,socket=lobby"
+    more = set(arguments(f"{device},zero-copy=yes", huge_pages=huge_pages))
+    assert more - set(arguments(device, huge_pages=huge_pages)) == {
+        "--single-file-segments", f"--vdev={device},zero-copy=yes"
+    }  # fmt: skip
+
+
 def test_a_card_on_the_bus_is_allowed_and_no_other() -> None:
     assert arguments(
         "0000:03:00.0", memory_mib=512, huge_pages=True, numa_node=1, log_level="debug", file_prefix="mine",

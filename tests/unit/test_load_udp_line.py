@@ -385,11 +385,11 @@ def test_orders_that_rest_are_cancelled_behind_what_was_lost() -> None:
                 super().take(data)
 
     with logged_on(Absent, 1, 1) as ((peer,), lines):
-        one = prepare(lines, 1000.0)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(generator, "DRAIN_NS", 0)
-            peer.is_absent = True  # type: ignore[attr-defined]
-            counts = one.measure().counts
+            one = prepare(lines, 1000.0)
+        peer.is_absent = True  # type: ignore[attr-defined]
+        counts = one.measure().counts
         assert counts["unanswered"] + counts["lapsed"] == counts["sent"] > 0
         resting = one.resting_numbers()
         one.give_back()

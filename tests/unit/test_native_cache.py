@@ -10,14 +10,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from llvmlite import binding
 from numba.core.caching import IndexDataCacheFile
+from numba.core.registry import cpu_target
 
 import exchange
 from exchange.cache_folder import cache_root
 from exchange.native import cache
 from exchange.native.cache_file import KeyedCacheFile
+from exchange.native.declarations import pass_over_declarations
 
 SCRIPT = '''
 import importlib
@@ -159,6 +163,27 @@ def test_an_index_with_types_of_a_module_that_is_not_here_counts_as_none(
 def test_every_kernel_keeps_its_code_in_such_files() -> None:
     assert cache._dispatchers
     assert {type(one._cache._cache_file) for one in cache._dispatchers} == {KeyedCacheFile}
+
+
+def test_of_a_module_only_functions_with_a_body_are_optimized(monkeypatch: pytest.MonkeyPatch) -> None:
+    pass_over_declarations()
+    module = binding.parse_assembly(
+        "declare i64 @other(i64)\n"
+        "define i64 @own(i64 %0) { %2 = mul i64 %0, 4  %3 = add i64 %2, 0  ret i64 %3 }"
+    )
+    codegen = cpu_target.target_context.codegen()
+    built = []
+
+    def build() -> Any:
+        built.append(whole())
+        return built[-1]
+
+    whole = codegen._function_pass_manager
+    monkeypatch.setattr(codegen, "_function_pass_manager", build)
+    codegen.create_library("some")._optimize_functions(module)
+    assert len(built) == 1
+    assert "shl i64 %0, 2" in str(module)
+    assert "add" not in str(module)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from exchange.gateway.session_memory import (
 from exchange.messages import ALL_SYMBOLS, Command, CommandKind
 from exchange.native import body_for, load_int64, load_uint8, store_int64
 from exchange.native.datagram_headers import socket_address
+from exchange.risk.limits import LimitsMemory
+from exchange.transport.network import NetworkOptions
 from exchange.transport.network_agents import CONSUMED
 from exchange.transport.protocol import consume, receive
 from exchange.transport.udp import UdpTransport
@@ -43,7 +45,11 @@ class Lanes:
         self.client = udp_socket()
         config = GatewayConfig(capacity_orders=1 << 10, log_bytes=1 << 16, time_zone="UTC")
         owners = [0] * len(config.symbols)
-        self.transport = UdpTransport(config, LadderBookConfig(), 2, owners, 1, BATCH_COMMANDS, self.port)
+        # A served exchange's risk, which limits nobody here: so its loops are compiled once for all tests.
+        options = NetworkOptions(risk=LimitsMemory(2, len(config.symbols)))
+        self.transport = UdpTransport(
+            config, LadderBookConfig(), 2, owners, 1, BATCH_COMMANDS, self.port, options
+        )
         self.sources = [self.transport.source(lane) for lane in range(2)]
         self._receive = body_for(receive, self.sources[0])
         self._consume = body_for(consume, self.sources[0])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exchange.errors import UserError
-from exchange.native import Arena, kernel
+from exchange.native import Arena, cache, kernel
 from exchange.queues import build_queue, spsc
 from exchange.queues.config import SpscQueueConfig, UserQueueConfig
 from exchange.queues.protocol import poll_batch, try_push, try_push_batch
@@ -57,6 +57,17 @@ def test_a_good_queue_works_in_compiled_code(write: Write) -> None:
 def test_the_same_file_is_imported_once(write: Write) -> None:
     first, second = build_queue(write(GOOD)), build_queue(write(GOOD))
     assert type(first) is type(second)
+
+
+def test_a_file_that_is_used_again_takes_part_in_the_digest_again(write: Write) -> None:
+    digests = []
+    for _ in range(2):
+        cache._included.clear()
+        digests.append(cache.source_digest())
+        build_queue(write(GOOD))
+        digests.append(cache.source_digest())
+    assert digests[:2] == digests[2:]
+    assert digests[0] != digests[1]
 
 
 def test_an_edited_file_is_picked_up_in_the_same_process_and_by_compiled_callers(write: Write) -> None:
