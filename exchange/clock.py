@@ -7,9 +7,10 @@ An agent that needs the time holds a clock, whose type says where the time comes
   after a restart.
 * :class:`ManualClock`: a word in memory, which a simulation or a test moves on.
 
-Rules: the ingress takes the time once a turn and stamps it on the commands of that turn. Nothing behind it asks for the
-time of an order again: what clients and the feed are told carries the command's time, and is thereby a function of the
-commands alone.
+Rules: the ingress takes the time once a turn and stamps it on the commands of that turn, and no two turns of an ingress
+stamp the same time, also where the clock stands still (:func:`exchange.transport.network_agents.turn_time_ns`). Nothing
+behind it asks for the time of an order again: what clients and the feed are told carries the command's time, and is
+thereby a function of the commands alone.
 """
 
 import time

@@ -35,6 +35,7 @@ from exchange.gateway.session_memory import (
 )
 from exchange.journal.config import FileJournalConfig, NoneJournalConfig
 from exchange.journal.identity import Opening
+from exchange.journal.keeper import DiskFailure
 from exchange.journal.layout import first_sequence_of, shard_stream
 from exchange.journal.mapped import MappedWriter
 from exchange.journal.none import NoneWriter
@@ -213,7 +214,7 @@ class SimulatedVenue:
 
     def close_journals(self) -> None:
         """Close all journals as an exchange does that ends because its disk has failed."""
-        with suppress(OSError):
+        with suppress(DiskFailure):
             self.exchange.journals.close()
 
     def sequence(self, shard: int) -> int:

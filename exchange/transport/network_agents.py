@@ -12,6 +12,7 @@ Rules: as in :mod:`exchange.gateway.session_memory`; each word has one writer.""
 from typing import Any, Final
 
 from exchange.book.ladder_events import TIMESTAMP
+from exchange.clock import now_ns
 from exchange.gateway.session_memory import (
     CANCEL_DUE,
     CANCELS_ON_DISCONNECT,
@@ -56,7 +57,9 @@ CANCELS_DUE: Final = 168
 """Sessions that have orders to be cancelled, as they asked for or because their connection has ended."""
 CONTROL_DUE: Final = 176
 """Not 0: there may be commands of the control plane's own."""
-RECEIVING_WORDS: Final = 184
+STAMPED_NS: Final = 184
+"""The time of the last turn that took commands."""
+RECEIVING_WORDS: Final = 192
 """Where a transport's own words begin."""
 
 # of a sending half
@@ -85,6 +88,16 @@ def note_scan(words: int, next_scan_ns: int) -> None:
     """The sessions are being looked over; the next time is at ``next_scan_ns``, or when control calls."""
     store_int64(words + SEEN, load_acquire(words + ATTENTION))
     store_int64(words + NEXT_SCAN_NS, next_scan_ns)
+
+
+@inlined
+def turn_time_ns(words: int, clock: Any) -> int:
+    """The time of a turn: now, and later than that of any turn before in which commands were taken.
+
+    What comes in may follow from what went out, and then it has to be the later one also by its time: a restart that
+    finds no record of the order in which shards' events went out goes by the times of their commands.
+    """
+    return max(now_ns(clock), load_int64(words + STAMPED_NS) + 1)
 
 
 @inlined

@@ -10,7 +10,6 @@ An agent here may let a connection go, and never closes one: see :mod:`exchange.
 
 from typing import Any, Final, NamedTuple
 
-from exchange.clock import now_ns
 from exchange.gateway.firm_requests import write_due_cancels
 from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
 from exchange.gateway.session_log import is_nearly_full
@@ -60,12 +59,14 @@ from exchange.transport.network_agents import (
     END,
     PACKET_LENGTH_MAX,
     RECEIVING_WORDS,
+    STAMPED_NS,
     is_called,
     is_inbound_connected,
     note_scan,
     release_inbound,
     take_commands,
     take_control_commands,
+    turn_time_ns,
 )
 from exchange.transport.protocol import consume, receive
 from exchange.wire.soupbintcp import (
@@ -143,9 +144,12 @@ def _receive(source: TcpSource, limit: int) -> tuple[int, int]:
     words = source.words
     begin, end = load_int64(words + BEGIN), load_int64(words + END)
     if begin == end:
-        begin, end = 0, _decode_ready(source, min(limit, source.batch_commands))
+        time_ns = turn_time_ns(words, source.clock)
+        begin, end = 0, _decode_ready(source, min(limit, source.batch_commands), time_ns)
         store_int64(words + BEGIN, 0)
         store_int64(words + END, end)
+        if end > 0:
+            store_int64(words + STAMPED_NS, time_ns)
     return source.commands + begin * RECORD_BYTES, min(limit, end - begin)
 
 
@@ -155,9 +159,9 @@ def _consume(source: TcpSource, count: int) -> None:
 
 
 @kernel
-def _decode_ready(source: TcpSource, limit: int) -> int:
+def _decode_ready(source: TcpSource, limit: int, time_ns: int) -> int:
     """Go on through the list of ready sessions until there are ``limit`` commands or the list has ended."""
-    words, time_ns = source.words, now_ns(source.clock)
+    words = source.words
     if unlikely(is_called(words, time_ns)):
         _look_around(source, time_ns)
     if unlikely(load_acquire(words + DRAIN) != 0):

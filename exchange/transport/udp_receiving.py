@@ -26,7 +26,6 @@ what has to be acknowledged, and what has been. (The datagrams are :mod:`exchang
 
 from typing import Any, Final, NamedTuple
 
-from exchange.clock import now_ns
 from exchange.datagrams.protocol import receive_many
 from exchange.gateway.firm_requests import is_canceling, write_cancels_of
 from exchange.gateway.inbound import GARBAGE, WAIT, Requests, records_max
@@ -88,11 +87,13 @@ from exchange.transport.network_agents import (
     DRAIN,
     END,
     RECEIVING_WORDS,
+    STAMPED_NS,
     is_called,
     note_end,
     note_scan,
     take_commands,
     take_control_commands,
+    turn_time_ns,
 )
 from exchange.transport.protocol import consume, receive
 from exchange.wire import soupbintcp
@@ -190,9 +191,12 @@ def _receive(source: UdpSource, limit: int) -> tuple[int, int]:
     words = source.words
     begin, end = load_int64(words + BEGIN), load_int64(words + END)
     if begin == end:
-        begin, end = 0, _decode_batch(source, min(limit, source.batch_commands))
+        time_ns = turn_time_ns(words, source.clock)
+        begin, end = 0, _decode_batch(source, min(limit, source.batch_commands), time_ns)
         store_int64(words + BEGIN, 0)
         store_int64(words + END, end)
+        if end > 0:
+            store_int64(words + STAMPED_NS, time_ns)
     return source.commands + begin * RECORD_BYTES, min(limit, end - begin)
 
 
@@ -202,9 +206,9 @@ def _consume(source: UdpSource, count: int) -> None:
 
 
 @kernel
-def _decode_batch(source: UdpSource, limit: int) -> int:
+def _decode_batch(source: UdpSource, limit: int, time_ns: int) -> int:
     """One turn; what the last one decoded has gone into the inboxes."""
-    words, time_ns, count = source.words, now_ns(source.clock), 0
+    words, count = source.words, 0
     if unlikely(load_int64(words + LEAVING) != 0):
         _release_leaving(source)
     if unlikely(is_called(words, time_ns)):

@@ -373,6 +373,12 @@ def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert simulate(found.seed, overrides=planted.overrides) == found
 
 
+def test_what_followed_is_put_behind_what_it_followed_also_if_the_clock_stood_still() -> None:
+    """In this seed the record of the order of two shards' events is lost, and one shard's orders had their places in a
+    session's table from what the other shard had ended, all within one reading of the clock."""
+    assert simulate(7082).failure is None
+
+
 def test_the_command_shows_the_steps_of_a_seed() -> None:
     command = [sys.executable, "-m", "exchange", "simulate", "--seed", "11", *SET]
     shown = subprocess.run(
