@@ -37,7 +37,7 @@ from exchange.journal.identity import Identity
 from exchange.journal.streams import stream_names
 from exchange.logs import log_event
 from exchange.recovery.following import Following
-from exchange.replication.catch_up import stream_ends
+from exchange.replication.catch_up import sessions_digest, stream_ends
 from exchange.replication.config import check_name_of_primary
 from exchange.replication.control_line import ControlLine, Denied, LineTrouble
 from exchange.replication.control_wire import (
@@ -64,7 +64,7 @@ from exchange.replication.intake import BrokenFrames, Intake
 from exchange.replication.lease import LeaseWatcher
 from exchange.replication.lease_record import LeaseRecord
 from exchange.replication.lease_rules import Grant
-from exchange.replication.primary import PairMember, sessions_digest
+from exchange.replication.primary import PairMember
 from exchange.replication.protocol import StreamStart
 from exchange.replication.providers import read_facts
 from exchange.replication.receiving import ReceivedStreams

@@ -14,7 +14,9 @@ records of that are void before it sees a frame that came later (:mod:`exchange.
 
 Rules: one thread. It reads only."""
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,12 +31,20 @@ from exchange.journal.reading import JournalDamage, StreamReader
 from exchange.journal.streams import stream_names
 from exchange.messages import RECORD_BYTES
 from exchange.native import crc32c_of, load_int64, view_bytes
+from exchange.recovery.kept import SESSIONS_NAME
 from exchange.replication.control_line import ControlLine
 from exchange.replication.control_wire import PIECE_BYTES, StreamEnd, frames_header
 
 
 class Diverged(Exception):
     """A backup's journal is not the beginning of the primary's, or too far behind: why, in words."""
+
+
+def sessions_digest(directory: Path) -> str:
+    """A digest of whose the sessions of a journal are."""
+    with suppress(FileNotFoundError):
+        return hashlib.sha256((directory / SESSIONS_NAME).read_bytes()).hexdigest()
+    return "0" * 64
 
 
 class LastRecord(NamedTuple):

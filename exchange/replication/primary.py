@@ -22,6 +22,7 @@ States, and how the one becomes the other:
   then the gate opens. As long as the store does not answer nothing leaves; then the lease ends too.
 * **replaced**: the store says that somebody else is primary. No event leaves any more
   (:meth:`~exchange.replication.streams.ReplicaStreams.fence`).
+* **handed over**, **ended**: nothing is written of the backup behind that, which hangs up as soon as the store says so.
 
 One backup at a time. Whoever comes while there is one waits until that has gone, and is refused for good if it is
 still heard of: it has been given an address or a name that belongs to another. What was not heard of meanwhile may be a
@@ -29,11 +30,11 @@ machine that is lost.
 
 Rules: methods may be called by any thread but by none that a callback runs on."""
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -42,8 +43,7 @@ from exchange.errors import UserError
 from exchange.journal.identity import Identity
 from exchange.journal.streams import stream_names
 from exchange.logs import log_event
-from exchange.recovery.kept import SESSIONS_NAME
-from exchange.replication.catch_up import CatchUp, Diverged
+from exchange.replication.catch_up import CatchUp, Diverged, sessions_digest
 from exchange.replication.config import ActiveReplicationConfig
 from exchange.replication.control_line import ControlLine, LineTrouble
 from exchange.replication.control_wire import (
@@ -148,6 +148,8 @@ class PrimarySide:
         self._is_in_sync = False
         self._may_be_in_sync = False
         self._deadline_ns = 0
+        self._leaves: Final = threading.Event()
+        self._telling: Final = threading.Lock()
         self._has_ended: Final = threading.Event()
         self._farewell: Message | None = None
         self._journaled: tuple[int, ...] = ()
@@ -184,6 +186,8 @@ class PrimarySide:
 
     def _replaced(self, record: LeaseRecord | None) -> None:
         self._replica.fence()
+        self._leaves.set()
+        self._is_in_sync = False
         self.state, self.is_replaced, self.replaced_by = "replaced", True, record
         if self._has_ended.is_set():
             return
@@ -381,7 +385,7 @@ class PrimarySide:
             self._replica.let_go()
             raise _Lost("it does not keep up")
         self._may_be_in_sync = True
-        if not self._keeper.set_backup(line.node, in_sync=True, link=link):
+        if not self._tell_store(line.node, in_sync=True, link=link):
             raise _Lost("the lease store does not answer")
         self._is_in_sync, self.state = True, "in sync"
         line.send(InSync(self._keeper.record.renewal))
@@ -389,17 +393,28 @@ class PrimarySide:
 
     def _go_alone(self, node: str, reason: str) -> None:
         """The store is told, and then the gate opens. It takes as long as the store does."""
-        while self._may_be_in_sync and not self._has_ended.is_set():
-            if self._keeper.set_backup("", in_sync=False):
-                self._may_be_in_sync = False
-        self._is_in_sync = False
-        if self._has_ended.is_set():
+        while self._may_be_in_sync and not self._leaves.is_set():
+            self._tell_store("", in_sync=False)
+        if self._leaves.is_set():
             return  # whoever goes on, it is not us: what waits at the gate stays there
         self._replica.let_go()
         if self.state != "alone":
             self.state = "alone"
             told = {"reason": reason} if reason else {}
             log_event("backup gone", level=logging.WARNING, node=node, epoch=self.epoch, **told)
+
+    def _tell_store(self, node: str, *, in_sync: bool, link: str = "") -> bool:
+        """Write down who is in sync, unless we are about to leave; whether that is in the store."""
+        with self._telling:
+            try:
+                if self._leaves.is_set() or not self._keeper.set_backup(node, in_sync, link):
+                    return False
+            except (RuntimeError, CancelledError):  # the lease was closed meanwhile
+                self._leaves.set()
+                return False
+            if not in_sync:
+                self._is_in_sync = self._may_be_in_sync = False
+            return True
 
     # The end.
 
@@ -415,6 +430,7 @@ class PrimarySide:
 
     def end(self) -> None:
         """The exchange has ended in order, and its backup shall end too. Nothing is released any more."""
+        self._leaves.set()
         if not self.is_replaced:
             if not self._keeper.end(FAREWELL_SECONDS):
                 log_event("lease not ended", level=logging.WARNING, epoch=self.epoch)
@@ -430,7 +446,12 @@ class PrimarySide:
         """
         if not self._is_in_sync:
             raise UserError("no backup is in sync")
-        is_written = self._keeper.hand_over(FAREWELL_SECONDS)
+        # It takes over and hangs up before we have said farewell: then nobody goes alone. Nor while this is written.
+        self._leaves.set()
+        with self._telling:
+            if not self._is_in_sync:
+                raise UserError("the backup has just been lost")
+            is_written = self._keeper.hand_over(FAREWELL_SECONDS)
         self._farewell = HandingOver()
         self._end_line()
         self.state = "handed over"
@@ -438,6 +459,7 @@ class PrimarySide:
 
     def _end_line(self) -> None:
         """Have the thread of the backup's line say farewell and end; it is waited for a little."""
+        self._leaves.set()
         self._has_ended.set()
         if self._turn.acquire(timeout=FAREWELL_SECONDS):
             self._turn.release()
@@ -475,10 +497,3 @@ class _Watch:
             self._received, self._since = received, time.monotonic()
         elif time.monotonic() - self._since > self._timeout_s:
             raise _Lost(f"it has received nothing for {self._timeout_s:.3f} s")
-
-
-def sessions_digest(directory: Path) -> str:
-    """A digest of whose the sessions of a journal are."""
-    with suppress(FileNotFoundError):
-        return hashlib.sha256((directory / SESSIONS_NAME).read_bytes()).hexdigest()
-    return "0" * 64

@@ -36,6 +36,7 @@ from exchange.replication.control_wire import (
 from exchange.replication.lease_record import LeaseRecord
 from exchange.replication.lease_rules import Found, Observer, wait_ns
 from exchange.replication.primary import PairMember, PrimarySide
+from exchange.replication.protocol import ReplicaProgress, StreamStart
 from exchange.replication.providers import host_facts
 from tests.pair_driver import SECRET, shaken_lines
 
@@ -334,3 +335,87 @@ def test_a_second_backup_gets_the_place_of_one_that_is_gone_and_of_no_other(
         second.is_silent = True
     for thread in threads:
         thread.join(15)
+
+
+class Keeper:
+    """A lease that says yes to everything that can be written, and ``meanwhile`` lets something happen behind it.
+
+    Attributes:
+        written: what was.
+    """
+
+    record = ALONE
+
+    def __init__(self) -> None:
+        self.written: list[object] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def set_backup(self, node: str, in_sync: bool, link: str = "") -> bool:
+        self.written.append((node, in_sync, link))
+        return True
+
+    def hand_over(self, _timeout_s: float) -> bool:
+        self.written.append("handed over")
+        self.meanwhile()
+        return True
+
+    def close(self) -> None: ...
+
+
+class Streams:
+    """A link that is there, and has everything.
+
+    Attributes:
+        is_open: whether the gate was let go.
+    """
+
+    is_open = False
+
+    def connect(self, _offer: object) -> Any:
+        return SimpleNamespace(answer=dict, close=lambda: None)
+
+    def attach(self, _link: object) -> tuple[StreamStart, ...]:
+        return (StreamStart(0, 1),)
+
+    def hold(self, _seconds: float) -> bool:
+        return True
+
+    def progress(self) -> ReplicaProgress:
+        return ReplicaProgress(True, True, False, "", 0, ())
+
+    def let_go(self) -> None:
+        self.is_open = True
+
+    def detach(self) -> None: ...
+
+
+def test_a_backup_that_takes_over_and_hangs_up_at_once_is_not_taken_for_one_that_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees that the lease is handed over before the primary has said so: nothing may be written behind that."""
+    monkeypatch.setattr(primary_module, "CatchUp", CatchUp)
+    streams, keeper = Streams(), Keeper()
+    given: tuple[Any, ...] = (streams, keeper, tmp_path, IDENTITY, lambda: None)
+    primary = PrimarySide(member("a"), *given)
+
+    def serve(served: ControlLine) -> None:
+        with suppress(LineTrouble):
+            primary.serve_backup(served)
+
+    with shaken_lines() as (line, served):
+        thread = threading.Thread(target=serve, args=(served,))
+        thread.start()
+        line.send(Join(1, 2, "0" * 64, (StreamEnd(1),), "10.0.0.2:9010"))
+        for said in (Offer({}, "ring-1"), Accepted(), Progress((0,), (0,))):
+            line.send(said)
+        until(lambda: primary.is_in_sync)
+
+        def hang_up() -> None:
+            line.close()
+            thread.join(10)
+
+        keeper.meanwhile = hang_up
+        assert primary.hand_over()
+    assert not thread.is_alive()
+    assert keeper.written == [(served.node, True, "ring-1"), "handed over"]
+    assert not streams.is_open, "what waits at the gate stays there"
