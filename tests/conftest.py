@@ -14,9 +14,8 @@ def pytest_collection_finish() -> None:
     full collection would look through all of it again and again, above all while something is compiled: a fifth of a
     second each time. What a test makes is collected as ever.
     """
-    if (
-        "hypothesis" in sys.modules
-    ):  # which looks for the owners of generators when it is imported, and would miss some
+    # Hypothesis looks for the owners of generators when it is imported, and would miss some that are frozen.
+    if "hypothesis" in sys.modules:
         gc.collect()
         gc.freeze()
 

@@ -92,7 +92,7 @@ def note_scan(words: int, next_scan_ns: int) -> None:
 
 @inlined
 def turn_time_ns(words: int, clock: Any) -> int:
-    """The time of a turn: now, and later than that of any turn before in which commands were taken.
+    """The time of a turn: now, and later than that of any turn before in which this ingress has taken commands.
 
     What comes in may follow from what went out, and then it has to be the later one also by its time: a restart that
     finds no record of the order in which shards' events went out goes by the times of their commands.

@@ -56,7 +56,7 @@ JOURNAL = ("shards.count=1", "journal.kind=mapped", "journal.gate=synced", "risk
 TWO_SHARDS = ("shards.count=2", "journal.kind=mapped", "risk.kind=limits")
 FILE = ("shards.count=1", "journal.kind=file", "journal.gate=synced", "risk.kind=limits")
 """Some loops less to compile than if the seed draws these as well."""
-SEEDS = int(os.environ.get("EXCHANGE_TEST_SEEDS", "12"))
+SEEDS = int(os.environ.get("EXCHANGE_TEST_SIMULATOR_SEEDS", "12"))
 """How many are run of each exchange; ``exchange simulate --seeds`` runs any number, with other settings each."""
 FOUND_WITHIN = range(1, 1001)
 SET = [word for override in NO_JOURNAL for word in ("--set", override)]
