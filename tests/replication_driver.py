@@ -1,6 +1,6 @@
 """What the tests of replication share: both sides of a link, and frames that can be told apart.
 
-The primary's journal is one that keeps its last frame only, which is all that a ring is filled from.
+The primary's journal is one that keeps nothing: a ring is filled from what it makes.
 """
 
 import contextlib
@@ -15,11 +15,12 @@ import pytest
 from exchange.agent import AgentThread, SpinThenYield, ThreadGroup
 from exchange.journal.frames import StreamName, seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES
-from exchange.journal.protocol import append, last_header
+from exchange.journal.protocol import append, append_and_copy
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
     Arena,
     address_of,
+    copy_bytes,
     crc32c_words,
     implements,
     kernel,
@@ -60,32 +61,29 @@ def names_of(stream_count: int) -> tuple[StreamName, ...]:
     return tuple(StreamName(0x1234_5678_9ABC, stream) for stream in range(stream_count))
 
 
-class LastFrame(NamedTuple):
-    """A journal that keeps its last frame only: ``words`` is room for an epoch, and for a header."""
+class FrameMaker(NamedTuple):
+    """A journal that keeps nothing and makes frames for who wants a copy: ``words`` is room for an epoch."""
 
     words: int
     name: StreamName
 
 
-@implements(append, LastFrame)
-def _append(journal: LastFrame, records_address: int, count: int, first_sequence: int) -> bool:
-    header = journal.words + FRAME_HEADER_BYTES
-    checksum = write_header(header, journal.name, first_sequence, 0, count, load_int64(journal.words))
-    seal_header(header, crc32c_words(checksum, records_address, count * RECORD_BYTES))
+@implements(append_and_copy, FrameMaker)
+def _append_and_copy(
+    journal: FrameMaker, records_address: int, count: int, first_sequence: int, copy_address: int
+) -> bool:
+    checksum = write_header(copy_address, journal.name, first_sequence, 0, count, load_int64(journal.words))
+    seal_header(copy_address, crc32c_words(checksum, records_address, count * RECORD_BYTES))
+    copy_bytes(copy_address + FRAME_HEADER_BYTES, records_address, count * RECORD_BYTES)
     return True
 
 
-@implements(last_header, LastFrame)
-def _last_header(journal: LastFrame, count: int) -> int:
-    return journal.words + FRAME_HEADER_BYTES
-
-
-class LastFrameMemory:
+class FrameMakers:
     """The owner of such journals."""
 
     def __init__(self, stream_count: int, epoch: int = EPOCH) -> None:
-        self._arena = Arena.private(4096 + stream_count * 128, huge_pages="never")
-        self.states = tuple(LastFrame(self._arena.allocate(128), name) for name in names_of(stream_count))
+        self._arena = Arena.private(4096 + stream_count * 64, huge_pages="never")
+        self.states = tuple(FrameMaker(self._arena.allocate(64), name) for name in names_of(stream_count))
         for state in self.states:
             store_int64(state.words, epoch)
 
@@ -116,7 +114,7 @@ class Primary:
         shards = streams if streams == 1 else streams - 1
         self.replica = ReplicaStreams(config, shards)
         assert self.replica.stream_count == streams
-        self.journals = LastFrameMemory(streams, epoch)
+        self.journals = FrameMakers(streams, epoch)
         self.writers = self.replica.writers(self.journals.states)
         self.next = [1] * streams
         self.gate = self.replica.gate_state()

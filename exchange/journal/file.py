@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_DTYPE
-from exchange.journal.protocol import append, durable_sequence, last_header, sync
+from exchange.journal.protocol import append, append_and_copy, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
 from exchange.journal.segmented import (
     SegmentedJournal,
@@ -46,6 +46,8 @@ from exchange.journal.words import (
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
     VECTOR_BYTES,
+    copy_bytes,
+    copy_record,
     crc32c_words,
     file_sync_data,
     file_write_vectors,
@@ -139,9 +141,15 @@ def _append(journal: FileWriter, records_address: int, count: int, first_sequenc
     return True
 
 
-@implements(last_header, FileWriter)
-def _last_header(journal: FileWriter, count: int) -> int:
-    return journal.shape.words + FRAME_SCRATCH
+@implements(append_and_copy, FileWriter)
+def _append_and_copy(
+    journal: FileWriter, records_address: int, count: int, first_sequence: int, copy_address: int
+) -> bool:
+    if unlikely(not append(journal, records_address, count, first_sequence)):
+        return False
+    copy_record(copy_address, journal.shape.words + FRAME_SCRATCH)
+    copy_bytes(copy_address + FRAME_HEADER_BYTES, records_address, count * RECORD_BYTES)
+    return True
 
 
 @implements(durable_sequence, FileWriter)

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from exchange.journal.frames import seal_header, write_header
 from exchange.journal.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
-from exchange.journal.protocol import append, durable_sequence, last_header, sync
+from exchange.journal.protocol import append, append_and_copy, durable_sequence, sync
 from exchange.journal.segment import StreamIdentity
 from exchange.journal.segmented import (
     SegmentedJournal,
@@ -52,8 +52,10 @@ from exchange.messages import RECORD_BYTES
 from exchange.native import (
     DO_NOT_NEED,
     POPULATE_WRITE,
+    copy_record,
     copy_with_crc32c,
     implements,
+    inlined,
     kernel,
     load_acquire,
     load_int64,
@@ -135,30 +137,56 @@ def populate(address: int, size_bytes: int) -> int:
 
 @implements(append, MappedWriter, inline=False)
 def _append(journal: MappedWriter, records_address: int, count: int, first_sequence: int) -> bool:
-    words, shift = journal.shape.words, journal.shape.segment_shift
-    size_bytes = FRAME_HEADER_BYTES + count * RECORD_BYTES
-    offset = load_int64(words + OFFSET)
-    if unlikely(offset + size_bytes > 1 << shift):
-        slot = next_slot(words)
-        if slot == 0:
-            return refuse(words)
-        name_segment(load_int64(slot + SLOT_HEADER), first_sequence)
-        begin_segment(words, slot, first_sequence)
-        offset = SEGMENT_HEADER_BYTES
-    frame = load_int64(words + PLACE) + offset
-    durable, epoch = load_acquire(words + DURABLE), load_int64(words + EPOCH)
-    checksum = write_header(frame, journal.shape.name, first_sequence, durable, count, epoch)
-    seal_header(
-        frame, copy_with_crc32c(frame + FRAME_HEADER_BYTES, records_address, count * RECORD_BYTES, checksum)
-    )
-    note_appended(words, shift, offset + size_bytes, first_sequence + count - 1)
+    frame = _next_place(journal, count, first_sequence)
+    if unlikely(frame == 0):
+        return False
+    _write_frame(journal, frame, (frame + FRAME_HEADER_BYTES,), records_address, count, first_sequence)
     return True
 
 
-@implements(last_header, MappedWriter)
-def _last_header(journal: MappedWriter, count: int) -> int:
+@implements(append_and_copy, MappedWriter, inline=False)
+def _append_and_copy(
+    journal: MappedWriter, records_address: int, count: int, first_sequence: int, copy_address: int
+) -> bool:
+    frame = _next_place(journal, count, first_sequence)
+    if unlikely(frame == 0):
+        return False
+    targets = (frame + FRAME_HEADER_BYTES, copy_address + FRAME_HEADER_BYTES)
+    _write_frame(journal, frame, targets, records_address, count, first_sequence)
+    copy_record(copy_address, frame)
+    return True
+
+
+@inlined
+def _next_place(journal: MappedWriter, count: int, first_sequence: int) -> int:
+    """Where the next frame belongs, in another segment if this one has no room for it; 0 if there is none."""
+    words, shift = journal.shape.words, journal.shape.segment_shift
+    if unlikely(load_int64(words + OFFSET) + FRAME_HEADER_BYTES + count * RECORD_BYTES > 1 << shift):
+        slot = next_slot(words)
+        if slot == 0:
+            refuse(words)
+            return 0
+        name_segment(load_int64(slot + SLOT_HEADER), first_sequence)
+        begin_segment(words, slot, first_sequence)
+    return load_int64(words + PLACE) + load_int64(words + OFFSET)
+
+
+@inlined
+def _write_frame(
+    journal: MappedWriter,
+    frame: int,
+    targets: tuple[int, ...],
+    records_address: int,
+    count: int,
+    first_sequence: int,
+) -> None:
+    """Write a frame, and publish it. ``targets`` is where its records go: behind its header, and wherever else."""
     words = journal.shape.words
-    return load_int64(words + PLACE) + load_int64(words + OFFSET) - FRAME_HEADER_BYTES - count * RECORD_BYTES
+    durable, epoch = load_acquire(words + DURABLE), load_int64(words + EPOCH)
+    checksum = write_header(frame, journal.shape.name, first_sequence, durable, count, epoch)
+    seal_header(frame, copy_with_crc32c(targets, records_address, count * RECORD_BYTES, checksum))
+    end = frame - load_int64(words + PLACE) + FRAME_HEADER_BYTES + count * RECORD_BYTES
+    note_appended(words, journal.shape.segment_shift, end, first_sequence + count - 1)
 
 
 @implements(durable_sequence, MappedWriter)

@@ -7,7 +7,7 @@ journal's own; and its progress can be read by anyone. Segments are prepared for
 
 Who may call what:
 
-* ``append``, ``last_header``: one thread, the writer (a shard, or the egress for the stream ``merge``).
+* ``append``, ``append_and_copy``: one thread, the writer (a shard, or the egress for the stream ``merge``).
 * ``sync``: one thread, that of the journal agent. It may wait for a disk, which is why it has a thread of its own.
 * ``durable_sequence``: anyone, at any time.
 
@@ -35,6 +35,18 @@ def append(journal: Any, records_address: int, count: int, first_sequence: int) 
 
 
 @generic
+def append_and_copy(
+    journal: Any, records_address: int, count: int, first_sequence: int, copy_address: int
+) -> bool:
+    """As ``append``, and the same frame once more at ``copy_address``, its header of 64 bytes included.
+
+    There is room for it, at a multiple of 64. After False it has not been touched. A journal that writes nothing makes
+    no frames and has no such operation.
+    """
+    raise NotImplementedError
+
+
+@generic
 def durable_sequence(journal: Any) -> int:
     """The highest sequence that is known to be synced; never decreases. 0 if nothing is."""
     raise NotImplementedError
@@ -46,15 +58,6 @@ def sync(journal: Any) -> int:
 
     After a failure the durable sequence stays where it is for good, for nobody knows what is on the disk; the keeper
     ends the exchange.
-    """
-    raise NotImplementedError
-
-
-@generic
-def last_header(journal: Any, count: int) -> int:
-    """The address of the header of the last frame, which has ``count`` records; it stays there until the next append.
-
-    For who wants the frame elsewhere as well. A journal that writes nothing has none.
     """
     raise NotImplementedError
 

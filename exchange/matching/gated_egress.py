@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from exchange.agent import do_work
 from exchange.book.ladder_events import KIND, QUANTITY, SEQUENCE, SYMBOL_ID
 from exchange.journal.protocol import append, durable_sequence
+from exchange.matching.egress import BATCHES_MAX
 from exchange.messages import RECORD_BYTES, CommandKind
 from exchange.native import (
     Arena,
@@ -125,7 +126,11 @@ def _do_work(egress: GatedEgress) -> int:
     moved = 0
     _begin_at_the_front(egress.words, egress.events_slots)
     for shard in range(len(egress.outboxes)):
-        moved += _take_run(egress, shard, egress.outboxes[shard])
+        for _run in range(BATCHES_MAX):
+            count = _take_run(egress, shard, egress.outboxes[shard])
+            moved += count
+            if count < egress.batch_events:
+                break
     moved += _append_runs(egress)
     if may_release(egress.replica):
         moved += _release(egress)

@@ -177,31 +177,31 @@ def crc32c_words(checksum: int, address: int, size_bytes: int) -> int:
 
 
 @inlined
-def copy_with_crc32c(target: int, source: int, size_bytes: int, checksum: int) -> int:
-    """Copy ``size_bytes`` bytes (a multiple of 64) and take them into a checksum that has not been inverted.
+def copy_with_crc32c(targets: tuple[int, ...], source: int, size_bytes: int, checksum: int) -> int:
+    """Copy ``size_bytes`` bytes (a multiple of 64) to each target and take them into a checksum that has not been
+    inverted.
 
-    The same as a copy and :func:`crc32c_words`, in one pass: the copy waits for memory and the checksum for its own
+    The same as copies and :func:`crc32c_words`, in one pass: the copies wait for memory and the checksum for its own
     steps, and neither for the other.
     """
-    end = source + size_bytes
-    while source + _BLOCK_BYTES <= end:
+    done = 0
+    while done + _BLOCK_BYTES <= size_bytes:
         second, third = 0, 0
-        for offset in range(0, LANE_BYTES, 64):
-            for lane in range(offset, _BLOCK_BYTES, LANE_BYTES):
-                copy_record(target + lane, source + lane)
+        for offset in range(done, done + LANE_BYTES, 64):
+            for lane in range(offset, offset + _BLOCK_BYTES, LANE_BYTES):
+                for target in targets:
+                    copy_record(target + lane, source + lane)
             for word in range(source + offset, source + offset + 64, 8):
                 checksum = crc32c_step(checksum, load_int64(word))
                 second = crc32c_step(second, load_int64(word + LANE_BYTES))
                 third = crc32c_step(third, load_int64(word + 2 * LANE_BYTES))
         checksum = skip_lane(skip_lane(checksum) ^ second) ^ third
-        source += _BLOCK_BYTES
-        target += _BLOCK_BYTES
-    while source < end:
-        copy_record(target, source)
-        for word in range(source, source + 64, 8):
+        done += _BLOCK_BYTES
+    for record in range(done, size_bytes, 64):
+        for target in targets:
+            copy_record(target + record, source + record)
+        for word in range(source + record, source + record + 64, 8):
             checksum = crc32c_step(checksum, load_int64(word))
-        source += 64
-        target += 64
     return checksum
 
 

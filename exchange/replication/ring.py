@@ -11,8 +11,9 @@ and the checksum over the whole of it. Anything else means that it is not there 
 write a second word behind the frame to say that it is complete, and nothing is asked of the order in which a network
 card writes memory.
 
-Rules: one thread puts frames into a ring. It looks whether there is room first (:func:`room_for`); who holds it back is
-told in :mod:`exchange.replication.words`."""
+Rules: one thread puts frames into a ring. It looks whether there is room first (:func:`room_for`), has the frame
+written to its place (:func:`next_place`), and publishes it (:func:`publish_frame`). Who holds it back is told in
+:mod:`exchange.replication.words`."""
 
 from typing import Final, NamedTuple
 
@@ -30,8 +31,6 @@ from exchange.journal.layout import (
 )
 from exchange.messages import RECORD_BYTES
 from exchange.native import (
-    copy_bytes,
-    copy_record,
     crc32c,
     fence_release,
     inlined,
@@ -80,18 +79,23 @@ def room_for(ring: FrameRing, size_bytes: int) -> bool:
 
 
 @inlined
-def put_frame(ring: FrameRing, header: int, records: int, count: int) -> None:
-    """Put a frame behind the last one, from its header and its records, and publish that it is there."""
-    size_bytes = FRAME_HEADER_BYTES + count * RECORD_BYTES
+def next_place(ring: FrameRing, count: int) -> int:
+    """Where the next frame belongs, if it has ``count`` records."""
+    offset = load_int64(ring.words + APPENDED_POSITION) & (ring.ring_bytes - 1)
+    is_whole = offset + FRAME_HEADER_BYTES + count * RECORD_BYTES <= ring.ring_bytes
+    return ring.base + offset if is_whole else ring.base
+
+
+@inlined
+def publish_frame(ring: FrameRing, frame: int, count: int) -> None:
+    """Publish the frame that lies at its place, which is that of :func:`next_place`."""
     position = load_int64(ring.words + APPENDED_POSITION)
     offset = position & (ring.ring_bytes - 1)
-    if unlikely(offset + size_bytes > ring.ring_bytes):
-        write_wrap(ring.base + offset, header)
-        position, offset = position + ring.ring_bytes - offset, 0
-    frame = ring.base + offset
-    copy_record(frame, header)
-    copy_bytes(frame + FRAME_HEADER_BYTES, records, count * RECORD_BYTES)
-    publish_position(ring.words, position + size_bytes, load_int64(header + FRAME_FIRST_SEQUENCE) + count)
+    if unlikely(ring.base + offset != frame):
+        write_wrap(ring.base + offset, frame)
+        position += ring.ring_bytes - offset
+    next_sequence = load_int64(frame + FRAME_FIRST_SEQUENCE) + count
+    publish_position(ring.words, position + FRAME_HEADER_BYTES + count * RECORD_BYTES, next_sequence)
 
 
 @inlined

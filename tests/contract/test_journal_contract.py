@@ -21,7 +21,7 @@ from exchange.journal.identity import JournalDirectory
 from exchange.journal.judging import judge_end
 from exchange.journal.keeper import DiskFailure, JournalKeeper
 from exchange.journal.layout import PREPARED_NAME, segment_name
-from exchange.journal.protocol import ALL_DURABLE, last_header
+from exchange.journal.protocol import ALL_DURABLE, append_and_copy
 from exchange.journal.reading import StreamReader
 from exchange.journal.syncing import JournalSyncMemory
 from exchange.journal.words import SLOT, SLOT_PLACE
@@ -112,16 +112,33 @@ def test_frames_say_of_which_epoch_they_are(variant: str, tmp_path: Path) -> Non
 
 
 @each_in_files
-def test_the_last_frame_can_be_copied_from_where_its_header_is(variant: str, tmp_path: Path) -> None:
+def test_a_frame_is_copied_elsewhere_as_it_is_and_not_at_all_if_it_is_refused(
+    variant: str, tmp_path: Path
+) -> None:
+    arena = Arena.private(1 << 17)
+    address, copies, refusals = arena.allocate(1 << 16), [], 0
+    room, untouched = view_bytes(address, 1 << 16), b"\xa5" * (1 << 16)
     with Desk(variant, tmp_path) as desk:
         desk.journal.set_epoch(5)
-        for count in (1, 40, 300, 700):
-            desk.append_surely(count)
-            first = desk.next_sequence - count
-            header = bytes(view_bytes(last_header(desk.journal.state, count), 64))
-            found = frame_at(header + make_records(first, count).tobytes(), 0, desk.identity)
+        for count in (1, 40, 300, 700) * 5:
+            first, records = desk.next_sequence, make_records(desk.next_sequence, count)
+            room[:] = untouched
+            while not append_and_copy(desk.journal.state, records.ctypes.data, count, first, address):
+                assert bytes(room) == untouched
+                refusals += 1
+                desk.sync()
+                desk.journal.keep()
+            desk.next_sequence += count
+            copies.append(bytes(room[: 64 + 64 * count]))
+            assert bytes(room[64 + 64 * count :]) == untouched[64 + 64 * count :]
+            found = frame_at(copies[-1], 0, desk.identity)
             assert found is not None
             assert (found.first_sequence, found.count, found.epoch) == (first, count, 5)
+            assert copies[-1][64:] == records.tobytes()
+        desk.close()
+        written = b"".join(path.read_bytes() for path in desk.folder.iterdir())
+        assert refusals > 0
+        assert all(copy in written for copy in copies)
 
 
 @each_in_files

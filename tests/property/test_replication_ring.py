@@ -41,7 +41,7 @@ from exchange.replication.words import (
 from exchange.replication.writer import ReplicatedWriter
 from tests.journal_driver import make_records
 from tests.journal_oracle import frame_at
-from tests.replication_driver import EPOCH, LastFrameMemory, names_of
+from tests.replication_driver import EPOCH, FrameMakers, names_of
 
 NAME = names_of(1)[0]
 IDENTITY = StreamIdentity(NAME.journal_id, 0, NAME.stream_number)
@@ -63,7 +63,7 @@ class Memory:
         self.control = self.arena.allocate(CONTROL_BYTES)
         self.words = self.arena.allocate(STREAM_BYTES)
         publish_position(self.words, position, sequence)
-        self.journals = LastFrameMemory(1)
+        self.journals = FrameMakers(1)
         ring = FrameRing(self.words, self.control, self.base, ring_bytes)
         self.writer = ReplicatedWriter(self.journals.states[0], ring)
 

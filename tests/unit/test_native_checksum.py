@@ -2,6 +2,7 @@
 
 import os
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,18 +74,26 @@ def test_lanes_come_to_what_steps_come_to(lanes: int, beyond_bytes: int) -> None
 
 @kernel
 def copied_checksum(target: int, source: int, size_bytes: int) -> int:
-    return copy_with_crc32c(target, source, size_bytes, 0x1234_5678)
+    return copy_with_crc32c((target,), source, size_bytes, 0x1234_5678)
+
+
+@kernel
+def twice_copied_checksum(target: int, source: int, size_bytes: int) -> int:
+    """Copies the second time behind the first, and eight bytes more."""
+    return copy_with_crc32c((target, target + size_bytes + 8), source, size_bytes, 0x1234_5678)
 
 
 @pytest.mark.parametrize("records", [0, 1, 11, 12, 13, 24, 100])
-def test_a_copy_comes_with_its_checksum(records: int) -> None:
+@pytest.mark.parametrize(("copies", "function"), [(1, copied_checksum), (2, twice_copied_checksum)])
+def test_copies_come_with_their_checksum(records: int, copies: int, function: Any) -> None:
     rows = np.random.default_rng(records).integers(-(1 << 63), (1 << 63) - 1, 8 * records)
     expected = by_definition(rows.tobytes(), 0x1234_5678 ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
-    for function in (copied_checksum, getattr(copied_checksum, "py_func", copied_checksum)):
-        target = np.full(8 * records + 8, 7, np.int64)
-        assert function(target.ctypes.data, rows.ctypes.data, rows.nbytes) == expected
-        assert target[: 8 * records].tolist() == rows.tolist()
-        assert target[8 * records :].tolist() == [7] * 8
+    for body in (function, getattr(function, "py_func", function)):
+        targets = np.full((2, 8 * records + 1), 7, np.int64)
+        assert body(targets.ctypes.data, rows.ctypes.data, rows.nbytes) == expected
+        assert targets[:copies, :-1].tolist() == [rows.tolist()] * copies
+        assert (targets[copies:] == 7).all()
+        assert targets[:, -1].tolist() == [7, 7]
 
 
 @given(checksum=st.integers(0, 0xFFFFFFFF))
