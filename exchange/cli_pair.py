@@ -104,11 +104,11 @@ def _copy(settings: "Settings", config: "ActiveReplicationConfig", primary: tupl
     """Have a copy of the primary's beginnings take the place of our journal; wait for the primary if need be."""
     from exchange.journal.config import NoneJournalConfig
     from exchange.replication.config import check_name_of_primary, node_name
-    from exchange.replication.control_line import ControlLine, Denied, LineTrouble, read_pair_secret
+    from exchange.replication.control_line import ControlLine, Denied, LineTrouble, await_pair_secret
     from exchange.replication.copying import receive_copy
 
     assert not isinstance(settings.journal, NoneJournalConfig)
-    secret, told = read_pair_secret(Path(config.secret_file)), ""
+    secret, told = await_pair_secret(Path(config.secret_file)), ""
     directory = Path(settings.journal.directory)
     while True:
         try:

@@ -41,7 +41,7 @@ from exchange.recovery.following import Following
 from exchange.replication.backup import BackupSide, ExchangeEnded, Outcome, TookOver
 from exchange.replication.catch_up import stream_ends
 from exchange.replication.config import ActiveReplicationConfig, NoneReplicationConfig, node_name
-from exchange.replication.control_line import make_pair_secret, read_pair_secret
+from exchange.replication.control_line import await_pair_secret, make_pair_secret, read_pair_secret
 from exchange.replication.control_listener import ControlListener
 from exchange.replication.intake import Intake
 from exchange.replication.lease import LeaseKeeper, LeaseWatcher
@@ -99,9 +99,10 @@ class PairedServer(Server):
         assert not isinstance(config, NoneReplicationConfig)
         self._config: Final[ActiveReplicationConfig] = config
         self.primary_address: Final = primary
-        if primary is None and make_pair_secret(Path(config.secret_file)):
+        secret_file = Path(config.secret_file)
+        if primary is None and make_pair_secret(secret_file):
             log_event("pair secret made", file=config.secret_file)
-        self.secret: Final = read_pair_secret(Path(config.secret_file))
+        self.secret: Final = (await_pair_secret if primary else read_pair_secret)(secret_file)
         self.node: Final = node_name(config)
         self.pair_listener: Final = ControlListener(config.address, config.port, self.node, self.secret)
         try:

@@ -13,6 +13,7 @@ is of no use any more."""
 
 import hashlib
 import hmac
+import os
 import secrets
 import socket
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from exchange.errors import UserError
+from exchange.logs import log_event
 from exchange.replication.control_wire import (
     NONCE_BYTES,
     PROTOCOL_VERSION,
@@ -44,6 +46,8 @@ _PLACE: Final = SecretPlace(
     SECRET_VARIABLE,
     "'exchange serve' of the primary makes it: copy it here",
 )
+SECRET_SECONDS: Final = 10.0
+"""A primary makes it in its first seconds."""
 CONNECT_SECONDS: Final = 1.0
 SHAKE_HANDS_SECONDS: Final = 2.0
 SEND_SECONDS: Final = 5.0
@@ -80,6 +84,16 @@ def make_pair_secret(path: Path) -> bool:
 def read_pair_secret(path: Path) -> str:
     """What the two of a pair share. Raises UserError: there is none, or others can read it."""
     return read_secret(path, _PLACE)
+
+
+def await_pair_secret(path: Path) -> str:
+    """The same, for a backup, which may have been started together with the primary that makes it: wait a while."""
+    if SECRET_VARIABLE not in os.environ and not path.exists():
+        log_event("waiting for the pair's secret", file=str(path), seconds=SECRET_SECONDS)
+        deadline = time.monotonic() + SECRET_SECONDS
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return read_pair_secret(path)
 
 
 class ControlLine:

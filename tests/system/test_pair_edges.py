@@ -14,7 +14,6 @@ from tests.system.test_replication_failover import (
     bounded,
     command,
     day,
-    in_sync,
     refuses,
     starter,
 )
@@ -65,13 +64,23 @@ def test_a_backup_that_was_not_told_that_it_is_in_sync_takes_over_and_one_that_l
         way.close()
 
 
-def test_a_second_backup_is_refused_in_a_line(day: PairDay, starter: Starter) -> None:
-    """What becomes of it when the first one is gone is told in tests/unit/test_pair_sides.py."""
+def test_a_backup_that_is_there_first_waits_for_the_secret_and_a_second_one_is_refused_in_a_line(
+    day: PairDay, starter: Starter
+) -> None:
+    """What becomes of the second when the first one is gone is told in tests/unit/test_pair_sides.py."""
     second = Node("b", day.primary.folder, day.options, starter)
     second.extra = (f"journal.directory={second.journal}-2",)
+    secret = day.primary.folder / "secret"
 
     async def scenario() -> None:
-        await in_sync(day)
+        secret.unlink()
+        day.backup.start(day.primary)
+        await day.backup.says("waiting for the pair's secret")
+        day.primary.start()
+        await day.primary.says("pair secret made")
+        await day.primary.says("backup in sync")
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert [path.name for path in secret.parent.glob("secret*")] == ["secret"]
         told = (
             f"'a' is backed up by 'b' already, at {day.backup.place.pair_address}, which has the same"
             " replication.node: each needs a name of its own; a pair has one backup, so end that one first"

@@ -9,6 +9,7 @@ from exchange.cli_pair import promote, status
 from exchange.cli_serve import serve
 from exchange.errors import UserError
 from exchange.gateway.credentials import User, write_user
+from exchange.replication import control_line
 from exchange.replication.config import TcpReplicationConfig, check_name_of_primary, node_name
 
 PAIR = ("--set", "replication.kind=tcp")
@@ -44,7 +45,8 @@ def test_a_pair_has_its_page_beside_it(users: Path) -> None:
     )
 
 
-def test_a_backup_needs_the_secret(users: Path, tmp_path: Path) -> None:
+def test_a_backup_needs_the_secret(users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_line, "SECRET_SECONDS", 0.1)
     secret = tmp_path / "secret"
     arguments = (*PAIR, "--set", f"replication.secret_file={secret}", "--backup-of", "127.0.0.1:1")
     arguments += ("--set", f"journal.directory={tmp_path / 'journal'}")
