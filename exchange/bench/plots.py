@@ -123,7 +123,7 @@ def micro_bars(group: MicroGroup, name: str, *, narrow: bool) -> str:
         for series, row in enumerate(group.rows)
         if row.values is not None
     ]
-    axis = f"{unit}, {group.rows[0].result.better} is better (log scale)"
+    axis = f"{_axis_title(unit, group.rows[0].result.better)} (log scale)"
     return _bars(bars, axis, round_duration if unit == "ns" else quantity, name, narrow)
 
 
@@ -133,7 +133,7 @@ def family_curves(family: MicroFamily, name: str, *, narrow: bool) -> str:
     The vertical axis begins and ends at a power of ten, so that a line that hardly rises does not look steep.
     """
     formatted: _Format = round_duration if family.unit == "ns" else quantity
-    title = f"{family.unit}, {family.better} is better"
+    title = _axis_title(family.unit, family.better)
     with rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 3.9) if narrow else (11.5, 4.2), layout="constrained")
         panel = figure.subplots()
@@ -151,6 +151,11 @@ def family_curves(family: MicroFamily, name: str, *, narrow: bool) -> str:
         panel.set_ylabel(f"{title} (log scale)" if not narrow else title)
         _legend(figure, panel, narrow)
         return _svg(figure, f"{name}-{'narrow' if narrow else 'wide'}", f"{family.name}: {title}")
+
+
+def _axis_title(unit: str, better: str) -> str:
+    """What an axis says of its values; at one of times each mark has its own unit."""
+    return f"{'time' if unit == 'ns' else unit}, {better} is better"
 
 
 def _curve_line(panel: Axes, curve: MicroCurve, series: int) -> None:
