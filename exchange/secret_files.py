@@ -32,25 +32,17 @@ def make_secret(path: Path, place: SecretPlace) -> bool:
     Raises:
         UserError: it cannot be written.
     """
-    if place.variable in os.environ or path.exists():
+    if place.variable in os.environ:
         return False
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        # Nobody reads half of one: it gets its name when it is whole, if nobody else has that name by then.
-        with open(fresh, "w", opener=_private) as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        os.link(fresh, path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
     except OSError as error:
         raise UserError(f"{place.setting} = {str(path)!r}: cannot write it: {error.strerror}") from error
-    finally:
-        fresh.unlink(missing_ok=True)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
     return True
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def read_secret(path: Path, place: SecretPlace) -> str:

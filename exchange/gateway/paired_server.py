@@ -102,7 +102,9 @@ class PairedServer(Server):
         secret_file = Path(config.secret_file)
         if primary is None and make_pair_secret(secret_file):
             log_event("pair secret made", file=config.secret_file)
-        self.secret: Final = (await_pair_secret if primary else read_pair_secret)(secret_file)
+        self.secret: Final = (
+            read_pair_secret(secret_file) if primary is None else await_pair_secret(secret_file)
+        )
         self.node: Final = node_name(config)
         self.pair_listener: Final = ControlListener(config.address, config.port, self.node, self.secret)
         try:

@@ -88,12 +88,20 @@ def read_pair_secret(path: Path) -> str:
 
 def await_pair_secret(path: Path) -> str:
     """The same, for a backup, which may have been started together with the primary that makes it: wait a while."""
-    if SECRET_VARIABLE not in os.environ and not path.exists():
+    if SECRET_VARIABLE not in os.environ and not _has_content(path):
         log_event("waiting for the pair's secret", file=str(path), seconds=SECRET_SECONDS)
         deadline = time.monotonic() + SECRET_SECONDS
-        while not path.exists() and time.monotonic() < deadline:
+        while not _has_content(path) and time.monotonic() < deadline:
             time.sleep(0.05)
     return read_pair_secret(path)
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file with something in it. A secret is written at once: who sees some of it sees all."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 class ControlLine:

@@ -296,7 +296,7 @@ def test_the_second_of_a_pair_goes_on_when_the_first_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, target: str
 ) -> None:
     monkeypatch.setenv("KIND", kind)
-    monkeypatch.setenv("SECONDS_EACH", "30")
+    monkeypatch.setenv("SECONDS_EACH", "60")
     with docker_daemon() as docker:
         image = build(docker, base_image(docker, tmp_path), target)
         docker.checked("docker", "volume", "create", COMPILED_CODE)
