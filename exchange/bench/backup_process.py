@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from exchange.agent import ThreadGroup, build_idle
+from exchange.bench.touched_memory import TouchedMemory
 from exchange.book import build_book
 from exchange.book.protocol import apply_commands, events_bound
 from exchange.journal.frames import PLACE_BYTES, StreamName
@@ -102,7 +103,7 @@ def follow(follower: Follower) -> None:
             store_release(words + CONSUMED, load_int64(words + POSITION))
 
 
-def follow_one(plan: BackupPlan) -> None:
+def follow_one(plan: BackupPlan, touched: TouchedMemory) -> None:
     """Follow one primary from its first record to its last."""
     os.sched_setaffinity(0, {plan.core})
     settings, shards = plan.settings, plan.settings.shards.count
@@ -133,6 +134,7 @@ def follow_one(plan: BackupPlan) -> None:
         received.begin(starts, 0)
         store_release(follower.stop, 0)
         with ThreadGroup([journals.keeper()], (journals, arena)):
+            touched.make_ready()
             thread = threading.Thread(target=follow, args=(follower,))
             thread.start()
             try:
@@ -141,6 +143,7 @@ def follow_one(plan: BackupPlan) -> None:
             finally:
                 store_release(follower.stop, 1)
                 thread.join()
+                touched.note()
         sequences = [received.next_sequence(stream) - 1 for stream in range(len(names))]
         digest = state_digest([book.state for book in books], plan.shard_of_symbol)
         _say(msgspec.to_builtins(Followed(sequences, digest, received.failure)))
@@ -160,5 +163,6 @@ def _say(what: Any) -> None:
 
 
 if __name__ == "__main__":
+    touched = TouchedMemory()
     while True:
-        follow_one(msgspec.json.decode(_next_line(), type=BackupPlan))
+        follow_one(msgspec.json.decode(_next_line(), type=BackupPlan), touched)

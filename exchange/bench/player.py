@@ -18,6 +18,7 @@ from exchange.assembly import Exchange, expected_answers, lanes_of, plan_exchang
 from exchange.bench.backup import BackupProcess, backup_of
 from exchange.bench.histogram import Counts
 from exchange.bench.results import ThreadCounters
+from exchange.bench.touched_memory import TouchedMemory
 from exchange.journal.scratch import scratch_streams
 from exchange.matching.symbol_owners import spread_symbols
 from exchange.placement.memory_owners import memory_as_planned
@@ -70,6 +71,7 @@ def play(
     answered: Callable[[int], None] = lambda count: None,
     backup_process: BackupProcess | None = None,
     backup_core: int | None = None,
+    touched: TouchedMemory | None = None,
 ) -> Played:
     """Play ``commands`` through an exchange and wait for every answer.
 
@@ -83,6 +85,7 @@ def play(
         answered: told now and then how many answers have come.
         backup_process: where a backup runs; by default in a process of its own.
         backup_core: and on which core; by default on another.
+        touched: what passes before have touched, which is made ready, and what this one touches is noted.
 
     Raises:
         UserError: a backup did not start, or was lost.
@@ -108,6 +111,8 @@ def play(
         replica = None if backup is None else backup.replica
         exchange = Exchange(settings, symbol_count, transport, journals=journals, plan=plan, replica=replica)
         exchange.compile(progress)
+        if touched is not None:
+            touched.make_ready()
         answers = expected_answers(commands, settings.shards.count)
         start_ns = NEVER_NS if backup is not None else _start_ns(intended_ns)
         transport.start_at(start_ns)
@@ -119,6 +124,8 @@ def play(
             check = (lambda: None) if backup is None else backup.check
             wait_for_answers(exchange, transport, intended_ns, start_ns, answers, answered, check)
             followed = None if backup is None else backup.finish()
+        if touched is not None:
+            touched.note()
         if followed is not None and followed.digest != exchange.digest():
             raise RuntimeError(f"the backup's books have digest {followed.digest}, ours {exchange.digest()}")
     return _collect(exchange, transport, timed, start_ns, warmup_commands)

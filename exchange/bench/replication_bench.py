@@ -22,8 +22,10 @@ one machine, for want of a second; so the wire between them is missing in all va
 Both for the gates ``received`` (the backup's memory has the command) and ``applied`` (it has journaled and applied it).
 What a variant adds to the median is the difference to ``none`` in the same round.
 
-Journals lie in fresh folders below :data:`JOURNAL_PARENT`, in memory, so that no disk is measured, and are removed in
-the end. The variants of a round are measured in turns, each round beginning with another one."""
+The pages that a pass will write to are there before its clock runs, here and on the backup
+(:mod:`exchange.bench.touched_memory`). Journals lie in fresh folders below :data:`JOURNAL_PARENT`, in memory, so that
+no disk is measured, and are removed in the end. The variants of a round are measured in turns, each round beginning
+with another one."""
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -34,6 +36,7 @@ from exchange.bench.histogram import latency_percentiles
 from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns, on_core
 from exchange.bench.player import Played, play
 from exchange.bench.results import BenchResult
+from exchange.bench.touched_memory import TouchedMemory
 from exchange.errors import UserError
 from exchange.flow import Flow, SyntheticConfig, load_flow
 from exchange.journal.layout import SEGMENT_HEADER_BYTES
@@ -128,10 +131,12 @@ class _Passes:
         config = SyntheticConfig(commands=max(plan.commands, plan.single_commands), seed=plan.seed)
         self._flow: Final[Flow] = load_flow("synthetic", synthetic=config)
         self._digests: Final[dict[int, str]] = {}
+        self._touched: Final = TouchedMemory()
 
     def warm(self, name: str) -> None:
         """Compile a variant, and let everything be touched once."""
         self._play(name, GATES[0], 1_000, 0)
+        self._play(name, GATES[0], self._plan.commands, 0)
 
     def measure(self, names: list[str]) -> None:
         """One round of all variants and gates; ``none`` waits for no gate and is measured once for both."""
@@ -177,6 +182,7 @@ class _Passes:
             played = play(
                 settings, commands, intended_ns, len(self._flow.symbols), count // WARM_PART,
                 self._progress.detail, backup_process=self._process, backup_core=self._cores.second,
+                touched=self._touched,
             )  # fmt: skip
         if self._digests.setdefault(count, played.digest) != played.digest:
             raise UserError(f"{name}: a pass ended with digest {played.digest}, not {self._digests[count]}")
