@@ -14,8 +14,8 @@ file-synced    the same
 in commands per second. No event waits for a disk here but in the last two variants, so the first three say what writing
 takes of the shard. A *burst* fits into segments that are there when it begins, as most of a day does; in a *flood* of
 several segments for each stream the next ones are made, zeroed and synced meanwhile, as fast as they fill. What the
-pass before has left to be written to the disk is written before the next one begins. Every pass must end with the
-same digest.
+pass before has left to be written to the disk is written before the next one begins, and the pages that a pass will
+write to are there (:mod:`exchange.bench.touched_memory`). Every pass must end with the same digest.
 
 *Served*: ``exchange serve`` over TCP on the loopback, as ``exchange bench gateway`` measures it: the round trip of a
 single session, which with a synced gate contains a sync, and the rate of eight with many requests under way, for which
@@ -46,6 +46,7 @@ from exchange.bench.gateway_bench import (
 from exchange.bench.micro import Cores, Table, choose_cores, finish, in_turns
 from exchange.bench.player import play
 from exchange.bench.results import BenchResult
+from exchange.bench.touched_memory import TouchedMemory
 from exchange.errors import UserError
 from exchange.flow import Flow, SyntheticConfig, load_flow
 from exchange.load.generator import compile_loop
@@ -138,6 +139,7 @@ class _Core:
             "synthetic", synthetic=SyntheticConfig(commands=commands, seed=seed)
         )
         self._at_once: Final = np.zeros(len(self._flow.commands), np.int64)
+        self._touched: Final = TouchedMemory()
         self._digest = ""
 
     def measure(self, name: str, *, is_warming: bool = False) -> None:
@@ -147,7 +149,7 @@ class _Core:
         os.sync()
         played = play(
             settings, commands, self._at_once, len(self._flow.symbols), len(commands) // WARM_PART,
-            self._progress.detail,
+            self._progress.detail, touched=self._touched,
         )  # fmt: skip
         if played.digest != (self._digest or played.digest):
             raise UserError(f"{name}: a pass ended with digest {played.digest}, others with {self._digest}")
