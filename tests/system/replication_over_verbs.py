@@ -19,6 +19,7 @@ from exchange.bench.backup import BackupProcess
 from exchange.bench.backup_process import BackupPlan, follow_one
 from exchange.bench.player import play
 from exchange.bench.replication_bench import CORE_SETTINGS
+from exchange.bench.touched_memory import TouchedMemory
 from exchange.flow import SyntheticConfig, load_flow
 from exchange.forked_child import ForkedChild
 from exchange.messages import CommandKind
@@ -83,7 +84,7 @@ class Forked:
 def follow() -> None:
     """The life of a backup of exchanges."""
     while True:
-        follow_one(msgspec.json.decode(sys.stdin.readline(), type=BackupPlan))
+        follow_one(msgspec.json.decode(sys.stdin.readline(), type=BackupPlan), TouchedMemory())
 
 
 def match_orders(backup: Forked, own: tuple[str, ...]) -> dict[str, Any]:
