@@ -2,8 +2,9 @@
 
 A book reserves room for all that it may ever hold, and the kernel finds a page for it when it is written to first. An
 exchange that has run for a while has its pages. One that was built for a pass of some tenths of a second gets them
-while the clock runs, two MiB at a time: 0.1 ms each, or several, where the machine is a virtual one and its host has
-to find memory as well. What a pass costs is then chance, and two variants differ by who was given fresh memory.
+while the clock runs, two MiB at a time. That takes long enough to show, and very long where the machine is a virtual
+one and its host has to find memory as well. What a pass costs is then chance, and two variants differ by who was given
+fresh memory.
 
 Passes of a benchmark do the same work in memory of the same shape. So one that has ended tells which pages the next one
 will want. The first of a process finds nothing noted, and belongs to the warm-up.
