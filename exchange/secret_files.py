@@ -39,10 +39,18 @@ def make_secret(path: Path, place: SecretPlace) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise UserError(f"{place.setting} = {str(path)!r}: cannot write it: {error.strerror}") from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
+        raise _not_written(path, place, error) from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    except OSError as error:
+        path.unlink(missing_ok=True)  # the next start is to make one, and not to find an empty one
+        raise _not_written(path, place, error) from error
     return True
+
+
+def _not_written(path: Path, place: SecretPlace, error: OSError) -> UserError:
+    return UserError(f"{place.setting} = {str(path)!r}: cannot write it: {error.strerror}")
 
 
 def read_secret(path: Path, place: SecretPlace) -> str:
